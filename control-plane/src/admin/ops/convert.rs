@@ -1,0 +1,246 @@
+//! Rows of the store as messages of the admin API. Secrets and hashes are not in the rows, so they can't slip through.
+
+use nemo_proto::{Timestamp, admin as pb};
+use nemo_types::Nanos;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::store::{
+    admin_tokens::AdminTokenRow,
+    api_keys::ApiKeyRow,
+    catalog::{Amounts, StoredModel},
+    credentials::CredentialRow,
+    deployments::DeploymentRow,
+    members::MemberRow,
+    model_groups::ModelGroupRow,
+    organizations::OrganizationRow,
+    request_log::RequestRow,
+    settings::SettingRow,
+    teams::TeamRow,
+};
+
+fn at(time: OffsetDateTime) -> Option<Timestamp> {
+    Some(time.into())
+}
+
+/// The operator's rows have an empty `org_id`.
+fn text(id: Option<Uuid>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// Columns that are never negative by constraint or by who writes them.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+fn narrow(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or_default()
+}
+
+impl From<OrganizationRow> for pb::Organization {
+    fn from(row: OrganizationRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            name: row.name,
+            disabled: row.disabled,
+            created_at: at(row.created_at),
+        }
+    }
+}
+
+impl From<TeamRow> for pb::Team {
+    fn from(row: TeamRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: row.org_id.to_string(),
+            name: row.name,
+            disabled: row.disabled,
+            created_at: at(row.created_at),
+        }
+    }
+}
+
+impl From<MemberRow> for pb::Member {
+    fn from(row: MemberRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: row.org_id.to_string(),
+            email: row.email,
+            role: row.role,
+            created_at: at(row.created_at),
+        }
+    }
+}
+
+impl From<AdminTokenRow> for pb::AdminToken {
+    fn from(row: AdminTokenRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: text(row.org_id),
+            name: row.name,
+            role: row.role,
+            public_id: row.public_id,
+            created_at: at(row.created_at),
+            expires_at: row.expires_at.and_then(at),
+        }
+    }
+}
+
+/// A key and the moment for which its state is told.
+pub(super) fn key(row: ApiKeyRow, now: OffsetDateTime) -> pb::Key {
+    let state = match (row.disabled, row.expires_at) {
+        (true, _) => "disabled",
+        (false, Some(expires_at)) if expires_at <= now => "expired",
+        _ => "active",
+    };
+    pb::Key {
+        id: row.id.to_string(),
+        org_id: row.org_id.to_string(),
+        team_id: row.team_id.to_string(),
+        name: row.name,
+        public_id: row.public_id,
+        state: state.to_owned(),
+        allowed_models: row.allowed_models,
+        created_at: at(row.created_at),
+        expires_at: row.expires_at.and_then(at),
+        rotated_at: row.rotated_at.and_then(at),
+    }
+}
+
+impl From<CredentialRow> for pb::Credential {
+    fn from(row: CredentialRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: text(row.org_id),
+            name: row.name,
+            provider: row.provider,
+            hint: row.hint,
+            created_at: at(row.created_at),
+            updated_at: at(row.updated_at),
+        }
+    }
+}
+
+impl From<Amounts> for pb::Price {
+    fn from(Amounts { input, output, cache_read, cache_write }: Amounts) -> Self {
+        Self { input, output, cache_read, cache_write }
+    }
+}
+
+impl From<DeploymentRow> for pb::Deployment {
+    fn from(row: DeploymentRow) -> Self {
+        let (input, output, cache_read, cache_write) =
+            (row.input, row.output, row.cache_read, row.cache_write);
+        let price = row.price_id.is_some().then_some(pb::Price { input, output, cache_read, cache_write });
+        Self {
+            id: row.id.to_string(),
+            org_id: text(row.org_id),
+            name: row.name,
+            provider: row.provider,
+            base_url: row.base_url,
+            credential_id: text(row.credential_id),
+            model: row.model_id,
+            upstream_model: row.upstream_model,
+            weight: narrow(row.weight),
+            disabled: row.disabled,
+            price,
+            created_at: at(row.created_at),
+        }
+    }
+}
+
+impl From<ModelGroupRow> for pb::ModelGroup {
+    fn from(row: ModelGroupRow) -> Self {
+        let links = row.links.into_iter().map(|link| {
+            let deployments = link.into_iter().map(|member| pb::LinkDeployment {
+                deployment_id: member.deployment_id.to_string(),
+                weight: narrow(member.weight),
+            });
+            pb::Link { deployments: deployments.collect() }
+        });
+        Self {
+            id: row.id.to_string(),
+            org_id: text(row.org_id),
+            name: row.name,
+            strategy: row.strategy,
+            links: links.collect(),
+            created_at: at(row.created_at),
+        }
+    }
+}
+
+impl From<SettingRow> for pb::Setting {
+    fn from(row: SettingRow) -> Self {
+        Self { org_id: text(row.org_id), key: row.key, value: row.value }
+    }
+}
+
+impl From<StoredModel> for pb::Model {
+    fn from(StoredModel { row, offerings }: StoredModel) -> Self {
+        let offerings = offerings.into_iter().map(|offering| pb::Offering {
+            provider: offering.provider,
+            upstream_model: offering.upstream_model,
+            price: offering.price_id.map(|_| offering.amounts.into()),
+        });
+        Self {
+            id: row.id,
+            display_name: row.display_name,
+            owned_by: row.owned_by,
+            created_unix: row.created_unix,
+            context_window: unsigned(row.context_window),
+            max_output_tokens: unsigned(row.max_output_tokens),
+            tags: row.tags,
+            aliases: row.aliases,
+            input_modalities: row.input_modalities,
+            output_modalities: row.output_modalities,
+            endpoints: row.endpoints,
+            offerings: offerings.collect(),
+            source: row.source,
+        }
+    }
+}
+
+impl From<RequestRow> for pb::RequestRecord {
+    fn from(row: RequestRow) -> Self {
+        Self {
+            id: row.request_id.to_string(),
+            org_id: row.org_id.to_string(),
+            team_id: row.team_id.to_string(),
+            key_id: row.key_id.to_string(),
+            deployment_id: text(row.deployment_id),
+            started_at: at(row.started_at),
+            endpoint: row.endpoint,
+            requested_model: row.requested_model,
+            model: row.model,
+            provider: row.provider,
+            upstream_model: row.upstream_model,
+            stream: row.stream,
+            outcome: row.outcome,
+            http_status: narrow(row.http_status.into()),
+            error_code: row.error_code,
+            finish_reason: row.finish_reason,
+            input_tokens: row.input_tokens.map(unsigned),
+            output_tokens: row.output_tokens.map(unsigned),
+            cache_read_tokens: row.cache_read_tokens.map(unsigned),
+            cache_write_tokens: row.cache_write_tokens.map(unsigned),
+            reasoning_tokens: row.reasoning_tokens.map(unsigned),
+            usage_estimated: row.usage_estimated,
+            cost_nanos: row.cost_nanos,
+            cost_usd: row.cost_nanos.map(|nanos| Nanos(nanos).to_string()).unwrap_or_default(),
+            cost_source: row.cost_source,
+            price_id: row.price_id,
+            attempts: narrow(row.attempts.into()),
+            strategy: row.strategy,
+            config_revision: unsigned(row.config_revision),
+            total_us: unsigned(row.total_us),
+            upstream_us: unsigned(row.upstream_us),
+            first_byte_us: row.first_byte_us.map(unsigned),
+            overhead_us: unsigned(row.overhead_us),
+            request_bytes: unsigned(row.request_bytes),
+            response_bytes: unsigned(row.response_bytes),
+            client_request_id: row.client_request_id,
+            metadata: row.metadata,
+            node_id: row.node_id,
+        }
+    }
+}

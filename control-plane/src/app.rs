@@ -1,0 +1,232 @@
+//! Wires the control plane: ports, database, publisher, services. The same for the binary, `nemo standalone` and the
+//! tests; everything else takes what it needs as an argument.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use hyper_util::service::TowerToHyperService;
+use nemo_runtime::{
+    TaskGroup,
+    drain::{self, DrainTrigger, DrainWatcher},
+    grpc as transport,
+    http_server::{self, ServerSettings},
+    inproc,
+    metrics::Registry as Metrics,
+    ops_server,
+    readiness::Readiness,
+};
+use nemo_types::Keyring;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tonic::service::{Routes, RoutesBuilder};
+
+use crate::{
+    admin::{self, Admin},
+    catalog::{self, seed::Seeded},
+    config::Config,
+    fleet::{NodeAuth, Registry, metrics::FleetCollector},
+    grpc::{
+        self, NodeServices, config_service::ConfigService, fleet_service::FleetService, metrics::UsageMetrics,
+        usage_service::UsageService,
+    },
+    publish::{Publisher, metrics::PublishMetrics},
+    store::Store,
+};
+
+/// How long a drain waits for requests in flight.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long tasks may take after that.
+const JOIN_GRACE: Duration = Duration::from_secs(5);
+
+/// A control plane that serves.
+pub struct Bound {
+    pub rest_addr: SocketAddr,
+    pub grpc_addr: SocketAddr,
+    pub metrics_addr: SocketAddr,
+    /// The admin operations, for callers in this process.
+    pub admin: Arc<Admin>,
+    /// The node services, for a data plane in this process. Needs no node token.
+    pub node_connector: inproc::Connector,
+    /// Which nodes are connected.
+    pub registry: Registry,
+    running: Running,
+}
+
+/// What ends with the process.
+struct Running {
+    tasks: TaskGroup,
+    ops: TaskGroup,
+    ops_drain: DrainTrigger,
+    store: Store,
+}
+
+impl Bound {
+    /// Waits for the end: the drain must have been signaled. Health and metrics answer until everything else is done.
+    pub async fn join(self) {
+        let Running { tasks, ops, ops_drain, store } = self.running;
+        let late = tasks.join(DRAIN_DEADLINE + JOIN_GRACE).await;
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, "stopped before they were done");
+        }
+        ops_drain.start();
+        ops.join(JOIN_GRACE).await;
+        store.close().await;
+    }
+}
+
+/// The three ports, bound before anything slow: a taken one is reported at once.
+struct Ports {
+    rest: TcpListener,
+    grpc: TcpListener,
+    metrics: TcpListener,
+}
+
+impl Ports {
+    fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            rest: http_server::bind(config.rest_addr, "--rest-addr")?,
+            grpc: http_server::bind(config.grpc_addr, "--grpc-addr")?,
+            metrics: http_server::bind(config.metrics_addr, "--metrics-addr")?,
+        })
+    }
+}
+
+/// Starts the control plane and returns when it serves.
+///
+/// # Errors
+/// When the settings contradict each other, a port is taken, or the database can't be reached or prepared. A
+/// configuration that can't be published is no error: the admin API must be up to mend it.
+pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -> anyhow::Result<Bound> {
+    config.check()?;
+    let ports = Ports::bind(&config)?;
+    let (rest_addr, grpc_addr) = (ports.rest.local_addr()?, ports.grpc.local_addr()?);
+    let metrics_addr = ports.metrics.local_addr()?;
+
+    let (metrics, readiness) = (Metrics::new(), Readiness::new());
+    let starting = readiness.register("database");
+    let (ops, (ops_drain, ops_watcher)) = (TaskGroup::new(), drain::channel());
+    ops.spawn("ops", ops_server::serve(ports.metrics, readiness.clone(), metrics.clone(), ops_watcher));
+
+    let store = tokio::select! {
+        () = drain.signaled() => anyhow::bail!("stopped while waiting for the database"),
+        store = Store::open(&config.postgres_url, config.pools, config.database_patience) => store?,
+    };
+    seed_catalog(&store).await?;
+    let publisher = Arc::new(Publisher::new(PublishMetrics::register(&metrics)));
+    if let Err(error) = publisher.refresh(&store).await {
+        tracing::error!(%error, "nothing is published until this is mended through the admin API");
+    }
+    let registry = Registry::new(publisher.subscribe());
+    metrics.register(|r| r.register_collector(Box::new(FleetCollector(registry.clone()))));
+    let admin = Admin::new(store.clone(), keyring.clone()).with_fleet(registry.clone());
+    let admin = Arc::new(admin.with_base_urls(config.base_url_of));
+
+    let tasks = TaskGroup::new();
+    tasks.spawn("publisher", publisher.clone().run(store.clone(), drain.clone()));
+    let services = NodeServices {
+        config: ConfigService::new(publisher, registry.clone(), drain.clone()),
+        fleet: FleetService::new(keyring.key_ids()),
+        usage: UsageService::new(
+            store.clone(),
+            registry.clone(),
+            UsageMetrics::register(&metrics),
+            drain.clone(),
+        ),
+    };
+    let node_connector = serve_in_process(&tasks, services.clone(), &drain);
+    let auth = NodeAuth::new(config.node_token);
+    let routes = grpc_routes(&tasks, services, auth, &admin, &drain).await?;
+    serve_http(&tasks, "grpc", ports.grpc, routes.into_axum_router(), &drain);
+    serve_http(&tasks, "rest", ports.rest, admin::rest::router(admin.clone()), &drain);
+
+    let watcher = drain.clone();
+    let draining = readiness.clone();
+    tasks.spawn("readiness", async move {
+        watcher.signaled().await;
+        draining.set_draining();
+    });
+    starting.ready();
+    tracing::info!(%rest_addr, %grpc_addr, %metrics_addr, "the control plane serves");
+    let running = Running { tasks, ops, ops_drain, store };
+    Ok(Bound { rest_addr, grpc_addr, metrics_addr, admin, node_connector, registry, running })
+}
+
+async fn seed_catalog(store: &Store) -> anyhow::Result<()> {
+    let bundled = catalog::bundled().context("the bundled catalog")?;
+    let micros = i128::from(nemo_runtime::clock::unix_us());
+    let now = OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).context("the system clock")?;
+    match catalog::seed::seed(store, &bundled, now).await.context("writing the bundled catalog")? {
+        Seeded::Written(models) => {
+            tracing::info!(models, edition = bundled.generated, "wrote the bundled model catalog");
+        }
+        Seeded::UpToDate { edition } => tracing::debug!(edition, "the model catalog is up to date"),
+    }
+    Ok(())
+}
+
+/// The node services over memory, for a data plane in this process.
+fn serve_in_process(tasks: &TaskGroup, services: NodeServices, drain: &DrainWatcher) -> inproc::Connector {
+    let (connector, incoming) = inproc::channel();
+    let mut routes = RoutesBuilder::default();
+    services.add_to(&mut routes, NodeAuth::default());
+    let drain = drain.clone();
+    tasks.spawn("in-process gRPC", async move {
+        let server = transport::server().add_routes(routes.routes());
+        let ended = server.serve_with_incoming_shutdown(incoming, async move { drain.signaled().await }).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the in-process gRPC server stopped");
+        }
+    });
+    connector
+}
+
+/// Everything that the gRPC port serves.
+async fn grpc_routes(
+    tasks: &TaskGroup,
+    services: NodeServices,
+    auth: NodeAuth,
+    admin: &Arc<Admin>,
+    drain: &DrainWatcher,
+) -> anyhow::Result<Routes> {
+    let mut routes = RoutesBuilder::default();
+    services.add_to(&mut routes, auth);
+    grpc::admin::add_to(&mut routes, admin);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let names: Vec<&'static str> = NodeServices::names().into_iter().chain(grpc::admin::names()).collect();
+    for name in &names {
+        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+    }
+    let drain = drain.clone();
+    tasks.spawn("gRPC health", async move {
+        drain.signaled().await;
+        for name in names.iter().chain(&[""]) {
+            health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
+        }
+    });
+    routes.add_service(health_service);
+
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(nemo_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    routes.add_service(reflection().build_v1()?);
+    // What older command-line clients speak.
+    routes.add_service(reflection().build_v1alpha()?);
+    Ok(routes.routes())
+}
+
+fn serve_http(
+    tasks: &TaskGroup,
+    name: &'static str,
+    listener: TcpListener,
+    router: axum::Router,
+    drain: &DrainWatcher,
+) {
+    let settings = ServerSettings { drain_deadline: DRAIN_DEADLINE, ..ServerSettings::named(name) };
+    tasks.spawn(name, http_server::serve(listener, TowerToHyperService::new(router), settings, drain.clone()));
+}
+
+#[cfg(test)]
+mod tests;

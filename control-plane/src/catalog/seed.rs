@@ -1,0 +1,92 @@
+//! Writes the bundled catalog into the database: at start, once per edition, only what differs.
+//!
+//! What an operator wrote stays. An older release that starts beside a newer one (a rolling upgrade) leaves the newer
+//! edition alone, and a bundled model that was deleted stays deleted until the next edition.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Catalog, CatalogModel, price_id};
+use crate::store::{
+    OwnerTx, Store, StoreError,
+    catalog::{self as rows, Amounts, ModelRow, NewModel, NewOffering, Source},
+    settings,
+};
+
+/// Installation setting that holds the day of the edition in the database.
+pub const EDITION_SETTING: &str = "catalog.edition";
+
+/// What [`seed`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seeded {
+    /// Models written, new or changed.
+    Written(u64),
+    /// The database has this edition or a newer one.
+    UpToDate { edition: String },
+}
+
+/// Brings the database to the edition of `catalog`.
+///
+/// # Errors
+/// When the database can't be written.
+pub async fn seed(store: &Store, catalog: &Catalog, now: OffsetDateTime) -> Result<Seeded, StoreError> {
+    let mut tx = store.owner(None).await?;
+    // Two replicas that start together: the second waits here and then finds the edition.
+    tx.serialize_config().await?;
+    if let Some(edition) = edition(&settings::list(&mut tx).await?)
+        && edition >= catalog.generated
+    {
+        return Ok(Seeded::UpToDate { edition });
+    }
+    let models = catalog.models.iter().map(|model| new_model(model, &catalog.generated)).collect();
+    let written = match &mut tx {
+        OwnerTx::Operator(system) => rows::put(system, models, Source::Bundled, now).await?,
+        // `owner(None)` is the operator by definition.
+        OwnerTx::Tenant(_) => 0,
+    };
+    let value = Value::from(catalog.generated.as_str()).to_string();
+    settings::put(&mut tx, nemo_types::SettingId::generate().0, EDITION_SETTING, &value).await?;
+    tx.commit().await?;
+    Ok(Seeded::Written(written))
+}
+
+fn edition(settings: &[settings::SettingRow]) -> Option<String> {
+    let setting = settings.iter().find(|setting| setting.key == EDITION_SETTING)?;
+    serde_json::from_str::<Value>(&setting.value).ok()?.as_str().map(str::to_owned)
+}
+
+fn new_model(model: &CatalogModel, generated: &str) -> NewModel {
+    let row = ModelRow {
+        id: model.id.clone(),
+        display_name: model.display_name.clone(),
+        owned_by: model.owned_by.clone(),
+        created_unix: model.created_unix,
+        context_window: tokens(model.context_window),
+        max_output_tokens: tokens(model.max_output_tokens.unwrap_or_default()),
+        tags: model.tags.clone(),
+        aliases: model.aliases.clone(),
+        input_modalities: model.input_modalities.clone(),
+        output_modalities: model.output_modalities.clone(),
+        endpoints: model.endpoints.clone(),
+        source: String::new(),
+    };
+    let offerings = model.offerings.iter().map(|offering| NewOffering {
+        provider: offering.provider.clone(),
+        upstream_model: offering.upstream_model.clone(),
+        amounts: Amounts {
+            input: offering.price.input,
+            output: offering.price.output,
+            cache_read: offering.price.cache_read,
+            cache_write: offering.price.cache_write,
+        },
+        price_id: Some(price_id(generated, &offering.provider, &model.id)),
+    });
+    NewModel { row, offerings: offerings.collect() }
+}
+
+fn tokens(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

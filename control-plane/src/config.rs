@@ -1,0 +1,192 @@
+//! Bootstrap settings: where to listen, which database, which secrets. Everything else is configuration in the
+//! database, changed through the admin API.
+//!
+//! `main.rs` reads them from defaults, file, environment and options; `nemo standalone` and tests fill [`Config`] by
+//! hand.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nemo_runtime::{config_file, telemetry::TelemetrySettings};
+use nemo_types::{Keyring, Secret};
+use serde::{Deserialize, Deserializer};
+
+use crate::{
+    admin::BaseUrlOf,
+    fleet::{NodeToken, auth::WeakNodeToken},
+    store::PoolSizes,
+};
+
+const DEFAULTS: &str = include_str!("config.default.toml");
+/// Prefix of the environment variables: `NEMO_REST_ADDR`, `NEMO_POSTGRES_URL`, …
+const ENV_PREFIX: &str = "NEMO_";
+
+/// How long a start waits for the database.
+pub const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What [`crate::app::start`] needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Admin REST API.
+    pub rest_addr: SocketAddr,
+    /// Nodes and admin gRPC API.
+    pub grpc_addr: SocketAddr,
+    /// Health and metrics.
+    pub metrics_addr: SocketAddr,
+    /// `postgres://…`; may hold a password.
+    pub postgres_url: Secret,
+    pub pools: PoolSizes,
+    /// Required unless `grpc_addr` is loopback.
+    pub node_token: Option<NodeToken>,
+    /// How long the start waits for the database.
+    pub database_patience: Duration,
+    /// Base URLs for deployments that name none. Only `nemo standalone`, which links the provider table, has them.
+    pub base_url_of: BaseUrlOf,
+}
+
+impl Config {
+    /// All ports on loopback, chosen by the kernel: for tests and `nemo standalone`.
+    pub fn local(postgres_url: Secret) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            rest_addr: any,
+            grpc_addr: any,
+            metrics_addr: any,
+            postgres_url,
+            pools: PoolSizes::default(),
+            node_token: None,
+            database_patience: DATABASE_PATIENCE,
+            base_url_of: |_| None,
+        }
+    }
+
+    /// # Errors
+    /// [`ConfigError::NodeTokenRequired`] when nodes elsewhere could connect without a token.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.node_token.is_none() && !self.grpc_addr.ip().is_loopback() {
+            return Err(ConfigError::NodeTokenRequired(self.grpc_addr));
+        }
+        Ok(())
+    }
+}
+
+/// The settings file with its layers, as TOML names them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub rest_addr: SocketAddr,
+    pub grpc_addr: SocketAddr,
+    pub metrics_addr: SocketAddr,
+    #[serde(deserialize_with = "secret")]
+    pub postgres_url: Secret,
+    pub app_connections: u32,
+    pub system_connections: u32,
+    #[serde(deserialize_with = "secret")]
+    pub node_token: Secret,
+    pub node_token_file: PathBuf,
+    #[serde(deserialize_with = "secret")]
+    pub seal_key: Secret,
+    pub seal_key_file: PathBuf,
+    pub logging: TelemetrySettings,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    String::deserialize(deserializer).map(Secret::new)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    File(#[from] config_file::ConfigError),
+    #[error("no database: set --postgres-url or NEMO_POSTGRES_URL, for example postgres://user:password@host:5432/nemo")]
+    NoDatabase,
+    #[error(
+        "no sealing key: set NEMO_SEAL_KEY or --seal-key-file to 64 hexadecimal digits (`openssl rand -hex 32` makes \
+         one); every node needs the same"
+    )]
+    NoSealKey,
+    #[error("{origin}: {error}")]
+    SealKey { origin: String, error: nemo_types::SealError },
+    #[error("{origin}: {error}")]
+    NodeToken { origin: String, error: WeakNodeToken },
+    #[error("can't read {path}: {error}", path = path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
+    #[error(
+        "--grpc-addr {0} can be reached from other machines, so nodes must show a token: set NEMO_NODE_TOKEN or \
+         --node-token-file (`openssl rand -hex 32` makes one), and the same on every node"
+    )]
+    NodeTokenRequired(SocketAddr),
+    #[error("{name}: expected 1 to 1000 connections, got {value}")]
+    Connections { name: &'static str, value: u32 },
+}
+
+impl Settings {
+    /// Defaults, then `file`, then the environment.
+    ///
+    /// # Errors
+    /// Everything that is unknown, mistyped or unreadable, with its place.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Ok(config_file::load(DEFAULTS, file, ENV_PREFIX)?)
+    }
+
+    /// The sealing keys, from the key itself or its file.
+    ///
+    /// # Errors
+    /// When there is none or it is malformed.
+    pub fn keyring(&self) -> Result<Keyring, ConfigError> {
+        let (origin, text) =
+            from_file_or_text("seal_key", &self.seal_key, &self.seal_key_file)?.ok_or(ConfigError::NoSealKey)?;
+        Keyring::parse(text.expose()).map_err(|error| ConfigError::SealKey { origin, error })
+    }
+
+    /// # Errors
+    /// When the settings are incomplete or contradict each other.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        if self.postgres_url.expose().is_empty() {
+            return Err(ConfigError::NoDatabase);
+        }
+        for (name, value) in
+            [("app_connections", self.app_connections), ("system_connections", self.system_connections)]
+        {
+            if !(1..=1000).contains(&value) {
+                return Err(ConfigError::Connections { name, value });
+            }
+        }
+        let node_token = match from_file_or_text("node_token", &self.node_token, &self.node_token_file)? {
+            Some((origin, text)) => {
+                Some(NodeToken::new(text.expose()).map_err(|error| ConfigError::NodeToken { origin, error })?)
+            }
+            None => None,
+        };
+        let config = Config {
+            rest_addr: self.rest_addr,
+            grpc_addr: self.grpc_addr,
+            metrics_addr: self.metrics_addr,
+            postgres_url: self.postgres_url,
+            pools: PoolSizes { app: self.app_connections, system: self.system_connections },
+            node_token,
+            database_patience: DATABASE_PATIENCE,
+            base_url_of: |_| None,
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// A secret and where it came from; the file wins. `None` when neither is set.
+fn from_file_or_text(name: &str, text: &Secret, file: &Path) -> Result<Option<(String, Secret)>, ConfigError> {
+    if !file.as_os_str().is_empty() {
+        let unreadable = |error| ConfigError::Unreadable { path: file.to_owned(), error };
+        let content = fs::read_to_string(file).map_err(unreadable)?;
+        return Ok(Some((file.display().to_string(), Secret::new(content.trim()))));
+    }
+    let is_set = !text.expose().trim().is_empty();
+    Ok(is_set.then(|| (format!("{name} (NEMO_{})", name.to_uppercase()), text.clone())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+use std::io::Write as _;
+
+use super::*;
+
+fn settings(env: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Ok(config_file::load_from(DEFAULTS, None, env, ENV_PREFIX)?)
+}
+
+const DATABASE: (&str, &str) = ("NEMO_POSTGRES_URL", "postgres://nemo:canary@db/nemo");
+
+#[test]
+fn defaults_listen_on_loopback_only() {
+    let config = settings(&[DATABASE]).unwrap().into_config().unwrap();
+    for (addr, port) in [(config.rest_addr, 8081), (config.grpc_addr, 8082), (config.metrics_addr, 9081)] {
+        assert!(addr.ip().is_loopback() && addr.port() == port, "{addr}");
+    }
+}
+
+#[test]
+fn nodes_from_elsewhere_need_a_token() {
+    let open = ("NEMO_GRPC_ADDR", "0.0.0.0:8082");
+    let error = settings(&[DATABASE, open]).unwrap().into_config().unwrap_err().to_string();
+    assert!(error.contains("0.0.0.0:8082") && error.contains("NEMO_NODE_TOKEN"), "{error}");
+    let token = ("NEMO_NODE_TOKEN", "0123456789abcdef");
+    assert!(settings(&[DATABASE, open, token]).unwrap().into_config().unwrap().node_token.is_some());
+}
+
+#[test]
+fn what_is_missing_is_named_with_a_way_out() {
+    let error = settings(&[]).unwrap().into_config().unwrap_err().to_string();
+    assert!(error.contains("--postgres-url"), "{error}");
+    let error = settings(&[DATABASE]).unwrap().keyring().unwrap_err().to_string();
+    assert!(error.contains("NEMO_SEAL_KEY") && error.contains("openssl rand -hex 32"), "{error}");
+}
+
+#[test]
+fn malformed_secrets_are_named_by_their_origin_and_not_shown() {
+    let error = settings(&[("NEMO_SEAL_KEY", "canary")]).unwrap().keyring().unwrap_err().to_string();
+    assert!(error.contains("NEMO_SEAL_KEY") && !error.contains("canary"), "{error}");
+    let error = settings(&[DATABASE, ("NEMO_NODE_TOKEN", "canary")]).unwrap().into_config().unwrap_err().to_string();
+    assert!(error.contains("NEMO_NODE_TOKEN") && !error.contains("canary"), "{error}");
+}
+
+#[test]
+fn secrets_can_come_from_files_which_win() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let key = Keyring::generate_key().unwrap();
+    writeln!(file, "{}", key.expose()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let settings = settings(&[("NEMO_SEAL_KEY_FILE", path), ("NEMO_SEAL_KEY", "malformed")]).unwrap();
+    assert_eq!(settings.keyring().unwrap().key_ids(), Keyring::parse(key.expose()).unwrap().key_ids());
+    let missing = Settings { seal_key_file: "/nonexistent/key".into(), ..settings };
+    assert!(missing.keyring().unwrap_err().to_string().contains("/nonexistent/key"));
+}
+
+#[test]
+fn secrets_never_show_in_debug_output() {
+    let settings = settings(&[DATABASE, ("NEMO_SEAL_KEY", "canary"), ("NEMO_NODE_TOKEN", "canary")]).unwrap();
+    assert!(!format!("{settings:?}").contains("canary"));
+    let config = Config::local(Secret::new("postgres://canary"));
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
+#[test]
+fn unusable_pool_sizes_are_refused() {
+    let error = settings(&[DATABASE, ("NEMO_SYSTEM_CONNECTIONS", "0")]).unwrap().into_config().unwrap_err();
+    assert!(error.to_string().contains("system_connections"), "{error}");
+}

@@ -1,0 +1,20 @@
+//! The control plane: owns Postgres, the admin API, and what the nodes are told.
+//!
+//! - [`store`]: the only module that knows SQL; tenant isolation lives in its transactions
+//! - [`admin`]: the admin operations, who may call them, and their REST face
+//! - [`grpc`]: thin gRPC services over [`admin`], [`publish`], [`fleet`] and the request log
+//! - [`publish`]: rows → resources → compiled revisions → deltas for the nodes
+//! - [`fleet`]: which nodes are connected and what they hold
+//! - [`catalog`]: the bundled model catalog
+//! - [`sealing`]: provider credentials are sealed before they reach the store
+//! - [`app`] and [`config`]: wiring and bootstrap settings; `nemo standalone` and the tests use the same wiring
+
+pub mod admin;
+pub mod app;
+pub mod catalog;
+pub mod config;
+pub mod fleet;
+pub mod grpc;
+pub mod publish;
+pub mod sealing;
+pub mod store;

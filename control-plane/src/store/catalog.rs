@@ -1,0 +1,326 @@
+//! The model catalog: models, who offers them, and immutable prices. Belongs to the installation.
+
+use std::collections::HashMap;
+
+use sqlx::FromRow;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{OwnerTx, StoreError, SystemTx};
+
+macro_rules! columns {
+    () => {
+        "id, display_name, owned_by, created_unix, context_window, max_output_tokens, tags, aliases, \
+         input_modalities, output_modalities, endpoints, source"
+    };
+}
+
+/// Where an entry comes from. What an operator wrote is never replaced by another source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Bundled,
+    Custom,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bundled => "bundled",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+/// A model without its offerings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromRow)]
+pub struct ModelRow {
+    pub id: String,
+    pub display_name: String,
+    pub owned_by: String,
+    pub created_unix: i64,
+    pub context_window: i64,
+    pub max_output_tokens: i64,
+    pub tags: Vec<String>,
+    pub aliases: Vec<String>,
+    pub input_modalities: Vec<String>,
+    pub output_modalities: Vec<String>,
+    pub endpoints: Vec<String>,
+    pub source: String,
+}
+
+/// Nano-USD per million tokens; `None` is unknown, which is not free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
+pub struct Amounts {
+    pub input: Option<i64>,
+    pub output: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+}
+
+impl Amounts {
+    /// True when no price is known at all: then there is no price row either.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct OfferingRow {
+    pub model_id: String,
+    pub provider: String,
+    pub upstream_model: String,
+    pub price_id: Option<String>,
+    #[sqlx(flatten)]
+    pub amounts: Amounts,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoredModel {
+    pub row: ModelRow,
+    pub offerings: Vec<OfferingRow>,
+}
+
+/// A model as it is to be.
+#[derive(Clone, Debug, Default)]
+pub struct NewModel {
+    /// `source` is set by [`put`].
+    pub row: ModelRow,
+    /// At most one per provider.
+    pub offerings: Vec<NewOffering>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NewOffering {
+    pub provider: String,
+    pub upstream_model: String,
+    pub amounts: Amounts,
+    /// Identity of the price, should these amounts be new; `None`: `<provider>/<model>@<now>`.
+    pub price_id: Option<String>,
+}
+
+pub async fn get(tx: &mut SystemTx, id: &str) -> Result<Option<StoredModel>, StoreError> {
+    let sql = concat!("SELECT ", columns!(), " FROM models WHERE id = $1");
+    let rows = sqlx::query_as(sql).bind(id).fetch_all(tx.conn()).await?;
+    Ok(with_offerings(tx, rows).await?.pop())
+}
+
+/// At most `limit` models whose id is greater than `after`, in the order of their ids.
+pub async fn list(
+    tx: &mut SystemTx,
+    provider: Option<&str>,
+    tag: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<StoredModel>, StoreError> {
+    // "C": the order of a page must not depend on the database's locale.
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM models m WHERE m.id COLLATE \"C\" > $1 AND ($2::text IS NULL OR $2 = ANY (m.tags)) \
+         AND ($3::text IS NULL OR EXISTS (SELECT FROM model_offerings o WHERE o.model_id = m.id AND o.provider = $3)) \
+         ORDER BY m.id COLLATE \"C\" LIMIT $4"
+    );
+    let rows =
+        sqlx::query_as(sql).bind(after).bind(tag).bind(provider).bind(limit).fetch_all(tx.conn()).await?;
+    with_offerings(tx, rows).await
+}
+
+async fn with_offerings(tx: &mut SystemTx, rows: Vec<ModelRow>) -> Result<Vec<StoredModel>, StoreError> {
+    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let sql = "SELECT o.model_id, o.provider, o.upstream_model, o.price_id, p.input, p.output, p.cache_read, \
+               p.cache_write FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
+               WHERE o.model_id = ANY ($1) ORDER BY o.position";
+    let offerings: Vec<OfferingRow> = sqlx::query_as(sql).bind(ids).fetch_all(tx.conn()).await?;
+    let mut by_model: HashMap<String, Vec<OfferingRow>> = HashMap::new();
+    for offering in offerings {
+        by_model.entry(offering.model_id.clone()).or_default().push(offering);
+    }
+    let models = rows
+        .into_iter()
+        .map(|row| StoredModel { offerings: by_model.remove(&row.id).unwrap_or_default(), row });
+    Ok(models.collect())
+}
+
+/// Creates or replaces models, writing only what differs; amounts that differ become new price rows. Entries of
+/// another source than [`Source::Custom`] leave custom ones alone. Returns the number of models written.
+pub async fn put(
+    tx: &mut SystemTx,
+    models: Vec<NewModel>,
+    source: Source,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    // Decides on what it has read, so nobody else may write meanwhile.
+    tx.serialize_config().await?;
+    let ids: Vec<&str> = models.iter().map(|model| model.row.id.as_str()).collect();
+    let sql = concat!("SELECT ", columns!(), " FROM models WHERE id = ANY ($1)");
+    let rows = sqlx::query_as(sql).bind(ids).fetch_all(tx.conn()).await?;
+    let mut stored: HashMap<String, StoredModel> =
+        with_offerings(tx, rows).await?.into_iter().map(|model| (model.row.id.clone(), model)).collect();
+
+    let mut written = 0;
+    for mut model in models {
+        source.as_str().clone_into(&mut model.row.source);
+        let old = stored.remove(&model.row.id);
+        let is_custom = old.as_ref().is_some_and(|old| old.row.source == Source::Custom.as_str());
+        if (is_custom && source != Source::Custom) || old.as_ref().is_some_and(|old| is_same(old, &model)) {
+            continue;
+        }
+        write(tx, &model, old.map(|old| old.offerings).unwrap_or_default(), now).await?;
+        written += 1;
+    }
+    Ok(written)
+}
+
+/// Price ids do not count: they are made from the amounts.
+fn is_same(old: &StoredModel, new: &NewModel) -> bool {
+    old.row == new.row
+        && old.offerings.len() == new.offerings.len()
+        && old.offerings.iter().zip(&new.offerings).all(|(old, new)| {
+            old.provider == new.provider
+                && old.upstream_model == new.upstream_model
+                && old.amounts == new.amounts
+        })
+}
+
+async fn write(
+    tx: &mut SystemTx,
+    model: &NewModel,
+    old: Vec<OfferingRow>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let row = &model.row;
+    let sql = "INSERT INTO models (id, display_name, owned_by, created_unix, context_window, max_output_tokens, \
+               tags, aliases, input_modalities, output_modalities, endpoints, source) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+               ON CONFLICT (id) DO UPDATE SET display_name = EXCLUDED.display_name, owned_by = EXCLUDED.owned_by, \
+               created_unix = EXCLUDED.created_unix, context_window = EXCLUDED.context_window, \
+               max_output_tokens = EXCLUDED.max_output_tokens, tags = EXCLUDED.tags, aliases = EXCLUDED.aliases, \
+               input_modalities = EXCLUDED.input_modalities, output_modalities = EXCLUDED.output_modalities, \
+               endpoints = EXCLUDED.endpoints, source = EXCLUDED.source";
+    sqlx::query(sql)
+        .bind(&row.id)
+        .bind(&row.display_name)
+        .bind(&row.owned_by)
+        .bind(row.created_unix)
+        .bind(row.context_window)
+        .bind(row.max_output_tokens)
+        .bind(&row.tags)
+        .bind(&row.aliases)
+        .bind(&row.input_modalities)
+        .bind(&row.output_modalities)
+        .bind(&row.endpoints)
+        .bind(&row.source)
+        .execute(tx.conn())
+        .await?;
+
+    let providers: Vec<&str> = model.offerings.iter().map(|offering| offering.provider.as_str()).collect();
+    sqlx::query("DELETE FROM model_offerings WHERE model_id = $1 AND provider <> ALL ($2)")
+        .bind(&row.id)
+        .bind(providers)
+        .execute(tx.conn())
+        .await?;
+    for (position, offering) in (0_i32..).zip(&model.offerings) {
+        let old = old.iter().find(|old| old.provider == offering.provider && old.amounts == offering.amounts);
+        let price_id = match old {
+            Some(old) => old.price_id.clone(),
+            None if offering.amounts.is_unknown() => None,
+            None => Some(insert_price(tx, &row.id, offering, now).await?),
+        };
+        let sql = "INSERT INTO model_offerings (model_id, provider, position, upstream_model, price_id) \
+                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model_id, provider) DO UPDATE SET \
+                   position = EXCLUDED.position, upstream_model = EXCLUDED.upstream_model, \
+                   price_id = EXCLUDED.price_id";
+        sqlx::query(sql)
+            .bind(&row.id)
+            .bind(&offering.provider)
+            .bind(position)
+            .bind(&offering.upstream_model)
+            .bind(price_id)
+            .execute(tx.conn())
+            .await?;
+    }
+    Ok(())
+}
+
+/// Makes the immutable row and returns its id. An id that is taken by the very same price is used again; one that is
+/// taken by another price gets a number after it.
+async fn insert_price(
+    tx: &mut SystemTx,
+    model_id: &str,
+    offering: &NewOffering,
+    now: OffsetDateTime,
+) -> Result<String, StoreError> {
+    let NewOffering { provider, amounts, .. } = offering;
+    let base = offering.price_id.clone().unwrap_or_else(|| {
+        let at = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
+        format!("{provider}/{model_id}@{at}")
+    });
+    let sql = "INSERT INTO model_prices (id, provider, model_id, effective_from, input, output, cache_read, \
+               cache_write) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
+    let mut id = base.clone();
+    for number in 2..100 {
+        let inserted = sqlx::query(sql)
+            .bind(&id)
+            .bind(provider)
+            .bind(model_id)
+            .bind(now)
+            .bind(amounts.input)
+            .bind(amounts.output)
+            .bind(amounts.cache_read)
+            .bind(amounts.cache_write)
+            .execute(tx.conn())
+            .await?
+            .rows_affected();
+        if inserted == 1 || is_price(tx, &id, model_id, offering).await? {
+            return Ok(id);
+        }
+        id = format!("{base}#{number}");
+    }
+    Err(StoreError::Conflict { constraint: "model_prices_pkey".to_owned() })
+}
+
+async fn is_price(
+    tx: &mut SystemTx,
+    id: &str,
+    model_id: &str,
+    offering: &NewOffering,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT input, output, cache_read, cache_write FROM model_prices \
+               WHERE id = $1 AND provider = $2 AND model_id = $3";
+    let found: Option<Amounts> = sqlx::query_as(sql)
+        .bind(id)
+        .bind(&offering.provider)
+        .bind(model_id)
+        .fetch_optional(tx.conn())
+        .await?;
+    Ok(found == Some(offering.amounts))
+}
+
+/// False: there was none. Its prices stay.
+///
+/// # Errors
+/// [`StoreError::Reference`] while a deployment serves it.
+pub async fn delete(tx: &mut SystemTx, id: &str) -> Result<bool, StoreError> {
+    Ok(sqlx::query("DELETE FROM models WHERE id = $1").bind(id).execute(tx.conn()).await?.rows_affected() > 0)
+}
+
+/// For a deployment: `None` when there is no such model, else what that provider calls it, if the catalog says.
+pub async fn upstream_name(
+    tx: &mut OwnerTx,
+    model: &str,
+    provider: &str,
+) -> Result<Option<Option<String>>, StoreError> {
+    let sql = "SELECT o.upstream_model FROM models m \
+               LEFT JOIN model_offerings o ON o.model_id = m.id AND o.provider = $2 WHERE m.id = $1";
+    Ok(sqlx::query_scalar(sql).bind(model).bind(provider).fetch_optional(tx.conn()).await?)
+}
+
+/// Another model that has one of these names as its id or alias.
+pub async fn name_taken(
+    tx: &mut SystemTx,
+    id: &str,
+    aliases: &[String],
+) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT id FROM models WHERE id <> $1 AND (id = ANY ($2) OR aliases && $2 OR $1 = ANY (aliases)) \
+               ORDER BY id LIMIT 1";
+    Ok(sqlx::query_scalar(sql).bind(id).bind(aliases).fetch_optional(tx.conn()).await?)
+}

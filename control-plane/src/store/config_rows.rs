@@ -1,0 +1,178 @@
+//! The rows that become resources, all of a kind or the named ones. Called by `publish/builder.rs`.
+
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{StoreError, changes::ConfigTx};
+
+#[derive(FromRow)]
+pub struct OrganizationRow {
+    pub id: Uuid,
+    pub name: String,
+    pub disabled: bool,
+}
+
+#[derive(FromRow)]
+pub struct TeamRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub name: String,
+    pub disabled: bool,
+}
+
+#[derive(FromRow)]
+pub struct KeyRow {
+    pub id: Uuid,
+    pub team_id: Uuid,
+    pub name: String,
+    pub public_id: String,
+    pub secret_hash: Vec<u8>,
+    pub previous_secret_hash: Option<Vec<u8>>,
+    pub previous_valid_until: Option<OffsetDateTime>,
+    pub disabled: bool,
+    pub expires_at: Option<OffsetDateTime>,
+    pub allowed_models: Vec<String>,
+}
+
+#[derive(FromRow)]
+pub struct CredentialRow {
+    pub id: Uuid,
+    pub org_id: Option<Uuid>,
+    pub provider: String,
+    pub sealed: Vec<u8>,
+}
+
+/// A price row, as joined to what refers to it. All `None` when there is none.
+#[derive(FromRow)]
+pub struct PriceRow {
+    pub price_id: Option<String>,
+    pub input: Option<i64>,
+    pub output: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+}
+
+#[derive(FromRow)]
+pub struct DeploymentRow {
+    pub id: Uuid,
+    pub org_id: Option<Uuid>,
+    pub name: String,
+    pub provider: String,
+    pub base_url: String,
+    pub credential_id: Option<Uuid>,
+    pub model_id: String,
+    pub upstream_model: String,
+    pub weight: i64,
+    pub disabled: bool,
+    #[sqlx(flatten)]
+    pub price: PriceRow,
+}
+
+#[derive(FromRow)]
+pub struct ModelRow {
+    pub id: String,
+    pub display_name: String,
+    pub owned_by: String,
+    pub created_unix: i64,
+    pub context_window: i64,
+    pub max_output_tokens: i64,
+    pub tags: Vec<String>,
+    pub aliases: Vec<String>,
+    pub input_modalities: Vec<String>,
+    pub output_modalities: Vec<String>,
+    pub endpoints: Vec<String>,
+}
+
+#[derive(FromRow)]
+pub struct OfferingRow {
+    pub model_id: String,
+    pub provider: String,
+    pub upstream_model: String,
+    #[sqlx(flatten)]
+    pub price: PriceRow,
+}
+
+#[derive(FromRow)]
+pub struct GroupRow {
+    pub id: Uuid,
+    pub org_id: Option<Uuid>,
+    pub name: String,
+    pub strategy: String,
+}
+
+/// One deployment of one link, or a link without any.
+#[derive(FromRow)]
+pub struct LinkRow {
+    pub group_id: Uuid,
+    pub position: i32,
+    pub deployment_id: Option<Uuid>,
+    pub weight: Option<i64>,
+}
+
+#[derive(FromRow)]
+pub struct SettingRow {
+    pub id: Uuid,
+    pub org_id: Option<Uuid>,
+    pub key: String,
+    pub value: String,
+}
+
+/// `None`: every row.
+pub type Ids<'a, T> = Option<&'a [T]>;
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $name:ident($id:ty) -> $row:ty = $sql:literal;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// When the database can't be read.
+        pub async fn $name(tx: &mut ConfigTx, ids: Ids<'_, $id>) -> Result<Vec<$row>, StoreError> {
+            Ok(sqlx::query_as($sql).bind(ids).fetch_all(tx.conn()).await?)
+        }
+    )*};
+}
+
+rows! {
+    /// In no order.
+    organizations(Uuid) -> OrganizationRow =
+        "SELECT id, name, disabled FROM organizations WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// In no order.
+    teams(Uuid) -> TeamRow =
+        "SELECT id, org_id, name, disabled FROM teams WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// In no order.
+    keys(Uuid) -> KeyRow =
+        "SELECT id, team_id, name, public_id, secret_hash, previous_secret_hash, previous_valid_until, disabled, \
+                expires_at, allowed_models \
+         FROM api_keys WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// In no order.
+    credentials(Uuid) -> CredentialRow =
+        "SELECT id, org_id, provider, sealed FROM credentials WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// In no order.
+    deployments(Uuid) -> DeploymentRow =
+        "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, d.upstream_model, \
+                d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write \
+         FROM deployments d LEFT JOIN deployment_prices p ON p.id = d.price_id AND p.owner = d.owner \
+         WHERE $1::uuid[] IS NULL OR d.id = ANY ($1)";
+    /// In no order.
+    models(String) -> ModelRow =
+        "SELECT id, display_name, owned_by, created_unix, context_window, max_output_tokens, tags, aliases, \
+                input_modalities, output_modalities, endpoints \
+         FROM models WHERE $1::text[] IS NULL OR id = ANY ($1)";
+    /// By model, in the order in which the offerings were given.
+    offerings(String) -> OfferingRow =
+        "SELECT o.model_id, o.provider, o.upstream_model, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write \
+         FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
+         WHERE $1::text[] IS NULL OR o.model_id = ANY ($1) ORDER BY o.model_id, o.position, o.provider";
+    /// In no order.
+    groups(Uuid) -> GroupRow =
+        "SELECT id, org_id, name, strategy FROM model_groups WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// By group, in the order of the chain and of each pool.
+    links(Uuid) -> LinkRow =
+        "SELECT l.group_id, l.position, d.deployment_id, d.weight \
+         FROM group_links l LEFT JOIN link_deployments d ON d.group_id = l.group_id AND d.position = l.position \
+         WHERE $1::uuid[] IS NULL OR l.group_id = ANY ($1) ORDER BY l.group_id, l.position, d.ordinal";
+    /// In no order.
+    settings(Uuid) -> SettingRow =
+        "SELECT id, org_id, key, value::text AS value FROM settings WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+}

@@ -1,0 +1,189 @@
+//! Deployments: concrete upstreams, an organization's own or the operator's.
+
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Listed, OwnerTx, Page, StoreError};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, \
+             d.upstream_model, d.weight, d.disabled, d.created_at, d.price_id, p.input, p.output, p.cache_read, \
+             p.cache_write \
+             FROM deployments d LEFT JOIN deployment_prices p ON p.owner = d.owner AND p.id = d.price_id ",
+            $rest
+        )
+    };
+}
+
+#[derive(Clone, Debug, FromRow)]
+pub struct DeploymentRow {
+    pub id: Uuid,
+    /// `None`: the operator's.
+    pub org_id: Option<Uuid>,
+    pub name: String,
+    pub provider: String,
+    /// Empty: the provider's own.
+    pub base_url: String,
+    pub credential_id: Option<Uuid>,
+    pub model_id: String,
+    pub upstream_model: String,
+    pub weight: i64,
+    pub disabled: bool,
+    pub created_at: OffsetDateTime,
+    /// Set when this deployment has prices of its own, which are the four below.
+    pub price_id: Option<String>,
+    pub input: Option<i64>,
+    pub output: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+}
+
+pub struct NewDeployment<'a> {
+    pub id: Uuid,
+    pub name: &'a str,
+    pub provider: &'a str,
+    pub base_url: &'a str,
+    pub credential_id: Option<Uuid>,
+    pub model_id: &'a str,
+    pub upstream_model: &'a str,
+    pub weight: i64,
+    pub price_id: Option<&'a str>,
+}
+
+/// An immutable price row for one deployment.
+pub struct NewDeploymentPrice<'a> {
+    pub id: &'a str,
+    pub deployment_id: Uuid,
+    pub input: Option<i64>,
+    pub output: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+}
+
+/// What to change; `None` leaves it, `Some(None)` clears it.
+#[derive(Default)]
+pub struct DeploymentChange<'a> {
+    pub name: Option<&'a str>,
+    pub base_url: Option<&'a str>,
+    pub credential_id: Option<Option<Uuid>>,
+    pub upstream_model: Option<&'a str>,
+    pub weight: Option<i64>,
+    pub disabled: Option<bool>,
+    pub price_id: Option<Option<&'a str>>,
+}
+
+pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), StoreError> {
+    let sql = "INSERT INTO deployments (id, org_id, name, provider, base_url, credential_id, model_id, \
+               upstream_model, weight, price_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    sqlx::query(sql)
+        .bind(new.id)
+        .bind(tx.org_id())
+        .bind(new.name)
+        .bind(new.provider)
+        .bind(new.base_url)
+        .bind(new.credential_id)
+        .bind(new.model_id)
+        .bind(new.upstream_model)
+        .bind(new.weight)
+        .bind(new.price_id)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+pub async fn insert_price(tx: &mut OwnerTx, new: NewDeploymentPrice<'_>) -> Result<(), StoreError> {
+    let sql = "INSERT INTO deployment_prices (id, org_id, deployment_id, input, output, cache_read, cache_write) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(sql)
+        .bind(new.id)
+        .bind(tx.org_id())
+        .bind(new.deployment_id)
+        .bind(new.input)
+        .bind(new.output)
+        .bind(new.cache_read)
+        .bind(new.cache_write)
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+pub async fn get(tx: &mut OwnerTx, id: Uuid) -> Result<Option<DeploymentRow>, StoreError> {
+    let owner = tx.owner();
+    let sql = select!("WHERE d.id = $1 AND d.owner = $2");
+    Ok(sqlx::query_as(sql).bind(id).bind(owner).fetch_optional(tx.conn()).await?)
+}
+
+/// Of one model, or all.
+pub async fn list(
+    tx: &mut OwnerTx,
+    model: Option<&str>,
+    page: Page,
+) -> Result<Listed<DeploymentRow>, StoreError> {
+    let sql = select!(
+        "WHERE d.owner = $3 AND ($4::text IS NULL OR d.model_id = $4) AND ($1::uuid IS NULL OR d.id > $1) \
+         ORDER BY d.id LIMIT $2"
+    );
+    let owner = tx.owner();
+    let rows = sqlx::query_as(sql)
+        .bind(page.after)
+        .bind(page.limit())
+        .bind(owner)
+        .bind(model)
+        .fetch_all(tx.conn())
+        .await?;
+    Ok(Listed::new(rows, page, |row: &DeploymentRow| row.id))
+}
+
+/// Names of this owner's deployments that start with `prefix`.
+pub async fn names_like(tx: &mut OwnerTx, prefix: &str) -> Result<Vec<String>, StoreError> {
+    let owner = tx.owner();
+    let sql = "SELECT name FROM deployments WHERE owner = $1 AND starts_with(name, $2)";
+    Ok(sqlx::query_scalar(sql).bind(owner).bind(prefix).fetch_all(tx.conn()).await?)
+}
+
+/// Which of `ids` this owner may put into a model group, each with the value of its `owner` column.
+pub async fn usable(tx: &mut OwnerTx, ids: &[Uuid]) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
+    let owner = tx.owner();
+    let sql = "SELECT id, owner FROM deployments WHERE id = ANY ($1) AND owner = $2 \
+               UNION SELECT shared, '00000000-0000-0000-0000-000000000000'::uuid \
+               FROM nemo_operator_deployments($1) AS shared";
+    Ok(sqlx::query_as(sql).bind(ids).bind(owner).fetch_all(tx.conn()).await?)
+}
+
+/// False: there is none.
+pub async fn update(tx: &mut OwnerTx, id: Uuid, change: DeploymentChange<'_>) -> Result<bool, StoreError> {
+    let sql = "UPDATE deployments SET name = coalesce($3, name), base_url = coalesce($4, base_url), \
+               credential_id = CASE WHEN $5 THEN $6 ELSE credential_id END, \
+               upstream_model = coalesce($7, upstream_model), weight = coalesce($8, weight), \
+               disabled = coalesce($9, disabled), price_id = CASE WHEN $10 THEN $11 ELSE price_id END \
+               WHERE id = $1 AND owner = $2";
+    let owner = tx.owner();
+    let done = sqlx::query(sql)
+        .bind(id)
+        .bind(owner)
+        .bind(change.name)
+        .bind(change.base_url)
+        .bind(change.credential_id.is_some())
+        .bind(change.credential_id.flatten())
+        .bind(change.upstream_model)
+        .bind(change.weight)
+        .bind(change.disabled)
+        .bind(change.price_id.is_some())
+        .bind(change.price_id.flatten())
+        .execute(tx.conn())
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// False: there was none.
+///
+/// # Errors
+/// [`StoreError::Reference`] while a model group uses it.
+pub async fn delete(tx: &mut OwnerTx, id: Uuid) -> Result<bool, StoreError> {
+    let owner = tx.owner();
+    let sql = "DELETE FROM deployments WHERE id = $1 AND owner = $2";
+    Ok(sqlx::query(sql).bind(id).bind(owner).execute(tx.conn()).await?.rows_affected() > 0)
+}

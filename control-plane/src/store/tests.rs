@@ -1,0 +1,61 @@
+//! The store against a real PostgreSQL.
+//!
+//! - [`migrations`]: anybody with `CREATEROLE` can migrate, several at once
+//! - [`isolation`]: tenant isolation and append-only tables, tried as every role
+//! - [`revisions`]: the change feed is totally ordered
+//! - [`catalog`], [`request_log`]: what their functions promise
+
+mod catalog;
+mod isolation;
+mod migrations;
+mod request_log;
+mod revisions;
+
+use nemo_types::OrgId;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+/// Two organizations (or the operator, `None`) own a row in every table.
+///
+/// Written as superuser: what the roles may do is what the tests are about.
+async fn fill(superuser: &mut PgConnection, org: Option<OrgId>, number: u8) {
+    let org_id = org.map_or("NULL".to_owned(), |org| format!("'{org}'"));
+    let owner = org.map_or_else(|| uuid::Uuid::nil().to_string(), |org| org.to_string());
+    let id = |kind: u8| format!("'00000000-0000-7000-8000-0000000{number:02}{kind:03}'");
+    let (team, member, token, key, credential) = (id(1), id(2), id(3), id(4), id(5));
+    let (deployment, group, setting, request) = (id(6), id(7), id(8), id(9));
+    let hash = "decode(repeat('ab', 32), 'hex')";
+    let role = if org.is_some() { "owner" } else { "operator" };
+    let owned = format!(
+        "INSERT INTO models (id, display_name, owned_by, created_unix, context_window, max_output_tokens, source)
+             VALUES ('m', 'M', 'x', 0, 1, 1, 'custom') ON CONFLICT DO NOTHING;
+         INSERT INTO admin_tokens (id, org_id, name, role, public_id, secret_hash)
+             VALUES ({token}, {org_id}, 't', '{role}', 'token{number}', {hash});
+         INSERT INTO credentials (id, org_id, name, provider, sealed, hint)
+             VALUES ({credential}, {org_id}, 'c', 'openai', 'sealed', '');
+         INSERT INTO deployment_prices (id, org_id, deployment_id, input) VALUES ('p{number}', {org_id}, {deployment}, 1);
+         INSERT INTO deployments (id, org_id, name, provider, base_url, credential_id, model_id, upstream_model, weight,
+                                  price_id)
+             VALUES ({deployment}, {org_id}, 'd', 'openai', 'http://x', {credential}, 'm', 'm', 1, 'p{number}');
+         INSERT INTO model_groups (id, org_id, name, strategy) VALUES ({group}, {org_id}, 'g', '');
+         INSERT INTO group_links (group_id, position, org_id) VALUES ({group}, 0, {org_id});
+         INSERT INTO link_deployments (group_id, position, org_id, deployment_id, deployment_owner, ordinal, weight)
+             VALUES ({group}, 0, {org_id}, {deployment}, '{owner}', 0, 1);
+         INSERT INTO settings (id, org_id, key, value) VALUES ({setting}, {org_id}, 'k', '1');"
+    );
+    let tenant = format!(
+        "INSERT INTO organizations (id, name) VALUES ({org_id}, 'o');
+         INSERT INTO teams (id, org_id, name) VALUES ({team}, {org_id}, 't');
+         INSERT INTO members (id, org_id, email, role) VALUES ({member}, {org_id}, 'a@b.c', 'viewer');
+         INSERT INTO api_keys (id, org_id, team_id, name, public_id, secret_hash)
+             VALUES ({key}, {org_id}, {team}, 'k', 'key{number}', {hash});
+         INSERT INTO request_log
+             (event_day, request_id, org_id, team_id, key_id, started_at, endpoint, requested_model, model, provider,
+              upstream_model, stream, outcome, http_status, error_code, finish_reason, usage_estimated, cost_source,
+              price_id, attempts, strategy, config_revision, total_us, upstream_us, overhead_us, request_bytes,
+              response_bytes, client_request_id, metadata, node_id)
+             VALUES (now()::date, {request}, {org_id}, {team}, {key}, now(), '', '', '', '', '', false, 'ok', 200, '',
+                     '', false, '', '', 1, '', 1, 1, 1, 1, 1, 1, '', '', 'n');"
+    );
+    let sql = if org.is_some() { tenant + &owned } else { owned };
+    superuser.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+}

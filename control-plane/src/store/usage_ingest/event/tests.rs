@@ -1,0 +1,100 @@
+use nemo_proto::common::Usage;
+
+use super::*;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+}
+
+/// A request id of that time.
+fn id_at(at: OffsetDateTime) -> Vec<u8> {
+    let ms = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap();
+    let mut bytes = *RequestId::generate().as_bytes();
+    bytes[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+    bytes.to_vec()
+}
+
+fn event() -> UsageEvent {
+    UsageEvent {
+        request_id: id_at(now()).into(),
+        org_id: OrgId::generate().as_bytes().to_vec().into(),
+        team_id: TeamId::generate().as_bytes().to_vec().into(),
+        key_id: KeyId::generate().as_bytes().to_vec().into(),
+        outcome: Outcome::Ok.into(),
+        cost_nanos: Some(42),
+        cost_source: CostSource::Priced.into(),
+        started_unix_us: i64::try_from(now().unix_timestamp_nanos() / 1000).unwrap(),
+        ..UsageEvent::default()
+    }
+}
+
+fn row_of(event: UsageEvent) -> Row {
+    row(event, "node-1", now()).unwrap()
+}
+
+#[test]
+fn the_day_is_that_of_the_request_id() {
+    let event = UsageEvent { request_id: id_at(now() - Duration::days(2)).into(), ..event() };
+    assert_eq!(row_of(event).event_day, (now() - Duration::days(2)).date());
+}
+
+#[test]
+fn events_far_from_now_are_refused() {
+    let at = |at| row(UsageEvent { request_id: id_at(at).into(), ..event() }, "n", now()).err();
+    assert_eq!(at(now() - Duration::days(29)), None);
+    assert_eq!(at(now() - Duration::days(31)), Some(Malformed::TooOld));
+    assert_eq!(at(now() + Duration::hours(23)), None);
+    assert_eq!(at(now() + Duration::hours(25)), Some(Malformed::InFuture));
+}
+
+#[test]
+fn bad_ids_are_malformed() {
+    let bad = || bytes::Bytes::from_static(b"short");
+    let cases = [
+        (UsageEvent { request_id: bad(), ..event() }, Malformed::RequestId),
+        (UsageEvent { request_id: vec![0; 16].into(), ..event() }, Malformed::RequestId),
+        (UsageEvent { org_id: bad(), ..event() }, Malformed::Id("org_id")),
+        (UsageEvent { team_id: bytes::Bytes::new(), ..event() }, Malformed::Id("team_id")),
+        (UsageEvent { key_id: bad(), ..event() }, Malformed::Id("key_id")),
+        (UsageEvent { deployment_id: bad(), ..event() }, Malformed::Id("deployment_id")),
+    ];
+    for (event, expected) in cases {
+        assert_eq!(row(event, "n", now()).err(), Some(expected));
+    }
+}
+
+#[test]
+fn unknown_counts_and_costs_stay_unknown() {
+    let row = row_of(UsageEvent { usage: None, cost_nanos: None, ..event() });
+    assert_eq!((row.input_tokens, row.output_tokens, row.cost_nanos, row.cost_source), (None, None, None, ""));
+    let usage = Usage { input_tokens: Some(0), ..Usage::default() };
+    assert_eq!(row_of(UsageEvent { usage: Some(usage), ..event() }).input_tokens, Some(0));
+    assert_eq!(row_of(UsageEvent { cost_nanos: Some(-1), ..event() }).cost_nanos, None);
+}
+
+#[test]
+fn values_out_of_range_are_made_to_fit() {
+    let usage = Usage { input_tokens: Some(u64::MAX), ..Usage::default() };
+    let row = row_of(UsageEvent {
+        usage: Some(usage),
+        http_status: u32::MAX,
+        requested_model: "é".repeat(200),
+        error_code: "a\0b".into(),
+        started_unix_us: i64::MIN,
+        outcome: 99,
+        ..event()
+    });
+    assert_eq!((row.input_tokens, row.http_status), (Some(i64::MAX), i32::MAX));
+    assert_eq!(row.requested_model.len(), 256);
+    assert_eq!((row.error_code.as_str(), row.outcome), ("a\u{fffd}b", "error"));
+    assert_eq!(row.started_at, now());
+}
+
+#[test]
+fn metadata_is_an_object_or_nothing() {
+    let of = |text: &str| row_of(UsageEvent { metadata: text.into(), ..event() }).metadata;
+    assert_eq!(of(r#"{"a": "\u0000"}"#), r#"{"a": "\u0000"}"#);
+    for text in ["", "[1]", "\"text\"", "{\"cut\":", &format!("{{\"a\":\"{}\"}}", "x".repeat(5000))] {
+        assert_eq!(of(text), "", "{text}");
+    }
+}

@@ -1,0 +1,254 @@
+//! The table of OpenAI-compatible providers: one row each. Base URLs, key variables and departures from OpenAI's
+//! behaviour as the providers document them.
+
+use crate::{
+    AuthScheme, Endpoint, Provider, Quirks,
+    endpoint::Endpoint::{ChatCompletions, Completions, Embeddings},
+    extras::ExtraField,
+    provider::StreamUsage,
+};
+
+const ALL: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
+const CHAT: &[Endpoint] = &[ChatCompletions];
+const CHAT_AND_TEXT: &[Endpoint] = &[ChatCompletions, Completions];
+const CHAT_AND_EMBEDDINGS: &[Endpoint] = &[ChatCompletions, Embeddings];
+
+/// A remote service with a bearer token that behaves like OpenAI; rows override what differs.
+const REMOTE: Provider = Provider {
+    id: "",
+    name: "",
+    aliases: &[],
+    base_url: "",
+    base_url_env: None,
+    auth: AuthScheme::Bearer,
+    env: &[],
+    endpoints: CHAT,
+    quirks: Quirks::STANDARD,
+    static_headers: &[],
+};
+
+/// OpenRouter reads its own request extras. `models` and `route` are stripped even there: they would let the
+/// upstream pick a model that the key may not use.
+const OPENROUTER: Quirks = Quirks {
+    stream_usage: StreamUsage::Inject,
+    native: &[ExtraField::Provider, ExtraField::Plugins, ExtraField::Transforms, ExtraField::Usage],
+};
+
+pub(crate) const PROVIDERS: &[Provider] = &[
+    Provider {
+        id: "openai",
+        name: "OpenAI",
+        base_url: "https://api.openai.com/v1",
+        env: &["OPENAI_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "openrouter",
+        name: "OpenRouter",
+        base_url: "https://openrouter.ai/api/v1",
+        env: &["OPENROUTER_API_KEY"],
+        endpoints: ALL,
+        quirks: OPENROUTER,
+        ..REMOTE
+    },
+    Provider {
+        // Its compatibility layer takes the key as a bearer token.
+        id: "anthropic",
+        name: "Anthropic",
+        aliases: &["claude"],
+        base_url: "https://api.anthropic.com/v1",
+        env: &["ANTHROPIC_API_KEY"],
+        ..REMOTE
+    },
+    Provider {
+        id: "google-ai-studio",
+        name: "Google AI Studio",
+        aliases: &["gemini", "google"],
+        base_url: "https://generativelanguage.googleapis.com/v1beta/openai",
+        env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_AI_STUDIO_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        ..REMOTE
+    },
+    Provider {
+        id: "groq",
+        name: "Groq",
+        base_url: "https://api.groq.com/openai/v1",
+        env: &["GROQ_API_KEY"],
+        ..REMOTE
+    },
+    Provider {
+        // Answers 422 to `stream_options`; usage comes with the last chunk.
+        id: "mistral",
+        name: "Mistral AI",
+        aliases: &["mistralai"],
+        base_url: "https://api.mistral.ai/v1",
+        env: &["MISTRAL_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: Quirks::USAGE_ALWAYS,
+        ..REMOTE
+    },
+    Provider {
+        id: "deepseek",
+        name: "DeepSeek",
+        base_url: "https://api.deepseek.com/v1",
+        env: &["DEEPSEEK_API_KEY"],
+        ..REMOTE
+    },
+    Provider {
+        id: "xai",
+        name: "xAI",
+        aliases: &["x-ai"],
+        base_url: "https://api.x.ai/v1",
+        env: &["XAI_API_KEY"],
+        endpoints: CHAT_AND_TEXT,
+        ..REMOTE
+    },
+    Provider {
+        id: "together",
+        name: "Together AI",
+        aliases: &["together_ai", "together-ai", "togetherai"],
+        base_url: "https://api.together.ai/v1",
+        env: &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "fireworks",
+        name: "Fireworks AI",
+        aliases: &["fireworks_ai", "fireworks-ai"],
+        base_url: "https://api.fireworks.ai/inference/v1",
+        env: &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "cerebras",
+        name: "Cerebras",
+        base_url: "https://api.cerebras.ai/v1",
+        env: &["CEREBRAS_API_KEY"],
+        endpoints: CHAT_AND_TEXT,
+        ..REMOTE
+    },
+    Provider {
+        // Usage comes with every chunk; `stream_options` is no parameter of its API.
+        id: "perplexity",
+        name: "Perplexity",
+        base_url: "https://api.perplexity.ai",
+        env: &["PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"],
+        quirks: Quirks::USAGE_ALWAYS,
+        ..REMOTE
+    },
+    Provider {
+        id: "moonshot",
+        name: "Moonshot AI",
+        aliases: &["moonshotai", "kimi"],
+        base_url: "https://api.moonshot.ai/v1",
+        env: &["MOONSHOT_API_KEY"],
+        ..REMOTE
+    },
+    Provider {
+        id: "nvidia",
+        name: "NVIDIA NIM",
+        aliases: &["nvidia_nim", "nvidia-nim"],
+        base_url: "https://integrate.api.nvidia.com/v1",
+        env: &["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "deepinfra",
+        name: "DeepInfra",
+        base_url: "https://api.deepinfra.com/v1/openai",
+        env: &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        // The international endpoint of DashScope's compatible mode.
+        id: "alibaba",
+        name: "Alibaba Cloud",
+        aliases: &["dashscope", "qwen"],
+        base_url: "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        env: &["DASHSCOPE_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "zai",
+        name: "Z.ai",
+        aliases: &["z-ai", "zhipu"],
+        base_url: "https://api.z.ai/api/paas/v4",
+        env: &["ZAI_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        ..REMOTE
+    },
+    Provider {
+        id: "novita",
+        name: "Novita AI",
+        aliases: &["novita-ai"],
+        base_url: "https://api.novita.ai/openai/v1",
+        env: &["NOVITA_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        id: "sambanova",
+        name: "SambaNova",
+        base_url: "https://api.sambanova.ai/v1",
+        env: &["SAMBANOVA_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        ..REMOTE
+    },
+    Provider {
+        id: "hyperbolic",
+        name: "Hyperbolic",
+        base_url: "https://api.hyperbolic.xyz/v1",
+        env: &["HYPERBOLIC_API_KEY"],
+        endpoints: CHAT_AND_TEXT,
+        ..REMOTE
+    },
+    Provider {
+        id: "nebius",
+        name: "Nebius Token Factory",
+        base_url: "https://api.tokenfactory.nebius.com/v1",
+        env: &["NEBIUS_API_KEY"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        // The compatibility endpoint; the native API is another dialect.
+        id: "cohere",
+        name: "Cohere",
+        base_url: "https://api.cohere.ai/compatibility/v1",
+        env: &["COHERE_API_KEY", "CO_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        ..REMOTE
+    },
+    Provider {
+        // The variable holds the server's address, not a key.
+        id: "ollama",
+        name: "Ollama",
+        base_url: "http://127.0.0.1:11434/v1",
+        base_url_env: Some("OLLAMA_HOST"),
+        auth: AuthScheme::None,
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        // Any other compatible server; a deployment says where, and a credential is optional.
+        id: "custom",
+        name: "OpenAI-compatible server",
+        aliases: &["openai-compatible", "vllm", "lm-studio", "lm_studio", "llama-cpp", "sglang"],
+        endpoints: ALL,
+        ..REMOTE
+    },
+    Provider {
+        // The built-in responder; its deployment says where it listens.
+        id: "demo",
+        name: "Demo",
+        auth: AuthScheme::None,
+        endpoints: ALL,
+        ..REMOTE
+    },
+];

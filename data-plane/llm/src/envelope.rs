@@ -1,0 +1,451 @@
+//! The envelope of a request: the few members that the gateway reads, borrowed from the body, and where it
+//! would have to cut. Called by `ingress`, once per request; [`mod@crate::splice`] works from the spans.
+//!
+//! The whole body must be JSON, and no member that is read may stand in it twice, in whatever spelling: the
+//! model that is checked here must be the model that the upstream sees, whichever of two it would take.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use crate::{
+    Endpoint, Extras,
+    extras::ExtraField,
+    json::{Cursor, JsonError, Kind, Member, Members, Value},
+};
+
+mod fields;
+
+use fields::Field;
+
+/// A range of bytes in a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
+/// What the gateway knows about a request body.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Envelope<'a> {
+    pub model: Cow<'a, str>,
+    /// The JSON string, with its quotes.
+    pub model_span: Span,
+    pub stream: bool,
+    /// The client wants a usage chunk: `stream_options.include_usage`, or OpenRouter's `usage.include`.
+    pub include_usage: bool,
+    /// `max_completion_tokens`, else `max_tokens`. `None` also for `-1`, which local servers read as "no limit".
+    pub max_output: Option<u64>,
+    pub n: Option<u64>,
+    pub extras: Extras<'a>,
+    pub(crate) stream_options: StreamOptions,
+    /// Members that may have to go, in the order of the body.
+    pub(crate) removable: SmallVec<[RemovableMember; 4]>,
+}
+
+/// `stream_options` as the client sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StreamOptions {
+    Absent,
+    Null(Span),
+    /// An object without `include_usage`; `inside` is the position behind its opening brace.
+    WithoutFlag {
+        inside: usize,
+        empty: bool,
+    },
+    /// The value of `include_usage`.
+    Flag {
+        asked: bool,
+        span: Span,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Removable {
+    Extra(ExtraField),
+    StreamOptions,
+}
+
+/// A member with what is needed to take it out and leave valid JSON behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct RemovableMember {
+    pub(crate) what: Removable,
+    /// How many members stand before this one.
+    pub(crate) index: usize,
+    /// From the opening quote of the name to the end of the value.
+    pub(crate) span: Span,
+    /// Where the value of the member before ends; for the first member, where this one starts.
+    pub(crate) previous_end: usize,
+    /// Where the member after starts; for the last member, where this one ends.
+    pub(crate) next_start: usize,
+}
+
+/// Most members of one body that may have to be removed.
+pub const MAX_REMOVABLE: usize = 64;
+
+/// Why a body is refused. All of it is the client's fault, a 400.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EnvelopeError {
+    pub kind: EnvelopeErrorKind,
+    /// The field at fault, for `error.param`.
+    pub param: Option<&'static str>,
+    /// Says what was wrong and what is expected. Safe to show to the client.
+    pub message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum EnvelopeErrorKind {
+    InvalidUtf8,
+    InvalidJson,
+    NotAnObject,
+    /// A field that the endpoint needs is not there.
+    MissingField,
+    /// A field is there with a value that it can't have.
+    InvalidField,
+    /// A field that is read stands in the body twice, or once in another letter case.
+    DuplicateField,
+    /// More than [`MAX_REMOVABLE`] extras.
+    TooManyExtras,
+}
+
+impl EnvelopeError {
+    fn field(kind: EnvelopeErrorKind, param: &'static str, message: String) -> Self {
+        Self { kind, param: Some(param), message }
+    }
+
+    /// `name` has a value of another type than `expected`.
+    fn wrong_type(name: &'static str, expected: &str, value: &Value) -> Self {
+        let message = format!("`{name}` must be {expected}, but {} was given.", value.kind.name());
+        Self::field(EnvelopeErrorKind::InvalidField, name, message)
+    }
+
+    fn invalid(name: &'static str, expected: &str) -> Self {
+        Self::field(EnvelopeErrorKind::InvalidField, name, format!("`{name}` must be {expected}."))
+    }
+
+    fn json(body: &[u8], error: JsonError) -> Self {
+        let before = &body[..error.offset.min(body.len())];
+        let line = memchr::memchr_iter(b'\n', before).count() + 1;
+        let column = before.len() - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1) + 1;
+        let (expected, offset) = (error.expected, error.offset);
+        Self {
+            kind: EnvelopeErrorKind::InvalidJson,
+            param: None,
+            message: format!(
+                "The request body is not valid JSON: expected {expected} at line {line}, column {column} (byte {offset})."
+            ),
+        }
+    }
+}
+
+/// Reads the envelope of `body`.
+///
+/// # Errors
+/// When the body is no JSON object, or a field that is read is missing, repeated, or of the wrong type.
+pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Envelope<'_>, EnvelopeError> {
+    let text = std::str::from_utf8(body).map_err(|error| EnvelopeError {
+        kind: EnvelopeErrorKind::InvalidUtf8,
+        param: None,
+        message: format!("The request body is not valid UTF-8 (byte {}).", error.valid_up_to()),
+    })?;
+    let json_error = |error| EnvelopeError::json(body, error);
+    let Some(mut members) = Members::open(body, 0) else {
+        return Err(not_an_object(body));
+    };
+    let mut reader = Reader::new(endpoint, text);
+    while let Some(member) = members.next().map_err(json_error)? {
+        reader.member(&member)?;
+    }
+    Cursor::new(body, members.end()).end_of_document().map_err(json_error)?;
+    reader.finish()
+}
+
+fn not_an_object(body: &[u8]) -> EnvelopeError {
+    let mut cursor = Cursor::new(body, 0);
+    let value = cursor.value(0).and_then(|value| cursor.end_of_document().map(|()| value));
+    match value {
+        Err(error) => EnvelopeError::json(body, error),
+        Ok(value) => EnvelopeError {
+            kind: EnvelopeErrorKind::NotAnObject,
+            param: None,
+            message: format!("The request body must be a JSON object, but {} was given.", value.kind.name()),
+        },
+    }
+}
+
+/// Takes the members of a body one by one.
+struct Reader<'a> {
+    endpoint: Endpoint,
+    text: &'a str,
+    /// One bit per field that was seen.
+    seen: u32,
+    /// Members so far, and where the last one ended.
+    count: usize,
+    previous_end: usize,
+    /// The last member of `removable` still has to learn where its successor starts.
+    open: bool,
+    model: Option<(Cow<'a, str>, Span)>,
+    has_content: bool,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    usage_include: bool,
+    /// Aliases of `nemo_no_fallback`, which win over it in no case.
+    no_fallback_alias: Option<bool>,
+    envelope: Envelope<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(endpoint: Endpoint, text: &'a str) -> Self {
+        let envelope = Envelope {
+            model: Cow::Borrowed(""),
+            model_span: Span::default(),
+            stream: false,
+            include_usage: false,
+            max_output: None,
+            n: None,
+            extras: Extras::default(),
+            stream_options: StreamOptions::Absent,
+            removable: SmallVec::new(),
+        };
+        Self {
+            endpoint,
+            text,
+            seen: 0,
+            count: 0,
+            previous_end: 0,
+            open: false,
+            model: None,
+            has_content: false,
+            max_tokens: None,
+            max_completion_tokens: None,
+            usage_include: false,
+            no_fallback_alias: None,
+            envelope,
+        }
+    }
+
+    fn body(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    fn member(&mut self, member: &Member) -> Result<(), EnvelopeError> {
+        let start = member.name.span.start;
+        if std::mem::take(&mut self.open)
+            && let Some(last) = self.envelope.removable.last_mut()
+        {
+            last.next_start = start;
+        }
+        // A name with an unpaired surrogate has no text and is none that is read.
+        let field = match member.name.text(self.body()) {
+            Some(name) => fields::classify(self.endpoint, &name)?,
+            None => None,
+        };
+        if let Some(field) = field {
+            self.note_once(field)?;
+            self.read(field, &member.value)?;
+            self.note_removable(field, member)?;
+        }
+        self.count += 1;
+        self.previous_end = member.value.span.end;
+        Ok(())
+    }
+
+    fn note_once(&mut self, field: Field) -> Result<(), EnvelopeError> {
+        let Some((bit, name)) = field.unique(self.endpoint) else { return Ok(()) };
+        if self.seen & bit != 0 {
+            let message = format!("`{name}` is given more than once in the request body; send it once.");
+            return Err(EnvelopeError::field(EnvelopeErrorKind::DuplicateField, name, message));
+        }
+        self.seen |= bit;
+        Ok(())
+    }
+
+    fn read(&mut self, field: Field, value: &Value) -> Result<(), EnvelopeError> {
+        match field {
+            Field::Model => self.model = Some((self.model_name(value)?, value.span)),
+            Field::Content => self.has_content = self.content(value)?,
+            Field::Stream => self.envelope.stream = self.boolean("stream", value)?.unwrap_or(false),
+            Field::StreamOptions => self.envelope.stream_options = self.stream_options(value)?,
+            Field::MaxTokens => self.max_tokens = self.token_limit("max_tokens", value)?,
+            Field::MaxCompletionTokens => {
+                self.max_completion_tokens = self.token_limit("max_completion_tokens", value)?;
+            }
+            Field::N => self.envelope.n = self.positive("n", value)?,
+            Field::NemoMetadata => self.envelope.extras.metadata = self.metadata(value)?,
+            Field::NemoNoFallback => {
+                self.envelope.extras.no_fallback = self.boolean("nemo_no_fallback", value)?
+            }
+            Field::NemoTimeoutMs => {
+                self.envelope.extras.timeout_ms = self.positive("nemo_timeout_ms", value)?
+            }
+            Field::Extra(ExtraField::Usage) => {
+                self.usage_include = self.flag_inside(value, "include")? == Some(true);
+            }
+            Field::Extra(ExtraField::DisableFallbacks) => {
+                self.no_fallback_alias = value.boolean(self.body()).or(self.no_fallback_alias);
+            }
+            Field::Extra(ExtraField::Provider) => {
+                let allowed = self.flag_inside(value, "allow_fallbacks")?;
+                self.no_fallback_alias = self.no_fallback_alias.or(allowed.map(|allowed| !allowed));
+            }
+            Field::Extra(_) => {}
+        }
+        Ok(())
+    }
+
+    fn note_removable(&mut self, field: Field, member: &Member) -> Result<(), EnvelopeError> {
+        let what = match field {
+            Field::Extra(extra) => Removable::Extra(extra),
+            Field::NemoMetadata | Field::NemoNoFallback | Field::NemoTimeoutMs => {
+                Removable::Extra(ExtraField::Nemo)
+            }
+            Field::StreamOptions => Removable::StreamOptions,
+            _ => return Ok(()),
+        };
+        if self.envelope.removable.len() == MAX_REMOVABLE {
+            return Err(EnvelopeError {
+                kind: EnvelopeErrorKind::TooManyExtras,
+                param: None,
+                message: format!(
+                    "The request body has more than {MAX_REMOVABLE} gateway fields (`nemo_…` and the like)."
+                ),
+            });
+        }
+        let span = Span { start: member.name.span.start, end: member.value.span.end };
+        let previous_end = if self.count == 0 { span.start } else { self.previous_end };
+        self.envelope.removable.push(RemovableMember {
+            what,
+            index: self.count,
+            span,
+            previous_end,
+            next_start: span.end,
+        });
+        self.open = true;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Envelope<'a>, EnvelopeError> {
+        let missing = |name: &'static str, expected: &str| {
+            let message = format!("Missing required field `{name}`: expected {expected}.");
+            EnvelopeError::field(EnvelopeErrorKind::MissingField, name, message)
+        };
+        let (content, content_type) = fields::content(self.endpoint);
+        let mut envelope = self.envelope;
+        (envelope.model, envelope.model_span) =
+            self.model.ok_or_else(|| missing("model", "a string with the name of a model"))?;
+        if !self.has_content {
+            return Err(missing(content, content_type));
+        }
+        let asked = matches!(envelope.stream_options, StreamOptions::Flag { asked: true, .. });
+        envelope.include_usage = asked || self.usage_include;
+        envelope.max_output = self.max_completion_tokens.or(self.max_tokens);
+        envelope.extras.no_fallback = envelope.extras.no_fallback.or(self.no_fallback_alias);
+        Ok(envelope)
+    }
+
+    fn model_name(&self, value: &Value) -> Result<Cow<'a, str>, EnvelopeError> {
+        if value.kind != Kind::String {
+            return Err(EnvelopeError::wrong_type("model", "a string with the name of a model", value));
+        }
+        let text = value.text(self.body());
+        text.filter(|text| !text.trim().is_empty())
+            .ok_or_else(|| EnvelopeError::invalid("model", "a non-empty string with the name of a model"))
+    }
+
+    /// Whether the endpoint's main field is there; null counts as absent.
+    fn content(&self, value: &Value) -> Result<bool, EnvelopeError> {
+        let (name, expected) = fields::content(self.endpoint);
+        match (self.endpoint, value.kind) {
+            (_, Kind::Null) => Ok(false),
+            (_, Kind::Array) | (Endpoint::Completions | Endpoint::Embeddings, Kind::String) => Ok(true),
+            _ => Err(EnvelopeError::wrong_type(name, expected, value)),
+        }
+    }
+
+    fn boolean(&self, name: &'static str, value: &Value) -> Result<Option<bool>, EnvelopeError> {
+        match value.kind {
+            Kind::Null => Ok(None),
+            Kind::Boolean => Ok(value.boolean(self.body())),
+            _ => Err(EnvelopeError::wrong_type(name, "a boolean", value)),
+        }
+    }
+
+    fn positive(&self, name: &'static str, value: &Value) -> Result<Option<u64>, EnvelopeError> {
+        match (value.kind, value.unsigned(self.body())) {
+            (Kind::Null, _) => Ok(None),
+            (Kind::Number, Some(number)) if number > 0 => Ok(Some(number)),
+            (Kind::Number, _) => Err(EnvelopeError::invalid(name, "a positive integer")),
+            _ => Err(EnvelopeError::wrong_type(name, "a positive integer", value)),
+        }
+    }
+
+    fn token_limit(&self, name: &'static str, value: &Value) -> Result<Option<u64>, EnvelopeError> {
+        match (value.kind, value.unsigned(self.body())) {
+            (Kind::Null, _) => Ok(None),
+            (Kind::Number, Some(limit)) => Ok(Some(limit)),
+            (Kind::Number, None) if value.raw(self.body()) == b"-1" => Ok(None),
+            (Kind::Number, None) => Err(EnvelopeError::invalid(name, "a non-negative integer")),
+            _ => Err(EnvelopeError::wrong_type(name, "a non-negative integer", value)),
+        }
+    }
+
+    fn metadata(&self, value: &Value) -> Result<Option<&'a str>, EnvelopeError> {
+        match value.kind {
+            Kind::Null => Ok(None),
+            Kind::Object if value.span.end - value.span.start > Extras::MAX_METADATA => {
+                Err(EnvelopeError::invalid("nemo_metadata", "at most 4096 bytes of JSON"))
+            }
+            Kind::Object => Ok(self.text.get(value.span.start..value.span.end)),
+            _ => Err(EnvelopeError::wrong_type("nemo_metadata", "an object", value)),
+        }
+    }
+
+    fn stream_options(&self, value: &Value) -> Result<StreamOptions, EnvelopeError> {
+        const FLAG: &str = "stream_options.include_usage";
+        if value.kind == Kind::Null {
+            return Ok(StreamOptions::Null(value.span));
+        }
+        let Some(mut members) = Members::of(self.body(), value) else {
+            return Err(EnvelopeError::wrong_type("stream_options", "an object", value));
+        };
+        let mut options = StreamOptions::WithoutFlag { inside: value.span.start + 1, empty: true };
+        while let Some(member) = self.inner(members.next())? {
+            let is_flag = member.name.text(self.body()).is_some_and(|name| name == "include_usage");
+            match &mut options {
+                StreamOptions::Flag { .. } if is_flag => {
+                    let message =
+                        format!("`{FLAG}` is given more than once in the request body; send it once.");
+                    return Err(EnvelopeError::field(EnvelopeErrorKind::DuplicateField, FLAG, message));
+                }
+                _ if is_flag => {
+                    let asked = self.boolean(FLAG, &member.value)?.unwrap_or(false);
+                    options = StreamOptions::Flag { asked, span: member.value.span };
+                }
+                StreamOptions::WithoutFlag { empty, .. } => *empty = false,
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+
+    /// The boolean member `name` of an object of another gateway's making; anything else there is not ours to
+    /// judge.
+    fn flag_inside(&self, value: &Value, name: &str) -> Result<Option<bool>, EnvelopeError> {
+        let Some(mut members) = Members::of(self.body(), value) else { return Ok(None) };
+        let mut flag = None;
+        while let Some(member) = self.inner(members.next())? {
+            if member.name.text(self.body()).is_some_and(|text| text == name) {
+                flag = member.value.boolean(self.body());
+            }
+        }
+        Ok(flag)
+    }
+
+    fn inner<T>(&self, result: Result<T, JsonError>) -> Result<T, EnvelopeError> {
+        result.map_err(|error| EnvelopeError::json(self.body(), error))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Wire formats of model providers: pure functions over bytes, no IO, no clock, no task.
+//!
+//! The data plane's pipeline calls this crate in the order in which a request lives:
+//!
+//! - [`endpoint`] and [`dialect`]: which endpoint a path names, and which error shape its clients expect
+//! - [`provider`], [`registry`] and [`compatible`]: providers as rows of a table
+//! - [`envelope`]: the few members of a request that the gateway reads, as spans of the body
+//! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
+//! - [`sse`] and [`stream`]: a streamed answer, observed frame by frame and forwarded as it came
+//! - [`usage_scan`] and [`estimate`]: what a call consumed, as reported or as guessed
+//! - [`error`]: upstream error bodies in, our error bodies out
+//!
+//! [`json`] is the strict, allocation-free walker under all of them, [`decimal`] reads money exactly.
+
+pub mod compatible;
+pub mod decimal;
+pub mod dialect;
+pub mod endpoint;
+pub mod envelope;
+pub mod error;
+pub mod estimate;
+pub mod extras;
+pub mod finish_reason;
+pub mod json;
+pub mod provider;
+pub mod registry;
+pub mod splice;
+pub mod sse;
+pub mod stream;
+pub mod usage_scan;
+
+pub use dialect::ErrorDialect;
+pub use endpoint::Endpoint;
+pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse};
+pub use error::{ErrorBody, UpstreamErrorInfo, decode_error, render_error, render_stream_error};
+pub use estimate::{estimate_input_tokens, estimate_output_tokens};
+pub use extras::Extras;
+pub use finish_reason::FinishReason;
+pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
+pub use registry::{canonical_provider_id, provider, providers};
+pub use splice::{EditSet, Spliced, Target, splice};
+pub use sse::{SseError, SseEvent, SseScanner};
+pub use stream::{StreamError, StreamObserver};
+pub use usage_scan::{UnaryInfo, scan_response};

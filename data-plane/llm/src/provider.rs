@@ -1,0 +1,136 @@
+//! What a provider is: a row of data. Everything that differs between OpenAI-compatible services is a field
+//! here, so that adding one is adding a row to [`crate::compatible`] and nothing else.
+
+use crate::{Endpoint, extras::ExtraField};
+
+/// How the credential travels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthScheme {
+    None,
+    /// `Authorization: Bearer <key>`
+    Bearer,
+    /// The key alone in this header.
+    Header(&'static str),
+}
+
+/// How usage gets into a streamed answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamUsage {
+    /// Sent when `stream_options.include_usage` is true, so the gateway sets it.
+    Inject,
+    /// Sent in any case. `stream_options` is refused, so the gateway removes it.
+    Always,
+    /// Not sent, whatever one asks; `stream_options` is left as it is.
+    Never,
+}
+
+/// Where a provider departs from OpenAI's behaviour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quirks {
+    pub stream_usage: StreamUsage,
+    /// Gateway extras that are this provider's own request fields, and so are not stripped.
+    pub native: &'static [ExtraField],
+}
+
+impl Quirks {
+    /// Behaves like OpenAI.
+    pub const STANDARD: Self = Self { stream_usage: StreamUsage::Inject, native: &[] };
+    /// Sends usage unasked and refuses `stream_options`.
+    pub const USAGE_ALWAYS: Self = Self { stream_usage: StreamUsage::Always, native: &[] };
+}
+
+/// A service that speaks the OpenAI dialect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Provider {
+    /// The id in resources, headers and model prefixes: `groq/…`.
+    pub id: &'static str,
+    pub name: &'static str,
+    /// Other prefixes that clients know it by.
+    pub aliases: &'static [&'static str],
+    /// Without trailing slash; empty when only a deployment can say.
+    pub base_url: &'static str,
+    /// Environment variable that holds the base URL of this installation's own server.
+    pub base_url_env: Option<&'static str>,
+    pub auth: AuthScheme,
+    /// Environment variables that hold the key; the first that is set wins.
+    pub env: &'static [&'static str],
+    pub endpoints: &'static [Endpoint],
+    pub quirks: Quirks,
+    /// Sent with every request.
+    pub static_headers: &'static [(&'static str, &'static str)],
+}
+
+impl Provider {
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        self.endpoints.contains(&endpoint)
+    }
+
+    /// The base URL meant by the value of [`Provider::base_url_env`], written as such servers write their own
+    /// address: scheme, port and path are optional, and `0.0.0.0` stands for this machine.
+    ///
+    /// `None` when there is no host in it.
+    pub fn base_url_from_env(&self, value: &str) -> Option<String> {
+        let value = value.trim();
+        let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+        let rest = rest.trim_end_matches('/');
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = split_port(authority);
+        if host.is_empty() || !matches!(scheme, "http" | "https") {
+            return None;
+        }
+        let host = if host == "0.0.0.0" || host == "[::]" { "127.0.0.1" } else { host };
+        let port = match (port, scheme) {
+            (Some(port), _) => format!(":{port}"),
+            (None, "https") => String::new(),
+            (None, _) => default_port(self.base_url).map(|port| format!(":{port}")).unwrap_or_default(),
+        };
+        let path = if path.is_empty() { "/v1" } else { path };
+        Some(format!("{scheme}://{host}{port}{path}"))
+    }
+}
+
+/// Splits `host:port`; an IPv6 host keeps its brackets.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            // `[::1]` ends with a group of digits as well, and `:11434` means every interface.
+            match host {
+                "" => ("0.0.0.0", Some(port)),
+                _ if host.starts_with('[') && !host.ends_with(']') => (authority, None),
+                _ => (host, Some(port)),
+            }
+        }
+        _ => (authority, None),
+    }
+}
+
+fn default_port(base_url: &str) -> Option<&str> {
+    let (_, rest) = base_url.split_once("://")?;
+    split_port(rest.split('/').next()?).1
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::provider;
+
+    #[test]
+    fn a_server_address_becomes_a_base_url() {
+        let ollama = provider("ollama").unwrap();
+        for (value, url) in [
+            ("127.0.0.1:11434", "http://127.0.0.1:11434/v1"),
+            ("0.0.0.0", "http://127.0.0.1:11434/v1"),
+            ("gpu-box:9000", "http://gpu-box:9000/v1"),
+            (":9000", "http://127.0.0.1:9000/v1"),
+            ("http://gpu-box:9000/", "http://gpu-box:9000/v1"),
+            ("https://models.example.com", "https://models.example.com/v1"),
+            ("https://models.example.com/ollama/v1/", "https://models.example.com/ollama/v1"),
+            ("[::1]", "http://[::1]:11434/v1"),
+            ("[::1]:9000", "http://[::1]:9000/v1"),
+        ] {
+            assert_eq!(ollama.base_url_from_env(value).as_deref(), Some(url), "{value}");
+        }
+        for value in ["", " ", "/", "http://", "unix:///run/ollama.sock"] {
+            assert_eq!(ollama.base_url_from_env(value), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The body that goes upstream: slices of the client's own bytes with the declared edits between them (I8,
+//! decision B1). Nothing is copied, so a retry against another target costs nothing, and every target gets its
+//! own edits. Called by dispatch, once per attempt.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    Endpoint, Envelope, Provider, StreamUsage,
+    envelope::{Removable, StreamOptions},
+};
+
+/// Whom the body is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub provider: &'a Provider,
+    /// What the upstream calls the model.
+    pub upstream_model: &'a str,
+}
+
+/// A request body for one target.
+#[derive(Clone, Debug)]
+pub struct Spliced {
+    /// The body, to be sent in this order.
+    pub segments: SmallVec<[Bytes; 8]>,
+    /// Sum of the lengths of the segments: the content length.
+    pub len: usize,
+    pub edits: EditSet,
+    /// The answer will hold a usage-only chunk that the client did not ask for and must not see.
+    pub strip_usage_chunk: bool,
+}
+
+/// Which kinds of edits were made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EditSet(u8);
+
+impl EditSet {
+    /// Members that a gateway defined were removed.
+    pub const STRIP: Self = Self(1);
+    /// The model was replaced by the upstream's name for it.
+    pub const MODEL: Self = Self(2);
+    /// `stream_options` was changed so that the upstream reports usage.
+    pub const USAGE: Self = Self(4);
+
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Value of the response header `x-nemo-edits`; `None` when the body went upstream as it came.
+    pub fn header_value(self) -> Option<&'static str> {
+        const VALUES: [&str; 8] =
+            ["", "strip", "model", "strip,model", "usage", "strip,usage", "model,usage", "strip,model,usage"];
+        VALUES.get(usize::from(self.0)).copied().filter(|value| !value.is_empty())
+    }
+}
+
+/// One replacement: the bytes from `start` to `end` give way to `insert`.
+#[derive(Clone, Debug)]
+pub(crate) struct Edit {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) insert: Bytes,
+    pub(crate) kind: EditSet,
+}
+
+impl Edit {
+    fn delete(start: usize, end: usize, kind: EditSet) -> Self {
+        Self { start, end, insert: Bytes::new(), kind }
+    }
+
+    fn usage(start: usize, end: usize, insert: &'static [u8]) -> Self {
+        Self { start, end, insert: Bytes::from_static(insert), kind: EditSet::USAGE }
+    }
+}
+
+/// The body for `target`.
+///
+/// # Panics
+/// When `envelope` was parsed from another, longer body.
+pub fn splice(body: &Bytes, envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> Spliced {
+    let edits = plan(envelope, endpoint, target);
+    let mut spliced =
+        Spliced { segments: SmallVec::new(), len: 0, edits: EditSet::default(), strip_usage_chunk: false };
+    let mut copied = 0;
+    for edit in edits {
+        spliced.push(body.slice(copied..edit.start));
+        spliced.push(edit.insert);
+        spliced.edits.insert(edit.kind);
+        copied = edit.end;
+    }
+    spliced.push(body.slice(copied..));
+    let injected = target.provider.quirks.stream_usage == StreamUsage::Inject;
+    spliced.strip_usage_chunk = injected && spliced.edits.contains(EditSet::USAGE) && !envelope.include_usage;
+    spliced
+}
+
+impl Spliced {
+    fn push(&mut self, segment: Bytes) {
+        if !segment.is_empty() {
+            self.len += segment.len();
+            self.segments.push(segment);
+        }
+    }
+}
+
+/// The edits for `target`, in the order of the body, none overlapping another.
+pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> SmallVec<[Edit; 4]> {
+    let mut edits = removals(envelope, target.provider);
+    if envelope.model != target.upstream_model {
+        let insert = Bytes::from(serde_json::Value::from(target.upstream_model).to_string());
+        let span = envelope.model_span;
+        edits.push(Edit { start: span.start, end: span.end, insert, kind: EditSet::MODEL });
+    }
+    if envelope.stream && endpoint.streams() && target.provider.quirks.stream_usage == StreamUsage::Inject {
+        edits.extend(request_usage(envelope));
+    }
+    // An insertion sorts before a deletion that starts where it stands.
+    edits.sort_by_key(|edit| (edit.start, edit.end));
+    edits
+}
+
+/// Takes out the members that this provider must not see. A member goes with the comma and white space before
+/// it; as long as nothing is kept yet, with those behind it. `model` is always kept, so something is.
+fn removals(envelope: &Envelope<'_>, provider: &Provider) -> SmallVec<[Edit; 4]> {
+    let mut edits = SmallVec::new();
+    for member in &envelope.removable {
+        let kind = match member.what {
+            Removable::Extra(field) if !provider.quirks.native.contains(&field) => EditSet::STRIP,
+            Removable::StreamOptions if provider.quirks.stream_usage == StreamUsage::Always => EditSet::USAGE,
+            _ => continue,
+        };
+        let nothing_kept_before = member.index == edits.len();
+        edits.push(if nothing_kept_before {
+            Edit::delete(member.span.start, member.next_start, kind)
+        } else {
+            Edit::delete(member.previous_end, member.span.end, kind)
+        });
+    }
+    edits
+}
+
+/// Sets `stream_options.include_usage`; `None` when the client did.
+fn request_usage(envelope: &Envelope<'_>) -> Option<Edit> {
+    let end_of_model = envelope.model_span.end;
+    match envelope.stream_options {
+        StreamOptions::Absent => {
+            Some(Edit::usage(end_of_model, end_of_model, br#","stream_options":{"include_usage":true}"#))
+        }
+        StreamOptions::Null(span) => Some(Edit::usage(span.start, span.end, br#"{"include_usage":true}"#)),
+        StreamOptions::WithoutFlag { inside, empty: true } => {
+            Some(Edit::usage(inside, inside, br#""include_usage":true"#))
+        }
+        StreamOptions::WithoutFlag { inside, empty: false } => {
+            Some(Edit::usage(inside, inside, br#""include_usage":true,"#))
+        }
+        StreamOptions::Flag { asked: false, span } => Some(Edit::usage(span.start, span.end, b"true")),
+        StreamOptions::Flag { asked: true, .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

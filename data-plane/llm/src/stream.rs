@@ -1,0 +1,209 @@
+//! A streamed answer on its way through: every frame is forwarded as it came, and looked at in passing. The one
+//! thing that is ever taken out is the usage-only chunk that the gateway itself has asked for. Driven by the
+//! data plane's metered body, one observer per stream.
+//!
+//! - Nothing is parsed that need not be: [`chunk`] looks for a few names in each chunk and walks the JSON only
+//!   of those that carry a report, an error or an end.
+//! - Without the cut, frames leave at once, whole. With it, only an event that is still incomplete is held back
+//!   (up to [`MAX_HELD`] bytes; a usage-only chunk is never longer), so that it can be cut out whole.
+//! - Some upstreams put `"usage":null` on every chunk because usage was asked for. Those stay: a client that
+//!   did not ask ignores the member, and cutting it out would mean rewriting every chunk.
+
+use bytes::Bytes;
+use nemo_types::{Nanos, Usage};
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    Endpoint, FinishReason, UpstreamErrorInfo,
+    sse::{RawEvent, SseError, SseScanner},
+};
+
+mod chunk;
+
+use chunk::{Notes, Verdict};
+
+/// Longest incomplete event that is held back to be cut out.
+pub const MAX_HELD: usize = 64 << 10;
+
+/// What to forward for one frame: none, one, or several pieces of it.
+pub type Pieces = SmallVec<[Bytes; 2]>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The upstream closed the stream before the end of the answer.
+    #[error("the upstream's stream ended before the answer was complete")]
+    Truncated,
+    /// The upstream sent something else than events.
+    #[error(transparent)]
+    Sse(#[from] SseError),
+}
+
+/// Watches one stream of the OpenAI dialect.
+#[derive(Debug)]
+pub struct StreamObserver {
+    scanner: SseScanner,
+    notes: Notes,
+    /// Cut out the usage-only chunk.
+    cut: bool,
+    /// The incomplete event has grown beyond [`MAX_HELD`] and is being forwarded piecemeal.
+    released: bool,
+    /// The last complete event was cut out: so is what still belongs to its line end.
+    last_was_cut: bool,
+    /// The stream was over while the client had got the beginning of an event only.
+    ended_within_event: bool,
+}
+
+impl StreamObserver {
+    /// `strip_usage_chunk`: as [`crate::Spliced::strip_usage_chunk`] says.
+    pub fn new(endpoint: Endpoint, strip_usage_chunk: bool) -> Self {
+        Self {
+            scanner: SseScanner::new(),
+            notes: Notes::new(endpoint, strip_usage_chunk),
+            cut: strip_usage_chunk,
+            released: false,
+            last_was_cut: false,
+            ended_within_event: false,
+        }
+    }
+
+    /// Takes the next frame of the upstream, returns what the client gets for it: the frame itself, unless
+    /// something must be cut out or held back.
+    ///
+    /// # Errors
+    /// When what comes is no stream of events; nothing more can be forwarded then.
+    pub fn frame(&mut self, frame: Bytes) -> Result<Pieces, StreamError> {
+        if self.cut {
+            let mut pieces = Pieces::new();
+            // In steps, so that what is held back never grows far beyond its bound.
+            for start in (0..frame.len()).step_by(MAX_HELD) {
+                self.frame_with_cut(&frame.slice(start..frame.len().min(start + MAX_HELD)), &mut pieces)?;
+            }
+            return Ok(pieces);
+        }
+        let notes = &mut self.notes;
+        self.scanner.scan(&frame, |raw| {
+            if let Some(event) = raw.event {
+                notes.event(event);
+            }
+        })?;
+        Ok(if frame.is_empty() { Pieces::new() } else { smallvec![frame] })
+    }
+
+    /// To be called when the upstream has ended the stream: returns what was held back.
+    ///
+    /// An answer is complete when the terminator or the last choice's finish reason was seen, and also when the
+    /// upstream reported an error of its own, which the client has got: see [`Self::error`].
+    ///
+    /// # Errors
+    /// [`StreamError::Truncated`] when the answer is not complete.
+    pub fn finish(&mut self) -> Result<Pieces, StreamError> {
+        self.ended_within_event = !self.is_between_events();
+        let mut pieces = Pieces::new();
+        // Some upstreams leave out the blank line after the last event. Two, as the line may be open as well.
+        let held = if self.cut && !self.released { self.scanner.partial().to_vec() } else { Vec::new() };
+        let (notes, mut verdict) = (&mut self.notes, Verdict::Keep);
+        self.scanner.scan(b"\n\n", |raw| {
+            if let Some(event) = raw.event {
+                verdict = notes.event(event);
+            }
+        })?;
+        if verdict == Verdict::Keep && !held.is_empty() {
+            pieces.push(Bytes::from(held));
+        }
+        if self.notes.is_complete() { Ok(pieces) } else { Err(StreamError::Truncated) }
+    }
+
+    /// Whether what the client has got ends with a complete event. If not, a blank line must go before an event
+    /// of our own. Holds after [`Self::finish`] too, when that has failed.
+    pub fn is_between_events(&self) -> bool {
+        let open = if self.cut { self.released } else { !self.scanner.is_between_events() };
+        !open && !self.ended_within_event
+    }
+
+    /// Whether something that is part of an answer was seen: a choice with a delta, a text, or a finish reason.
+    pub fn seen_content(&self) -> bool {
+        self.notes.seen_content
+    }
+
+    /// The last usage that was reported.
+    pub fn usage(&self) -> Option<Usage> {
+        self.notes.usage
+    }
+
+    /// What the upstream says the call costs.
+    pub fn provider_cost(&self) -> Option<Nanos> {
+        self.notes.cost
+    }
+
+    /// Of the first choice that has ended.
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.notes.finish_reason.as_ref()
+    }
+
+    /// Bytes of generated text so far, for an estimate when usage never came.
+    pub fn output_bytes(&self) -> u64 {
+        self.notes.output_bytes
+    }
+
+    /// The error that the upstream reported within the stream.
+    pub fn error(&self) -> Option<&UpstreamErrorInfo> {
+        self.notes.error.as_ref()
+    }
+
+    /// Forwards complete events but for those to be cut, and holds back the incomplete one.
+    fn frame_with_cut(&mut self, frame: &Bytes, pieces: &mut Pieces) -> Result<(), StreamError> {
+        // What of the frame is decided to be forwarded but not yet in `pieces`.
+        let mut kept = 0..0;
+        if self.scanner.owes_line_feed() && frame.first() == Some(&b'\n') {
+            kept = if self.last_was_cut { 1..1 } else { 0..1 };
+        }
+        let (notes, last_was_cut, released) = (&mut self.notes, &mut self.last_was_cut, &mut self.released);
+        self.scanner.scan(frame, |raw| {
+            let RawEvent { in_frame, bytes, event } = raw;
+            let verdict = event.map_or(Verdict::Keep, |event| notes.event(event));
+            let began_earlier = bytes.is_none_or(|bytes| bytes.len() > in_frame.len());
+            // Its beginning is with the client already.
+            let begun = std::mem::take(released);
+            *last_was_cut = verdict == Verdict::Cut && !begun;
+            match bytes {
+                _ if *last_was_cut => {
+                    push(pieces, frame, &kept);
+                    kept = in_frame.end..in_frame.end;
+                }
+                Some(bytes) if began_earlier && !begun => {
+                    pieces.push(Bytes::copy_from_slice(bytes));
+                    kept = in_frame.end..in_frame.end;
+                }
+                _ => kept.end = in_frame.end,
+            }
+        })?;
+        self.hold(frame, kept, pieces);
+        Ok(())
+    }
+
+    /// What is behind the last complete event is held back, unless it is too long for a usage-only chunk.
+    fn hold(&mut self, frame: &Bytes, mut kept: std::ops::Range<usize>, pieces: &mut Pieces) {
+        if self.scanner.is_between_events() {
+            return push(pieces, frame, &kept);
+        }
+        let held = self.scanner.partial();
+        if self.released {
+            kept.end = frame.len();
+            return push(pieces, frame, &kept);
+        }
+        push(pieces, frame, &kept);
+        if held.len() > MAX_HELD {
+            self.released = true;
+            pieces.push(Bytes::copy_from_slice(held));
+        }
+    }
+}
+
+fn push(pieces: &mut Pieces, frame: &Bytes, range: &std::ops::Range<usize>) {
+    if !range.is_empty() {
+        pieces.push(frame.slice(range.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What one chunk of a stream tells. Most chunks carry a few characters of text and nothing else, so each is
+//! searched for the names that matter, and only the rare one that has something to report is walked.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use nemo_types::{Nanos, Usage};
+
+use crate::{
+    Endpoint, FinishReason, UpstreamErrorInfo, decode_error,
+    json::{Cursor, Kind, Members, Value},
+    sse::SseEvent,
+    usage_scan::{self, Report, text},
+};
+
+/// What is to happen to an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Keep,
+    Cut,
+}
+
+/// Everything remembered of a stream.
+#[derive(Debug)]
+pub(super) struct Notes {
+    endpoint: Endpoint,
+    /// Usage-only chunks are to be cut out.
+    cut: bool,
+    /// `[DONE]` was seen.
+    done: bool,
+    /// A choice has ended and no text has come since.
+    ended: bool,
+    pub(super) seen_content: bool,
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Option<Nanos>,
+    pub(super) finish_reason: Option<FinishReason>,
+    pub(super) output_bytes: u64,
+    pub(super) error: Option<UpstreamErrorInfo>,
+}
+
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
+static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\""));
+static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"text\""));
+
+impl Notes {
+    pub(super) fn new(endpoint: Endpoint, cut: bool) -> Self {
+        Self {
+            endpoint,
+            cut,
+            done: false,
+            ended: false,
+            seen_content: false,
+            usage: None,
+            cost: None,
+            finish_reason: None,
+            output_bytes: 0,
+            error: None,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.done || self.ended || self.error.is_some()
+    }
+
+    /// Takes note of a complete event.
+    pub(super) fn event(&mut self, event: SseEvent<'_>) -> Verdict {
+        let data = event.data.trim_ascii_start();
+        if data.first() != Some(&b'{') {
+            self.done |= data.trim_ascii_end() == b"[DONE]";
+            if event.name == b"error" {
+                self.fail(data);
+            }
+            return Verdict::Keep;
+        }
+        self.text(data);
+        let finish = values_of(&FINISH, data).find(|value| value.kind == Kind::String);
+        if let Some(value) = finish {
+            self.ended = true;
+            self.seen_content = true;
+            if self.finish_reason.is_none() {
+                self.finish_reason = value.text(data).map(|reason| FinishReason::new(&reason));
+            }
+        }
+        let failed = event.name == b"error" || ERROR.find(data).is_some() && is_error(data);
+        if failed {
+            self.fail(data);
+        }
+        let reports = values_of(&USAGE, data).any(|value| value.kind == Kind::Object);
+        let only_usage = reports && self.report(data);
+        if self.cut && only_usage && !failed { Verdict::Cut } else { Verdict::Keep }
+    }
+
+    fn fail(&mut self, data: &[u8]) {
+        if self.error.is_none() {
+            self.error = Some(decode_error(data));
+        }
+    }
+
+    /// Counts the text of a chunk.
+    fn text(&mut self, data: &[u8]) {
+        let finder = match self.endpoint {
+            Endpoint::Completions => &TEXT,
+            Endpoint::ChatCompletions | Endpoint::Embeddings => &DELTA,
+        };
+        for value in values_of(finder, data) {
+            let bytes = text::generated(data, &value);
+            self.output_bytes += bytes;
+            // An empty delta, `{}`, says nothing. One with a role is the beginning of an answer.
+            self.seen_content |= value.kind == Kind::String || value.span.end - value.span.start > 2;
+            self.ended &= bytes == 0;
+        }
+    }
+
+    /// Reads a chunk that carries usage, and says whether it carries nothing else.
+    fn report(&mut self, data: &[u8]) -> bool {
+        let Some(mut members) = Members::open(data, 0) else { return false };
+        let (mut found, mut nested, mut no_choices) = (None, None, false);
+        while let Ok(Some(member)) = members.next() {
+            let value = &member.value;
+            match member.name.inner(data) {
+                b"usage" => found = usage_scan::report(self.endpoint, data, value),
+                // Groq and Moonshot report in places of their own.
+                b"x_groq" => nested = self.inside(data, value).or(nested),
+                b"choices" => {
+                    no_choices = value
+                        .inner(data)
+                        .iter()
+                        .all(|byte| matches!(byte, b'[' | b']') || byte.is_ascii_whitespace());
+                    text::for_each_object(data, value, |choice| {
+                        nested = self.inside(data, choice).or(nested)
+                    });
+                }
+                _ => {}
+            }
+        }
+        let only_usage = no_choices && found.is_some();
+        if let Some(Report { usage, cost }) = found.or(nested) {
+            self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
+            self.cost = cost.or(self.cost);
+        }
+        only_usage
+    }
+
+    fn inside(&self, data: &[u8], value: &Value) -> Option<Report> {
+        let mut members = Members::of(data, value)?;
+        while let Ok(Some(member)) = members.next() {
+            if member.name.inner(data) == b"usage" {
+                return usage_scan::report(self.endpoint, data, &member.value);
+            }
+        }
+        None
+    }
+}
+
+/// The values of the members with the name that `finder` looks for, at any depth. A quoted name is only ever a
+/// name or a string value in a chunk: inside of a string its quotes are escaped.
+fn values_of<'d>(finder: &'d Finder<'static>, data: &'d [u8]) -> impl Iterator<Item = Value> + 'd {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let at = from + finder.find(data.get(from..)?)?;
+            from = at + finder.needle().len();
+            let mut cursor = Cursor::new(data, from);
+            cursor.skip_whitespace();
+            if cursor.peek() != Some(b':') {
+                continue;
+            }
+            let mut cursor = Cursor::new(data, cursor.position() + 1);
+            let Ok(value) = cursor.value(1) else { continue };
+            from = cursor.position();
+            return Some(value);
+        }
+    })
+}
+
+/// Whether a chunk is an error: it has an `error`, or says of itself that it is one.
+fn is_error(data: &[u8]) -> bool {
+    let Some(mut members) = Members::open(data, 0) else { return false };
+    while let Ok(Some(member)) = members.next() {
+        match member.name.inner(data) {
+            b"error" if member.value.kind != Kind::Null => return true,
+            b"object" if member.value.inner(data) == b"error" => return true,
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,299 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the client gets and what was noted, when the stream comes in frames of these lengths.
+fn replay(
+    endpoint: Endpoint,
+    cut: bool,
+    stream: &[u8],
+    frames: impl IntoIterator<Item = usize>,
+) -> (Vec<u8>, String) {
+    let mut observer = StreamObserver::new(endpoint, cut);
+    let (mut out, mut rest) = (Vec::new(), stream);
+    let mut take = |observer: &mut StreamObserver, frame: &[u8]| {
+        out.extend(observer.frame(Bytes::copy_from_slice(frame)).unwrap().concat());
+    };
+    for length in frames {
+        let (frame, tail) = rest.split_at(length.min(rest.len()));
+        take(&mut observer, frame);
+        rest = tail;
+    }
+    take(&mut observer, rest);
+    let end = observer.finish();
+    if let Ok(pieces) = &end {
+        out.extend(pieces.concat());
+    }
+    let notes = format!(
+        "{:?} {:?} {:?} {:?} {} {} {:?}",
+        end.map(|_| ()),
+        observer.usage(),
+        observer.provider_cost(),
+        observer.finish_reason(),
+        observer.seen_content(),
+        observer.output_bytes(),
+        observer.error()
+    );
+    (out, notes)
+}
+
+fn chat(cut: bool, stream: &str) -> (String, StreamObserver) {
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, cut);
+    let mut out = observer.frame(Bytes::copy_from_slice(stream.as_bytes())).unwrap().concat();
+    if let Ok(pieces) = observer.finish() {
+        out.extend(pieces.concat());
+    }
+    (String::from_utf8(out).unwrap(), observer)
+}
+
+const TEXT: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const USAGE: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
+const DONE: &str = "data: [DONE]\n\n";
+
+#[test]
+fn frames_are_forwarded_as_the_same_buffer() {
+    for cut in [false, true] {
+        let mut observer = StreamObserver::new(Endpoint::ChatCompletions, cut);
+        let frame = Bytes::from(format!("{TEXT}{TEXT}"));
+        let pieces = observer.frame(frame.clone()).unwrap();
+        assert_eq!((pieces.len(), pieces[0].as_ptr(), pieces[0].len()), (1, frame.as_ptr(), frame.len()));
+    }
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, false);
+    let half = Bytes::from_static(b"data: {\"cho");
+    assert_eq!(observer.frame(half.clone()).unwrap()[0].as_ptr(), half.as_ptr());
+    assert!(observer.frame(Bytes::new()).unwrap().is_empty());
+}
+
+#[test]
+fn the_usage_chunk_is_cut_only_when_the_gateway_asked_for_it() {
+    let stream = [TEXT, FINISH, USAGE, DONE].concat();
+    let (seen, observer) = chat(true, &stream);
+    assert_eq!(seen, [TEXT, FINISH, DONE].concat());
+    assert_eq!(observer.usage().unwrap().input, Some(3));
+    let (seen, observer) = chat(false, &stream);
+    assert_eq!(seen, stream);
+    assert_eq!(observer.usage().unwrap().output, Some(1));
+}
+
+#[test]
+fn only_a_chunk_with_nothing_but_usage_is_cut() {
+    for chunk in [
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3}}\n\n",
+        "data: {\"choices\":[],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+        "data: {\"choices\":[],\"x_groq\":{\"usage\":{\"prompt_tokens\":3}}}\n\n",
+        "data: {\"usage\":{\"prompt_tokens\":3}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3},\"error\":{\"message\":\"x\"}}\n\n",
+        ": {\"choices\":[],\"usage\":{}}\n\n",
+    ] {
+        assert_eq!(chat(true, &[chunk, DONE].concat()).0, [chunk, DONE].concat());
+    }
+    for chunk in [
+        "data: {\"usage\":{\"prompt_tokens\":3}, \"choices\" : [ ] }\n\n",
+        ": note\ndata: {\"choices\":[],\"usage\":{}}\r\n\r\n",
+    ] {
+        assert_eq!(chat(true, &[TEXT, chunk, DONE].concat()).0, [TEXT, DONE].concat(), "{chunk}");
+    }
+}
+
+#[test]
+fn a_stream_is_complete_only_when_its_end_was_seen() {
+    let finish = |stream: &str| {
+        let mut observer = StreamObserver::new(Endpoint::ChatCompletions, true);
+        observer.frame(Bytes::copy_from_slice(stream.as_bytes())).unwrap();
+        observer.finish().map(|pieces| String::from_utf8(pieces.concat()).unwrap())
+    };
+    assert_eq!(finish(""), Err(StreamError::Truncated));
+    assert_eq!(finish(TEXT), Err(StreamError::Truncated));
+    assert_eq!(finish(&[TEXT, FINISH].concat()), Ok(String::new()));
+    assert_eq!(finish(&[TEXT, DONE].concat()), Ok(String::new()));
+    // One of two choices has ended, the other goes on.
+    assert_eq!(finish(&[TEXT, FINISH, TEXT].concat()), Err(StreamError::Truncated));
+    assert_eq!(finish(&[TEXT, FINISH, TEXT, FINISH, USAGE].concat()), Ok(String::new()));
+    // Without the blank line, or any line end, after the terminator.
+    assert_eq!(finish(&[TEXT, "data: [DONE]"].concat()), Ok("data: [DONE]".to_owned()));
+    assert_eq!(finish(&[TEXT, "data: [DONE]\r\n"].concat()), Ok("data: [DONE]\r\n".to_owned()));
+    // A usage chunk that is held back at the end is cut as well.
+    assert_eq!(finish(&[TEXT, FINISH, USAGE.trim_end()].concat()), Ok(String::new()));
+    assert_eq!(
+        finish(&[TEXT, "data: {\"choices\":[{\"delta\":{\"con"].concat()),
+        Err(StreamError::Truncated)
+    );
+}
+
+#[test]
+fn an_event_of_our_own_needs_to_know_whether_the_client_is_within_one() {
+    for (cut, stream, between) in [
+        (false, TEXT, true),
+        (false, &TEXT[..20], false),
+        (true, &TEXT[..20], true),
+        (false, &TEXT[..TEXT.len() - 1], false),
+    ] {
+        let mut observer = StreamObserver::new(Endpoint::ChatCompletions, cut);
+        assert!(observer.is_between_events());
+        observer.frame(Bytes::copy_from_slice(stream.as_bytes())).unwrap();
+        assert_eq!(observer.is_between_events(), between, "{cut} {stream}");
+        assert_eq!(observer.finish().unwrap_err(), StreamError::Truncated);
+        assert_eq!(observer.is_between_events(), between, "{cut} {stream}, finished");
+    }
+}
+
+#[test]
+fn an_error_within_the_stream_is_noted() {
+    for (stream, message) in [
+        ("data: {\"error\":{\"message\":\"gone\",\"code\":500}}\n\n", "gone"),
+        (
+            "data: {\"id\":\"x\",\"choices\":[{\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}],\"error\":{\"message\":\"gone\"}}\n\n",
+            "gone",
+        ),
+        ("event: error\ndata: {\"message\":\"gone\"}\n\n", "gone"),
+        ("event: error\ndata: gone\n\n", "gone"),
+        ("data: {\"object\":\"error\",\"message\":\"gone\"}\n\n", "gone"),
+        ("data: {\"error\":\"gone\"}\n\n", "gone"),
+    ] {
+        let (seen, observer) = chat(false, &[TEXT, stream].concat());
+        assert_eq!(seen, [TEXT, stream].concat());
+        assert_eq!(observer.error().unwrap().message.as_deref(), Some(message), "{stream}");
+    }
+    for harmless in [
+        "data: {\"error\":null,\"choices\":[]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"error\\\":{}\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"error\"}}]}\n\n",
+    ] {
+        assert_eq!(chat(false, harmless).1.error(), None, "{harmless}");
+    }
+}
+
+#[test]
+fn content_is_what_is_part_of_an_answer() {
+    for (stream, content) in [
+        ("", false),
+        (": PROCESSING\n\n", false),
+        ("data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n", false),
+        ("data: {\"choices\":[{\"delta\":{},\"finish_reason\":null}]}\n\n", false),
+        ("data: {\"error\":{\"message\":\"x\"}}\n\n", false),
+        ("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n", true),
+        ("data: {\"choices\":[{\"delta\":{\"tool_calls\":[]}}]}\n\n", true),
+        (TEXT, true),
+        (FINISH, true),
+    ] {
+        assert_eq!(chat(false, stream).1.seen_content(), content, "{stream}");
+    }
+    let mut observer = StreamObserver::new(Endpoint::Completions, false);
+    observer
+        .frame(Bytes::from_static(b"data: {\"choices\":[{\"text\":\"ab\\n\",\"finish_reason\":null}]}\n\n"))
+        .unwrap();
+    assert!(observer.seen_content());
+    assert_eq!(observer.output_bytes(), 3);
+}
+
+#[test]
+fn reports_are_found_where_providers_put_them() {
+    for chunk in [
+        "{\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}",
+        "{\"choices\":[{\"delta\":{}}],\"x_groq\":{\"id\":\"r\",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}}",
+        "{\"choices\":[{\"delta\":{},\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}]}",
+        "{\"usage\": {\"prompt_tokens\": 3, \"completion_tokens\": 1}, \"x_groq\":{\"usage\":{\"prompt_tokens\":9}}}",
+    ] {
+        let usage = chat(false, &format!("data: {chunk}\n\n")).1.usage().unwrap();
+        assert_eq!((usage.input, usage.output), (Some(3), Some(1)), "{chunk}");
+    }
+    // Cumulative reports: the last one counts. An empty one says nothing.
+    let stream = "data: {\"usage\":{\"completion_tokens\":1}}\n\ndata: {\"usage\":{\"completion_tokens\":2,\"cost\":1}}\n\ndata: {\"usage\":{}}\n\n";
+    let observer = chat(false, stream).1;
+    assert_eq!(
+        (observer.usage().unwrap().output, observer.provider_cost()),
+        (Some(2), Some(Nanos(1_000_000_000)))
+    );
+}
+
+#[test]
+fn what_is_held_back_is_bounded() {
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, true);
+    let mut sent = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}", "x".repeat(MAX_HELD / 2));
+    assert_eq!(observer.frame(Bytes::from(sent.clone())).unwrap().len(), 0);
+    let mut got = Vec::new();
+    for _ in 0..4 {
+        let more = "y".repeat(MAX_HELD / 2);
+        sent.push_str(&more);
+        got.extend(observer.frame(Bytes::from(more)).unwrap().concat());
+        assert!(sent.len() - got.len() <= MAX_HELD, "{} of {}", got.len(), sent.len());
+    }
+    let rest = format!("\"}}}}]}}\n\n{USAGE}{DONE}");
+    got.extend(observer.frame(Bytes::from(rest.clone())).unwrap().concat());
+    sent.push_str(&rest);
+    assert_eq!(String::from_utf8(got).unwrap(), sent.replace(USAGE, ""));
+    assert_eq!(observer.usage().unwrap().input, Some(3));
+    assert_eq!(observer.output_bytes(), 5 * (MAX_HELD as u64 / 2));
+}
+
+#[test]
+fn a_frame_of_many_megabytes_loses_nothing() {
+    let image =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "A".repeat(10 << 20));
+    let stream = [&image, FINISH, USAGE, DONE].concat();
+    let (seen, observer) = chat(true, &stream);
+    assert!(seen == [&image, FINISH, DONE].concat());
+    assert_eq!(observer.usage().unwrap().input, Some(3));
+    // The half of an event in one frame, longer than all buffers.
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, true);
+    let half = &image.as_bytes()[..9 << 20];
+    assert!(observer.frame(Bytes::copy_from_slice(half)).unwrap().concat() == half);
+}
+
+#[test]
+fn what_is_no_stream_of_events_is_refused() {
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, false);
+    let frame = Bytes::from(vec![b'x'; 4 << 20]);
+    let results: Vec<_> = (0..17).map(|_| observer.frame(frame.clone()).err()).collect();
+    assert!(results[..16].iter().all(Option::is_none));
+    assert_eq!(results[16], Some(StreamError::Sse(SseError::EventTooLarge)));
+}
+
+fn event() -> impl Strategy<Value = String> {
+    let line_end = prop::sample::select(vec!["\n", "\n", "\r\n", "\r"]);
+    let event = prop::sample::select(vec![
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"é \\\"usage\\\":{} \\u00e9\"},\"finish_reason\":null}],\"usage\":null}",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":2}}",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"cost\":0.1}}",
+        "data: {\"choices\":[],\"usage\":null}",
+        "event: message|data: {\"choices\":[],|data: \"usage\":{\"prompt_tokens\":4}}",
+        ": ping",
+        "id: 1|data: {\"error\":{\"message\":\"x\"}}",
+        "data: [DONE]",
+        "data: {broken",
+        "",
+    ]);
+    (event, line_end.clone(), line_end.clone(), line_end).prop_map(|(event, a, b, c)| {
+        if event.is_empty() { a.to_owned() } else { format!("{}{b}{c}", event.replace('|', a)) }
+    })
+}
+
+proptest! {
+    /// Also as the fuzz target `stream_observer`.
+    #[test]
+    fn output_and_notes_do_not_depend_on_where_the_network_cuts(
+        events in proptest::collection::vec(event(), 0..8),
+        rest in 0_usize..12,
+        cut in any::<bool>(),
+        frames in proptest::collection::vec(0_usize..90, 0..30),
+    ) {
+        let mut stream = events.concat().into_bytes();
+        stream.truncate(stream.len().saturating_sub(rest));
+        let endpoint = Endpoint::ChatCompletions;
+        let whole = replay(endpoint, cut, &stream, []);
+        prop_assert_eq!(&replay(endpoint, cut, &stream, frames), &whole);
+        prop_assert_eq!(&replay(endpoint, cut, &stream, vec![1; stream.len()]), &whole);
+        let complete = whole.1.starts_with("Ok");
+        if !cut {
+            prop_assert_eq!(&whole.0, &stream, "forwarded as it came");
+        } else if complete {
+            // What is gone is whole usage chunks and nothing else.
+            let lost = stream.len() - whole.0.len();
+            prop_assert!(lost == 0 || events.iter().any(|event| event.contains("\"choices\":[],")));
+        }
+    }
+}

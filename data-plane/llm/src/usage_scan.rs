@@ -1,0 +1,225 @@
+//! What an upstream reports about a call: token counts, cost, and why it ended. Finds them in a body without
+//! building a tree. Tolerant: an answer that makes no sense reports nothing, and goes to the client all the same.
+//!
+//! Called by `respond` for unary bodies and by [`crate::stream`] for the chunks that carry a report.
+
+use nemo_types::{Nanos, Usage};
+
+use crate::{
+    Endpoint, FinishReason, decimal,
+    json::{Cursor, Kind, Members, Value},
+};
+
+pub(crate) mod text;
+
+/// What a response body reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnaryInfo {
+    pub usage: Option<Usage>,
+    /// What the upstream says the call costs.
+    pub provider_cost: Option<Nanos>,
+    /// Of the first choice that has one.
+    pub finish_reason: Option<FinishReason>,
+    /// Bytes of completion text, for an estimate; counted only when the body reports no usage at its end.
+    pub output_bytes: u64,
+}
+
+/// Token counts and cost of one `usage` object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) usage: Usage,
+    pub(crate) cost: Option<Nanos>,
+}
+
+/// Reads the report in a response body. Never fails: what cannot be read is `None`.
+///
+/// `body` may also be the tail of a longer body that was not kept: of a tail, usage and cost are found, not why
+/// the answer ended nor how long it was.
+pub fn scan_response(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
+    let mut info = UnaryInfo::default();
+    // Usage comes last with nearly everybody: behind the text, or behind megabytes of numbers, that then need not be
+    // walked.
+    let report = match report_at_end(endpoint, body) {
+        Some(report) => {
+            info.finish_reason = finish_reason(body);
+            Some(report)
+        }
+        None => walk(endpoint, body, &mut info),
+    };
+    info.usage = report.map(|report| report.usage).filter(|usage| !usage.is_unknown());
+    info.provider_cost = report.and_then(|report| report.cost);
+    info
+}
+
+/// The first `finish_reason` that is a word. Inside of a text its quotes would be escaped.
+fn finish_reason(body: &[u8]) -> Option<FinishReason> {
+    const NAME: &[u8] = b"\"finish_reason\"";
+    memchr::memmem::find_iter(body, NAME).find_map(|at| {
+        let mut cursor = Cursor::new(body, at + NAME.len());
+        cursor.skip_whitespace();
+        if cursor.peek() != Some(b':') {
+            return None;
+        }
+        let value = Cursor::new(body, cursor.position() + 1).value(1).ok()?;
+        value.text(body).map(|reason| FinishReason::new(&reason))
+    })
+}
+
+/// Reads the members of the body one by one. What precedes a defect is still used.
+fn walk(endpoint: Endpoint, body: &[u8], info: &mut UnaryInfo) -> Option<Report> {
+    let mut members = Members::open(body, 0)?;
+    let mut report = None;
+    while let Ok(Some(member)) = members.next() {
+        match member.name.inner(body) {
+            b"usage" => report = self::report(endpoint, body, &member.value).or(report),
+            b"choices" => choices(body, &member.value, info),
+            _ => {}
+        }
+    }
+    report
+}
+
+fn choices(body: &[u8], value: &Value, info: &mut UnaryInfo) {
+    text::for_each_object(body, value, |choice| {
+        let Some(mut members) = Members::of(body, choice) else { return };
+        while let Ok(Some(member)) = members.next() {
+            match member.name.inner(body) {
+                b"finish_reason" => {
+                    let reason = member.value.text(body).map(|reason| FinishReason::new(&reason));
+                    info.finish_reason = info.finish_reason.take().or(reason);
+                }
+                b"message" => info.output_bytes += text::generated(body, &member.value),
+                b"text" => info.output_bytes += text::length(body, &member.value),
+                _ => {}
+            }
+        }
+    });
+}
+
+/// The report of a body whose last members include a top-level `usage`. In valid JSON, what follows a member of
+/// the outermost object is members and one closing brace.
+fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<Report> {
+    const NAME: &[u8] = b"\"usage\"";
+    let at = memchr::memmem::rfind(body, NAME)?;
+    let mut cursor = Cursor::new(body, at + NAME.len());
+    cursor.skip_whitespace();
+    if cursor.peek() != Some(b':') {
+        return None;
+    }
+    let mut cursor = Cursor::new(body, cursor.position() + 1);
+    let value = cursor.value(1).ok()?;
+    let mut rest = Members::rest(body, cursor.position());
+    while rest.next().ok()?.is_some() {}
+    Cursor::new(body, rest.end()).end_of_document().ok()?;
+    report(endpoint, body, &value)
+}
+
+/// Counts as the providers name them.
+#[derive(Default)]
+struct Counts {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    total: Option<u64>,
+    /// `prompt_cache_hit_tokens`, `cached_tokens`: outside of the details.
+    cached: Option<u64>,
+    usage: Usage,
+    cost: Option<Nanos>,
+}
+
+/// Reads a `usage` object; `None` for another value.
+pub(crate) fn report(endpoint: Endpoint, document: &[u8], value: &Value) -> Option<Report> {
+    let mut members = Members::of(document, value)?;
+    let mut counts = Counts::default();
+    while let Ok(Some(member)) = members.next() {
+        let count = member.value.unsigned(document);
+        match member.name.inner(document) {
+            b"prompt_tokens" | b"input_tokens" => counts.prompt = count.or(counts.prompt),
+            b"completion_tokens" | b"output_tokens" => counts.completion = count.or(counts.completion),
+            b"total_tokens" => counts.total = count,
+            b"prompt_cache_hit_tokens" | b"cached_tokens" => counts.cached = count,
+            b"reasoning_tokens" => counts.usage.reasoning = counts.usage.reasoning.or(count),
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                details(document, &member.value, |name, count| match name {
+                    b"cached_tokens" => counts.usage.cache_read = count,
+                    b"cache_write_tokens" | b"cache_creation_tokens" => counts.usage.cache_write = count,
+                    b"audio_tokens" => counts.usage.audio_input = count,
+                    _ => {}
+                })
+            }
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                details(document, &member.value, |name, count| match name {
+                    b"reasoning_tokens" => counts.usage.reasoning = count,
+                    b"audio_tokens" => counts.usage.audio_output = count,
+                    _ => {}
+                });
+            }
+            b"cost" => counts.cost = cost(document, &member.value).or(counts.cost),
+            b"cost_details" => counts.cost = counts.cost.or_else(|| cost(document, &member.value)),
+            _ => {}
+        }
+    }
+    Some(counts.normalise(endpoint))
+}
+
+fn details(document: &[u8], value: &Value, mut take: impl FnMut(&[u8], Option<u64>)) {
+    let Some(mut members) = Members::of(document, value) else { return };
+    while let Ok(Some(member)) = members.next() {
+        // Null and the like say nothing.
+        if let Some(count) = member.value.unsigned(document) {
+            take(member.name.inner(document), Some(count));
+        }
+    }
+}
+
+/// A number of dollars, or an object with such a `total_cost` (Perplexity, LLM Gateway).
+fn cost(document: &[u8], value: &Value) -> Option<Nanos> {
+    match value.kind {
+        Kind::Number => decimal::nanos(std::str::from_utf8(value.raw(document)).ok()?),
+        Kind::Object => {
+            let mut members = Members::of(document, value)?;
+            while let Ok(Some(member)) = members.next() {
+                if member.name.inner(document) == b"total_cost" && member.value.kind == Kind::Number {
+                    return cost(document, &member.value);
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+impl Counts {
+    /// Brings the counts to the conventions of [`Usage`]: cached tokens inside the prompt (so counts everyone
+    /// here) and reasoning inside the completion (so counts OpenAI; the others are told by their sums).
+    fn normalise(self, endpoint: Endpoint) -> Report {
+        let Self { prompt, completion, total, cached, mut usage, cost } = self;
+        usage.input = match (prompt, endpoint) {
+            // All tokens of an embedding are prompt tokens.
+            (None, Endpoint::Embeddings) => total,
+            (prompt, _) => prompt,
+        };
+        usage.cache_read = usage.cache_read.or(cached);
+        let reasoning = usage.reasoning.unwrap_or(0);
+        let beyond = total.zip(prompt.zip(completion)).and_then(|(total, (prompt, completion))| {
+            total.checked_sub(prompt)?.checked_sub(completion).filter(|beyond| *beyond > 0)
+        });
+        usage.output = match (completion, beyond) {
+            // xAI reports reasoning beside the completion.
+            (Some(completion), Some(beyond)) if beyond == reasoning => completion.checked_add(reasoning),
+            // Google leaves thinking out of the completion and says only in the total that there was some.
+            (Some(completion), Some(beyond))
+                if usage.reasoning.is_none() && endpoint != Endpoint::Embeddings =>
+            {
+                usage.reasoning = Some(beyond);
+                completion.checked_add(beyond)
+            }
+            // Perplexity's research models reason more than they complete.
+            (Some(completion), _) if reasoning > completion => completion.checked_add(reasoning),
+            (completion, _) => completion,
+        };
+        Report { usage, cost }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+
+fn usage(text: &str) -> Report {
+    let value = Cursor::new(text.as_bytes(), 0).value(0).unwrap();
+    report(Endpoint::ChatCompletions, text.as_bytes(), &value).unwrap()
+}
+
+/// Table of provider conventions: C7, E.3, E.6.
+#[test]
+fn every_providers_counts_come_to_one_convention() {
+    let some = Some;
+    for (text, expected) in [
+        (
+            // OpenAI
+            r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":80,"audio_tokens":3},
+                "completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":4,"accepted_prediction_tokens":0}}"#,
+            Usage {
+                input: some(100),
+                output: some(50),
+                cache_read: some(80),
+                reasoning: some(20),
+                audio_input: some(3),
+                audio_output: some(4),
+                ..Usage::default()
+            },
+        ),
+        (
+            // DeepSeek
+            r#"{"prompt_tokens":30,"completion_tokens":5,"total_tokens":35,"prompt_cache_hit_tokens":20,"prompt_cache_miss_tokens":10}"#,
+            Usage { input: some(30), output: some(5), cache_read: some(20), ..Usage::default() },
+        ),
+        (
+            // OpenRouter
+            r#"{"prompt_tokens":30,"completion_tokens":5,"total_tokens":35,"prompt_tokens_details":{"cached_tokens":0,"cache_write_tokens":25}}"#,
+            Usage {
+                input: some(30),
+                output: some(5),
+                cache_read: some(0),
+                cache_write: some(25),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Moonshot
+            r#"{"prompt_tokens":30,"completion_tokens":5,"total_tokens":35,"cached_tokens":12}"#,
+            Usage { input: some(30), output: some(5), cache_read: some(12), ..Usage::default() },
+        ),
+        (
+            // xAI: reasoning stands beside the completion, and the sum says so
+            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":115,"completion_tokens_details":{"reasoning_tokens":100}}"#,
+            Usage { input: some(10), output: some(105), reasoning: some(100), ..Usage::default() },
+        ),
+        (
+            // Google: thinking is in the total alone
+            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":75}"#,
+            Usage { input: some(10), output: some(65), reasoning: some(60), ..Usage::default() },
+        ),
+        (
+            // Perplexity's research model
+            r#"{"prompt_tokens":33,"completion_tokens":71,"total_tokens":104,"citation_tokens":20,"reasoning_tokens":735}"#,
+            Usage { input: some(33), output: some(806), reasoning: some(735), ..Usage::default() },
+        ),
+        (
+            // Names of the Responses API
+            r#"{"input_tokens":3,"input_tokens_details":{"cached_tokens":1},"output_tokens":2,"output_tokens_details":{"reasoning_tokens":1}}"#,
+            Usage {
+                input: some(3),
+                output: some(2),
+                cache_read: some(1),
+                reasoning: some(1),
+                ..Usage::default()
+            },
+        ),
+    ] {
+        assert_eq!(usage(text).usage, expected, "{text}");
+    }
+}
+
+/// C5: unknown is never zero, and zero is never unknown.
+#[test]
+fn what_is_not_said_is_unknown_and_zero_stays_zero() {
+    assert_eq!(usage("{}").usage, Usage::default());
+    assert_eq!(
+        usage(r#"{"prompt_tokens":null,"completion_tokens":"5","total_tokens":-3}"#).usage,
+        Usage::default()
+    );
+    assert_eq!(
+        usage(r#"{"prompt_tokens":1.5,"prompt_tokens_details":null,"completion_tokens_details":[]}"#).usage,
+        Usage::default()
+    );
+    let zero = usage(r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0,"completion_tokens_details":{"reasoning_tokens":0}}"#).usage;
+    assert_eq!(zero, Usage { input: Some(0), output: Some(0), reasoning: Some(0), ..Usage::default() });
+}
+
+#[test]
+fn cost_is_the_total_and_is_counted_once() {
+    for (text, nanos) in [
+        (r#"{"cost":0.00014}"#, Some(140_000)),
+        (r#"{"cost":1.4e-7,"cost_details":{"upstream_inference_cost":9,"total_cost":5}}"#, Some(140)),
+        (r#"{"cost_details":{"upstream_inference_cost":9},"cost":2}"#, Some(2_000_000_000)),
+        (r#"{"cost":{"input_tokens_cost":1,"request_cost":0.005,"total_cost":0.006}}"#, Some(6_000_000)),
+        (r#"{"cost_details":{"total_cost":0.25,"input_cost":0.1}}"#, Some(250_000_000)),
+        (r#"{"cost":0}"#, Some(0)),
+        (r#"{"cost":null,"cost_details":null}"#, None),
+        (r#"{"cost":-1}"#, None),
+        (r#"{"cost":"free"}"#, None),
+    ] {
+        assert_eq!(usage(text).cost, nanos.map(Nanos), "{text}");
+    }
+}
+
+#[test]
+fn a_chat_response_is_read() {
+    let body = br#"{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"say \"usage\":{}"},"finish_reason":"length"},
+        {"index":1,"message":{"role":"assistant","content":"b"},"finish_reason":"stop"}],
+        "usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"cost":0.5},"x":{"usage":{"prompt_tokens":9}}}"#;
+    let info = scan_response(Endpoint::ChatCompletions, body);
+    assert_eq!(info.usage, Some(Usage { input: Some(3), output: Some(4), ..Usage::default() }));
+    assert_eq!(info.provider_cost, Some(Nanos(500_000_000)));
+    assert_eq!(info.finish_reason, Some(FinishReason::Length));
+    assert_eq!(info.output_bytes, r#"say "usage":{}b"#.len() as u64);
+}
+
+#[test]
+fn embeddings_are_read_from_either_end() {
+    let expected = Some(Usage { input: Some(8), ..Usage::default() });
+    for body in [
+        r#"{"object":"list","data":[{"embedding":[0.1,0.2]}],"model":"m","usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+        r#"{"data":[],"usage" : {"total_tokens":8} , "model":"m","id":"x"} "#,
+        // The last `usage` is not the one of the outermost object.
+        r#"{"usage":{"prompt_tokens":8},"data":[{"usage":{"prompt_tokens":1}}]}"#,
+        r#"{"usage":{"prompt_tokens":8},"note":"usage"}"#,
+        r#"{"usage":{"prompt_tokens":8},"data":{"usage":{"prompt_tokens":1}}}"#,
+    ] {
+        assert_eq!(scan_response(Endpoint::Embeddings, body.as_bytes()).usage, expected, "{body}");
+    }
+}
+
+#[test]
+fn the_tail_of_a_body_is_enough_for_its_usage() {
+    let body = br#"{"choices":[{"message":{"content":"long"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"cost":1},"id":"x"}"#;
+    for start in 1..60 {
+        let info = scan_response(Endpoint::ChatCompletions, &body[start..]);
+        assert_eq!(info.usage.unwrap().input, Some(3), "{start}");
+        assert_eq!(info.provider_cost, Some(Nanos(1_000_000_000)));
+    }
+    // Not the usage of the outermost object: braces are left over.
+    let nested = br#"ng","x":{"usage":{"prompt_tokens":3}}}"#;
+    assert_eq!(scan_response(Endpoint::ChatCompletions, nested).usage, None);
+}
+
+#[test]
+fn odd_bodies_report_nothing_and_do_no_harm() {
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{",
+        "<html>",
+        r#"{"usage":null}"#,
+        r#"{"usage":{}}"#,
+        r#"{"usage":"x"}"#,
+        r#"{"choices":{}}"#,
+        r#"{"choices":[null]}"#,
+        "\"usage\":",
+    ] {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(scan_response(endpoint, body.as_bytes()), UnaryInfo::default(), "{body}");
+        }
+    }
+    // What precedes a defect counts.
+    let cut = br#"{"usage":{"prompt_tokens":1},"choices":[{"mess"#;
+    assert_eq!(scan_response(Endpoint::ChatCompletions, cut).usage.unwrap().input, Some(1));
+}

@@ -1,0 +1,128 @@
+use bytes::Bytes;
+use nemo_proto::config::{Deployment, Model, Organization, Resource, resource};
+use nemo_types::OrgId;
+
+use super::*;
+
+fn keyring() -> Arc<Keyring> {
+    Arc::new(Keyring::parse(Keyring::generate_key().unwrap().expose()).unwrap())
+}
+
+fn client() -> UpstreamClient {
+    UpstreamClient::new(std::time::Duration::from_secs(1)).unwrap()
+}
+
+fn organization(id: OrgId, name: &str) -> Resource {
+    let id = Bytes::copy_from_slice(id.as_bytes());
+    Resource {
+        kind: Some(resource::Kind::Organization(Organization { id, name: name.into(), disabled: false })),
+    }
+}
+
+/// A deployment of a model that does not exist: does not compile.
+fn broken() -> Resource {
+    let id = Bytes::copy_from_slice(nemo_types::DeploymentId::generate().as_bytes());
+    let it = Deployment { id, base_url: "http://h".into(), model: "nope".into(), ..Deployment::default() };
+    Resource { kind: Some(resource::Kind::Deployment(it)) }
+}
+
+fn applied(set: &ResourceSet, upserts: &[Resource]) -> ResourceSet {
+    let mut delta = Delta::default();
+    upserts.iter().for_each(|resource| delta.upsert(resource.clone()).unwrap());
+    let mut set = set.clone();
+    set.apply(&delta);
+    set
+}
+
+fn push(base: u64, revision: u64, upserts: Vec<Resource>, result: &ResourceSet) -> Push {
+    Push {
+        nonce: revision,
+        base_revision: base,
+        revision,
+        upserts,
+        checksum: Bytes::copy_from_slice(&result.checksum().to_bytes()),
+        ..Push::default()
+    }
+}
+
+#[test]
+fn a_full_push_then_a_delta_are_applied_and_acknowledged() {
+    let handle = SnapshotHandle::default();
+    let mut applier = Applier::new(handle.clone(), keyring(), client());
+    let (a, b) = (organization(OrgId::generate(), "a"), organization(OrgId::generate(), "b"));
+    let first = applied(&ResourceSet::new(), std::slice::from_ref(&a));
+    assert_eq!(applier.push(push(0, 5, vec![a], &first)), Ok(true));
+    let second = applied(&first, std::slice::from_ref(&b));
+    assert_eq!(applier.push(push(5, 9, vec![b], &second)), Ok(true));
+    assert_eq!(applier.held(), (9, second.checksum()));
+    assert_eq!(handle.load().unwrap().snapshot.revision, 9);
+}
+
+#[test]
+fn chunks_are_applied_with_the_last_one_and_not_before() {
+    let handle = SnapshotHandle::default();
+    let mut applier = Applier::new(handle.clone(), keyring(), client());
+    let (a, b) = (organization(OrgId::generate(), "a"), organization(OrgId::generate(), "b"));
+    let set = applied(&ResourceSet::new(), &[a.clone(), b.clone()]);
+    assert_eq!(applier.push(Push { more: true, ..push(0, 3, vec![a], &set) }), Ok(false));
+    assert!(handle.load().is_none());
+    assert_eq!(applier.push(push(0, 3, vec![b], &set)), Ok(true));
+    assert_eq!(applier.held().0, 3);
+}
+
+/// I5: a revision is applied whole or not at all, and a refused one is not recorded as held.
+#[test]
+fn i5_a_refused_push_changes_nothing() {
+    let handle = SnapshotHandle::default();
+    let mut applier = Applier::new(handle.clone(), keyring(), client());
+    let a = organization(OrgId::generate(), "a");
+    let first = applied(&ResourceSet::new(), std::slice::from_ref(&a));
+    applier.push(push(0, 5, vec![a], &first)).unwrap();
+    let before = handle.load().unwrap();
+
+    let bad = applied(&first, &[broken()]);
+    let (_, resource) = bad.iter().find(|(key, _)| first.get(key).is_none()).unwrap();
+    let refused = [
+        push(5, 6, vec![resource.as_ref().clone()], &bad),
+        push(5, 6, vec![organization(OrgId::generate(), "b")], &first),
+        push(4, 6, vec![], &first),
+        Push { min_schema_version: u32::MAX, ..push(5, 6, vec![], &first) },
+        Push { checksum: Bytes::new(), ..push(5, 6, vec![], &first) },
+    ];
+    for push in refused {
+        assert!(applier.push(push.clone()).is_err(), "{push:?}");
+        assert_eq!(applier.held(), (5, first.checksum()));
+        assert!(Arc::ptr_eq(&before, &handle.load().unwrap()));
+    }
+}
+
+#[test]
+fn a_credential_that_does_not_open_refuses_the_revision() {
+    use nemo_proto::config::Credential;
+    let sealed_elsewhere = keyring().seal(b"x", b"sk").unwrap();
+    let id = nemo_types::CredentialId::generate();
+    let credential = Credential {
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        sealed: Bytes::copy_from_slice(sealed_elsewhere.as_bytes()),
+        ..Credential::default()
+    };
+    let model = Model { id: "m".into(), ..Model::default() };
+    let deployment = Deployment {
+        id: Bytes::copy_from_slice(nemo_types::DeploymentId::generate().as_bytes()),
+        base_url: "http://h".into(),
+        model: "m".into(),
+        credential_id: credential.id.clone(),
+        ..Deployment::default()
+    };
+    let resources = [
+        resource::Kind::Credential(credential),
+        resource::Kind::Model(model),
+        resource::Kind::Deployment(deployment),
+    ]
+    .map(|kind| Resource { kind: Some(kind) });
+    let set = applied(&ResourceSet::new(), &resources);
+    let mut applier = Applier::new(SnapshotHandle::default(), keyring(), client());
+    let rejections = applier.push(push(0, 2, resources.to_vec(), &set)).unwrap_err();
+    assert!(rejections[0].message.contains("not in the keyring"), "{rejections:?}");
+    assert_eq!(applier.held().0, 0);
+}

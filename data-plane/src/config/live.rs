@@ -1,0 +1,160 @@
+//! A snapshot with what this node derives from it before the first request sees it: opened credentials, request
+//! URIs, header values. Made by [`super::apply`], read by the pipeline.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Uri, header};
+use nemo_llm::{AuthScheme, Endpoint, Provider, StreamUsage};
+use nemo_snapshot::{Deployment, Kind, Rejection, ResourceKey, Snapshot};
+use nemo_types::{Keyring, Secret};
+
+use crate::upstream::{Route, UpstreamClient};
+
+/// What the data port serves by.
+#[derive(Debug)]
+pub struct Live {
+    pub snapshot: Snapshot,
+    /// Indexed by [`Deployment::slot`].
+    pub upstreams: Vec<Upstream>,
+    /// The revision, for `x-nemo-config-version`.
+    pub revision: HeaderValue,
+    public_models: OnceLock<PublicModels>,
+}
+
+/// The public catalog, rendered once per snapshot.
+#[derive(Debug, Clone)]
+pub struct PublicModels {
+    pub body: Bytes,
+    pub etag: HeaderValue,
+}
+
+/// How to call one deployment.
+#[derive(Debug)]
+pub struct Upstream {
+    pub provider: &'static Provider,
+    /// The credential, marked sensitive.
+    pub auth: Option<(HeaderName, HeaderValue)>,
+    /// For the response headers `x-nemo-provider` and `x-nemo-model`.
+    pub provider_header: HeaderValue,
+    pub model_header: HeaderValue,
+    pub host: HeaderValue,
+    pub route: Route,
+    uris: [Option<Uri>; Endpoint::ALL.len()],
+}
+
+impl Upstream {
+    /// Where this endpoint is, in the form that the route wants; `None` when the deployment does not serve it.
+    pub fn uri(&self, endpoint: Endpoint) -> Option<&Uri> {
+        self.uris[endpoint as usize].as_ref()
+    }
+}
+
+impl Live {
+    /// Opens credentials and builds URIs.
+    ///
+    /// # Errors
+    /// What can't be served: a credential sealed with a key that this node lacks, a URL that can't be built.
+    pub fn prepare(
+        snapshot: Snapshot,
+        keyring: &Keyring,
+        client: &UpstreamClient,
+    ) -> Result<Self, Vec<Rejection>> {
+        let mut upstreams = Vec::with_capacity(snapshot.routing.deployments().len());
+        let mut rejections = Vec::new();
+        for deployment in snapshot.routing.deployments() {
+            match upstream(deployment, keyring, client) {
+                Ok(upstream) => upstreams.push(upstream),
+                Err((field, message)) => {
+                    let id = Bytes::copy_from_slice(deployment.id.as_bytes());
+                    let key = ResourceKey { kind: Kind::Deployment, id };
+                    rejections.push(Rejection::new(Some(key), field, message));
+                }
+            }
+        }
+        if !rejections.is_empty() {
+            return Err(rejections);
+        }
+        let revision = HeaderValue::from(snapshot.revision);
+        Ok(Self { snapshot, upstreams, revision, public_models: OnceLock::new() })
+    }
+
+    pub fn public_models(&self, render: impl FnOnce() -> PublicModels) -> &PublicModels {
+        self.public_models.get_or_init(render)
+    }
+}
+
+/// Providers that are not in the table are called as OpenAI itself is.
+static COMPATIBLE: Provider = Provider {
+    id: "openai-compatible",
+    name: "OpenAI-compatible",
+    aliases: &[],
+    base_url: "",
+    base_url_env: None,
+    auth: AuthScheme::Bearer,
+    env: &[],
+    endpoints: &Endpoint::ALL,
+    quirks: nemo_llm::Quirks { stream_usage: StreamUsage::Inject, native: &[] },
+    static_headers: &[],
+};
+
+fn upstream(
+    deployment: &Deployment,
+    keyring: &Keyring,
+    client: &UpstreamClient,
+) -> Result<Upstream, (&'static str, String)> {
+    let provider = nemo_llm::provider(&deployment.provider).unwrap_or(&COMPATIBLE);
+    let malformed = || ("base_url", "not a URL".to_owned());
+    let base: Uri = deployment.base_url.parse().map_err(|_| malformed())?;
+    let authority = base.authority().ok_or(("base_url", "has no host".to_owned()))?;
+    let route = client.route(&base);
+    let mut uris = [const { None }; Endpoint::ALL.len()];
+    for endpoint in Endpoint::ALL {
+        let listed = &deployment.model.endpoints;
+        let model_serves = listed.is_empty() || listed.iter().any(|name| **name == *endpoint.label());
+        if model_serves && provider.serves(endpoint) {
+            let url = format!("{}{}", deployment.base_url, endpoint.upstream_path());
+            let uri: Uri = url.parse().map_err(|_| malformed())?;
+            uris[endpoint as usize] = Some(match (&route, uri.path_and_query()) {
+                (Route::Http1(_), Some(path)) => Uri::from(path.clone()),
+                _ => uri,
+            });
+        }
+    }
+    Ok(Upstream {
+        provider,
+        auth: authorization(deployment, provider, keyring)?,
+        provider_header: header_value("provider", &deployment.provider)?,
+        model_header: header_value("upstream_model", &deployment.upstream_model)?,
+        host: header_value("base_url", authority.as_str())?,
+        route,
+        uris,
+    })
+}
+
+fn authorization(
+    deployment: &Deployment,
+    provider: &Provider,
+    keyring: &Keyring,
+) -> Result<Option<(HeaderName, HeaderValue)>, (&'static str, String)> {
+    let Some(credential) = &deployment.credential else { return Ok(None) };
+    let opened = keyring
+        .open(credential.id.as_bytes(), &credential.sealed)
+        .map_err(|error| ("credential_id", format!("the credential can't be opened: {error}")))?;
+    let secret = String::from_utf8(opened).map(Secret::new);
+    let secret = secret.map_err(|_| ("credential_id", "the credential is not text".to_owned()))?;
+    let (name, text) = match provider.auth {
+        AuthScheme::None => return Ok(None),
+        AuthScheme::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
+        AuthScheme::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        ("credential_id", "the credential has characters that no header can carry".to_owned())
+    })?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
+
+fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, (&'static str, String)> {
+    HeaderValue::from_str(text).map_err(|_| (field, "has characters that no header can carry".to_owned()))
+}

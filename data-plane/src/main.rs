@@ -1,0 +1,145 @@
+//! The binary `nemo-data-plane`: one node of a fleet.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use nemo_data_plane::{ControlEndpoint, Settings};
+use nemo_runtime::{
+    drain,
+    grpc::NodeToken,
+    signal,
+    telemetry::{self, TelemetrySettings},
+};
+use nemo_types::{Keyring, Secret};
+use tokio_util::sync::CancellationToken;
+
+/// A request allocates a few dozen small things and frees them on the same thread: mimalloc's home ground.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Serves API clients and routes their requests to model providers, by the configuration that the control plane
+/// pushes. Keeps serving when the control plane is away.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  \
+    NEMO_SEAL_KEY=$(cat seal-key) nemo-data-plane --control-plane http://127.0.0.1:8082\n  \
+    nemo-data-plane --config node.toml --listen 0.0.0.0:8080\n\n\
+    Every setting of the config file can be given as a variable: NEMO_LISTEN, NEMO_TIMEOUTS__HEAD_MS, …"
+)]
+struct Arguments {
+    /// Settings file (TOML); the defaults and their reasons are in config.default.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where API clients connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<std::net::SocketAddr>,
+    /// Health and metrics [default: 127.0.0.1:9080]
+    #[arg(long, value_name = "ADDRESS")]
+    ops_listen: Option<std::net::SocketAddr>,
+    /// The control plane's gRPC address, for example http://127.0.0.1:8082
+    #[arg(long, value_name = "URL")]
+    control_plane: Option<String>,
+    /// Where the node keeps its id and the last-good snapshot
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// File with the sealing keys that the control plane seals credentials with
+    #[arg(long, value_name = "FILE", env = "NEMO_SEAL_KEY_FILE")]
+    seal_key_file: Option<PathBuf>,
+    /// The same keys, the current one first
+    #[arg(long, value_name = "KEYS", env = "NEMO_SEAL_KEY", hide_env_values = true)]
+    seal_key: Option<String>,
+    /// File with the fleet's token, as the control plane has it
+    #[arg(long, value_name = "FILE", env = "NEMO_NODE_TOKEN_FILE")]
+    node_token_file: Option<PathBuf>,
+    /// The token itself
+    #[arg(long, value_name = "TOKEN", env = "NEMO_NODE_TOKEN", hide_env_values = true)]
+    node_token: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let guard = match telemetry::init(&TelemetrySettings::default()) {
+        Ok(guard) => guard,
+        Err(error) => return fail(&anyhow::Error::new(error)),
+    };
+    let outcome = run(arguments);
+    drop(guard);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "nemo-data-plane: {error:#}");
+    ExitCode::FAILURE
+}
+
+#[tokio::main]
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = settings(&arguments)?;
+    let keyring = Arc::new(keyring(&arguments)?);
+    let token = match secret(arguments.node_token, arguments.node_token_file, "node token")? {
+        Some(token) => NodeToken::new(&token)?,
+        None => NodeToken::none(),
+    };
+    if settings.control_plane.is_empty() {
+        bail!("no control plane given: use --control-plane http://host:8082 or NEMO_CONTROL_PLANE");
+    }
+    let authority = Some(settings.control_plane_ca.clone()).filter(|path| !path.as_os_str().is_empty());
+    let endpoint = ControlEndpoint::Address { uri: settings.control_plane.clone(), authority, token };
+    let (trigger, watcher) = drain::channel();
+    let stop = CancellationToken::new();
+    let node = nemo_data_plane::start(settings, endpoint, keyring, watcher).await?;
+    let signals = signal::watch(trigger, stop.clone());
+    let ended = async {
+        tokio::select! {
+            () = node.join() => {}
+            () = stop.cancelled() => {}
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = ended => ended,
+        Err(error) = signals => Err(error.into()),
+    }
+}
+
+fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    if let Some(listen) = arguments.listen {
+        settings.listen = listen;
+    }
+    if let Some(listen) = arguments.ops_listen {
+        settings.ops_listen = listen;
+    }
+    if let Some(uri) = &arguments.control_plane {
+        settings.control_plane.clone_from(uri);
+    }
+    if let Some(dir) = &arguments.data_dir {
+        settings.data_dir.clone_from(dir);
+    }
+    Ok(settings)
+}
+
+fn keyring(arguments: &Arguments) -> anyhow::Result<Keyring> {
+    let text = secret(arguments.seal_key.clone(), arguments.seal_key_file.clone(), "sealing key")?.context(
+        "no sealing key given: use --seal-key-file or NEMO_SEAL_KEY, with the control plane's key",
+    )?;
+    Ok(Keyring::parse(text.expose())?)
+}
+
+fn secret(text: Option<String>, file: Option<PathBuf>, what: &str) -> anyhow::Result<Option<Secret>> {
+    match (text, file) {
+        (Some(text), _) => Ok(Some(Secret::new(text.trim()))),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("the {what} file {} can't be read", path.display()))?;
+            Ok(Some(Secret::new(text.trim())))
+        }
+    }
+}

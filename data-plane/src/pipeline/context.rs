@@ -1,0 +1,290 @@
+//! What is known of one request: for its usage event, its metrics and its log line, never for control flow.
+//!
+//! Exactly one ending is recorded. When the client leaves, hyper drops whatever holds the context, and the drop
+//! records that (C4: a client that leaves is still accounted for).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use nemo_llm::{Endpoint, FinishReason, estimate_input_tokens, estimate_output_tokens};
+use nemo_proto::usage::{CostSource, Outcome, UsageEvent};
+use nemo_runtime::clock;
+use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
+use nemo_types::{Nanos, RequestId, Usage};
+
+use super::{error::GatewayError, metrics::Metrics};
+use crate::usage::UsageBuffer;
+
+/// Longest `model` of a client that is kept.
+const MAX_REQUESTED_MODEL: usize = 256;
+
+/// Where endings go.
+pub struct Sinks {
+    pub usage: UsageBuffer,
+    pub metrics: Metrics,
+    /// More requests at once are refused.
+    pub max_in_flight: i64,
+}
+
+/// One request on its way through the pipeline.
+pub struct RequestContext {
+    sinks: Arc<Sinks>,
+    pub id: RequestId,
+    pub endpoint: Endpoint,
+    pub started: Instant,
+    started_unix_us: i64,
+    pub key: Option<Arc<KeyRecord>>,
+    pub requested_model: Box<str>,
+    pub group: Option<Arc<ModelGroup>>,
+    pub deployment: Option<Arc<Deployment>>,
+    pub strategy: Option<Strategy>,
+    pub config_revision: u64,
+    pub stream: bool,
+    pub client_request_id: Option<HeaderValue>,
+    pub metadata: Option<Box<str>>,
+    /// Time in which the client sent its body: not ours.
+    pub body_read: Duration,
+    pub dispatched: Option<Instant>,
+    /// Waiting for the upstream: head, and for complete answers the body.
+    pub upstream: Duration,
+    pub first_byte: Option<Duration>,
+    pub overhead: Duration,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Until the estimate is made of it, or the request is over.
+    body: Bytes,
+    input_estimate: u64,
+    /// Status sent to the client; 0 until then.
+    pub status: u16,
+    pub finish_reason: Option<FinishReason>,
+    /// As the upstream reported it.
+    pub usage: Option<Usage>,
+    /// Bytes of completion text that were seen, for when it never comes.
+    pub output_bytes: u64,
+    pub provider_cost: Option<Nanos>,
+    ended: bool,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    Complete,
+    /// The client was told so.
+    Failed(&'a GatewayError),
+    /// The upstream's own refusal was passed on.
+    Refused {
+        status: u16,
+    },
+    /// The upstream broke off after the first content byte.
+    Interrupted(&'static str),
+    /// The client left.
+    Cancelled,
+}
+
+/// What a request cost, and how that is known (B8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub nanos: Nanos,
+    pub source: CostSource,
+}
+
+impl RequestContext {
+    /// `None` when too many requests are in flight. The place is given back by the drop, after the last byte.
+    pub fn open(sinks: Arc<Sinks>, endpoint: Endpoint) -> Option<Box<Self>> {
+        if sinks.metrics.in_flight.inc() >= sinks.max_in_flight {
+            sinks.metrics.in_flight.dec();
+            sinks.metrics.rejected.inc();
+            return None;
+        }
+        Some(Box::new(Self {
+            sinks,
+            id: RequestId::generate(),
+            endpoint,
+            started: Instant::now(),
+            started_unix_us: clock::unix_us(),
+            key: None,
+            requested_model: "".into(),
+            group: None,
+            deployment: None,
+            strategy: None,
+            config_revision: 0,
+            stream: false,
+            client_request_id: None,
+            metadata: None,
+            body_read: Duration::ZERO,
+            dispatched: None,
+            upstream: Duration::ZERO,
+            first_byte: None,
+            overhead: Duration::ZERO,
+            request_bytes: 0,
+            response_bytes: 0,
+            body: Bytes::new(),
+            input_estimate: 0,
+            status: 0,
+            finish_reason: None,
+            usage: None,
+            output_bytes: 0,
+            provider_cost: None,
+            ended: false,
+        }))
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.started_unix_us / 1000
+    }
+
+    /// Keeps the requested name, cut to a bound.
+    pub fn requested(&mut self, model: &str) {
+        self.requested_model = model[..model.floor_char_boundary(MAX_REQUESTED_MODEL)].into();
+    }
+
+    pub fn accepted_body(&mut self, body: &Bytes) {
+        self.request_bytes = body.len() as u64;
+        self.body = body.clone();
+    }
+
+    /// Makes the estimate now and lets go of the body: a stream may last for minutes.
+    pub fn release_body(&mut self) {
+        self.input_estimate = estimate_input_tokens(&std::mem::take(&mut self.body));
+    }
+
+    fn estimated_input(&self) -> u64 {
+        if self.body.is_empty() { self.input_estimate } else { estimate_input_tokens(&self.body) }
+    }
+
+    /// The request goes upstream now; what passed so far was ours, but for the client's body.
+    pub fn dispatching(&mut self) {
+        let now = Instant::now();
+        self.overhead = now.duration_since(self.started).saturating_sub(self.body_read);
+        self.dispatched = Some(now);
+    }
+
+    /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate.
+    fn measured(&self, ending: Ending<'_>) -> (Option<Usage>, bool) {
+        if let Some(usage) = self.usage {
+            return (Some(usage), false);
+        }
+        let sent = self.dispatched.is_some();
+        let billable = match ending {
+            Ending::Complete | Ending::Interrupted(_) => true,
+            Ending::Cancelled => sent,
+            Ending::Failed(_) | Ending::Refused { .. } => false,
+        };
+        let estimate = || Usage {
+            input: Some(self.estimated_input()),
+            output: Some(estimate_output_tokens(self.output_bytes)),
+            ..Usage::default()
+        };
+        (billable.then(estimate), billable)
+    }
+
+    /// The cost of `usage`: the upstream's own figure wins, else the price of the deployment.
+    fn cost_of(&self, usage: Option<&Usage>, estimated: bool) -> Option<Cost> {
+        if let Some(nanos) = self.provider_cost {
+            return Some(Cost { nanos, source: CostSource::Provider });
+        }
+        let nanos = self.deployment.as_ref()?.price.as_ref()?.cost(usage?)?;
+        let source = if estimated { CostSource::Estimated } else { CostSource::Priced };
+        Some(Cost { nanos, source })
+    }
+
+    /// What the request costs if it ended well now, for the response headers.
+    pub fn cost(&self) -> Option<Cost> {
+        let (usage, estimated) = self.measured(Ending::Complete);
+        self.cost_of(usage.as_ref(), estimated)
+    }
+
+    /// Records the ending. Only the first counts.
+    pub fn finish(&mut self, ending: Ending<'_>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let total = self.started.elapsed();
+        let (usage, estimated) = self.measured(ending);
+        let cost = self.cost_of(usage.as_ref(), estimated);
+        let (outcome, code) = match ending {
+            Ending::Complete => (Outcome::Ok, ""),
+            Ending::Failed(error) => (Outcome::Error, error.code()),
+            Ending::Refused { .. } => (Outcome::Error, "upstream_rejected"),
+            Ending::Interrupted(code) => (Outcome::Interrupted, code),
+            Ending::Cancelled => (Outcome::Cancelled, "client_disconnected"),
+        };
+        self.status = match ending {
+            Ending::Failed(error) => error.kind.row().status,
+            Ending::Refused { status } => status,
+            Ending::Cancelled if self.status == 0 => 499,
+            _ => self.status,
+        };
+        self.sinks.metrics.observe(self, outcome, total, usage.as_ref(), cost);
+        if let Some(key) = self.key.take() {
+            let event =
+                self.event(&key, outcome, code, total, usage.as_ref().map(|it| (it, estimated)), cost);
+            self.sinks.usage.push(event);
+        }
+    }
+
+    fn event(
+        &mut self,
+        key: &KeyRecord,
+        outcome: Outcome,
+        code: &str,
+        total: Duration,
+        usage: Option<(&Usage, bool)>,
+        cost: Option<Cost>,
+    ) -> UsageEvent {
+        let id = |bytes: &[u8; 16]| Bytes::copy_from_slice(bytes);
+        let deployment = self.deployment.take();
+        let deployment = deployment.as_deref();
+        let price = deployment.and_then(|it| it.price.as_ref());
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        UsageEvent {
+            request_id: id(self.id.as_bytes()),
+            org_id: id(key.org_id.as_bytes()),
+            team_id: id(key.team_id.as_bytes()),
+            key_id: id(key.id.as_bytes()),
+            deployment_id: deployment.map(|it| id(it.id.as_bytes())).unwrap_or_default(),
+            endpoint: self.endpoint.label().into(),
+            requested_model: std::mem::take(&mut self.requested_model).into(),
+            model: text(self.group.as_ref().map(|group| &*group.name)),
+            provider: text(deployment.map(|it| &*it.provider)),
+            upstream_model: text(deployment.map(|it| &*it.upstream_model)),
+            stream: self.stream,
+            outcome: outcome.into(),
+            http_status: self.status.into(),
+            error_code: code.into(),
+            finish_reason: text(self.finish_reason.as_ref().map(FinishReason::as_str)),
+            usage: usage.map(|(usage, _)| usage.into()),
+            usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
+            cost_nanos: cost.map(|cost| cost.nanos.0),
+            cost_source: cost.map_or(CostSource::Unspecified, |cost| cost.source).into(),
+            price_id: text(price.filter(|_| cost.is_some()).map(|price| &*price.id)),
+            attempts: u32::from(self.dispatched.is_some()),
+            strategy: text(self.strategy.map(Strategy::name)),
+            config_revision: self.config_revision,
+            started_unix_us: self.started_unix_us,
+            total_us: micros(total),
+            upstream_us: micros(self.upstream),
+            first_byte_us: self.first_byte.map(micros),
+            overhead_us: micros(self.overhead),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            client_request_id: text(self.client_request_id.as_ref().and_then(|value| value.to_str().ok())),
+            metadata: self.metadata.take().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        self.finish(Ending::Cancelled);
+        self.sinks.metrics.in_flight.dec();
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

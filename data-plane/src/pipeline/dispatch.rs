@@ -1,0 +1,210 @@
+//! One attempt: build the upstream's request, send it, judge the answer. Called by [`super::run`].
+
+use std::{sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use nemo_llm::{EditSet, Endpoint, Spliced, decode_error};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    context::RequestContext,
+    error::{GatewayError, Kind},
+    headers,
+};
+use crate::{
+    config::{Settings, live::Upstream},
+    routing::Decision,
+    upstream::{CallError, SegmentBody, UpstreamBody, UpstreamClient, Verdict, classify},
+};
+
+/// How much of an upstream's error body is read.
+const MAX_ERROR_BODY: usize = 256 * 1024;
+const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+static USER_AGENT: LazyLock<HeaderValue> =
+    LazyLock::new(|| HeaderValue::from_static(concat!("nemo-router/", env!("CARGO_PKG_VERSION"))));
+
+/// When a request must be over, and how long each wait may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    pub at: Instant,
+    pub head: Duration,
+    pub idle: Duration,
+}
+
+impl Deadline {
+    /// `wanted` by the client, within the node's ceiling.
+    pub fn new(settings: &Settings, wanted: Option<Duration>) -> Self {
+        let ceiling = settings.total_timeout();
+        let total = wanted.map_or(ceiling, |wanted| wanted.min(ceiling));
+        Self { at: Instant::now() + total, head: settings.head_timeout(), idle: settings.idle_timeout() }
+    }
+
+    pub fn remaining(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What is to be sent, and where.
+pub struct Call<'a> {
+    pub upstream: &'a Upstream,
+    pub endpoint: Endpoint,
+    pub spliced: Spliced,
+    pub deadline: Deadline,
+    pub decision: &'a Decision,
+}
+
+/// An answer that the client gets.
+pub struct Reply {
+    pub head: http::response::Parts,
+    pub payload: Payload,
+    pub edits: EditSet,
+    pub strip_usage_chunk: bool,
+    pub deadline: Deadline,
+    pub slot: usize,
+}
+
+pub enum Payload {
+    Success(UpstreamBody),
+    /// The upstream's refusal of the client's request, complete.
+    Refusal(Bytes),
+}
+
+/// Sends the request once.
+///
+/// # Errors
+/// 502 when there was no usable answer or our credential was refused, 429 when the upstream limits us.
+pub async fn run(
+    client: &UpstreamClient,
+    call: Call<'_>,
+    client_headers: &HeaderMap,
+    context: &mut RequestContext,
+) -> Result<Reply, GatewayError> {
+    let Call { upstream, endpoint, spliced, deadline, decision } = call;
+    let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
+    let request = request(upstream, endpoint, SegmentBody::new(segments), client_headers)?;
+    context.dispatching();
+    let sent = Instant::now();
+    let answer = client.send(&upstream.route, request, deadline.head.min(deadline.remaining())).await;
+    context.upstream = sent.elapsed();
+    let attempt = Attempt { decision, took: context.upstream };
+    let response = answer.map_err(|error| attempt.unanswered(error))?;
+    let payload = attempt.judge(response).await?;
+    let (head, payload) = payload;
+    Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: decision.deployment.slot })
+}
+
+fn request(
+    upstream: &Upstream,
+    endpoint: Endpoint,
+    body: SegmentBody,
+    client: &HeaderMap,
+) -> Result<Request<SegmentBody>, GatewayError> {
+    let unserved = || GatewayError::new(Kind::Internal, "The deployment does not serve this endpoint.");
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = upstream.uri(endpoint).ok_or_else(unserved)?.clone();
+    let headers = request.headers_mut();
+    headers.reserve(8);
+    headers.insert(header::HOST, upstream.host.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, USER_AGENT.clone());
+    headers::to_upstream(client, headers);
+    for (name, value) in upstream.provider.static_headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some((name, value)) = &upstream.auth {
+        headers.insert(name.clone(), value.clone());
+    }
+    Ok(request)
+}
+
+/// What was tried, for headers, error bodies and logs.
+struct Attempt<'a> {
+    decision: &'a Decision,
+    took: Duration,
+}
+
+impl Attempt<'_> {
+    fn unanswered(&self, error: CallError) -> GatewayError {
+        let (kind, what) = match error {
+            CallError::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
+            CallError::Connect => (Kind::UpstreamUnavailable, "could not be reached"),
+            CallError::Broken => (Kind::UpstreamUnavailable, "broke the connection"),
+            CallError::Protocol => (Kind::UpstreamProtocol, "sent something that is no HTTP"),
+        };
+        self.failed(kind, what, error.label(), None)
+    }
+
+    async fn judge(
+        &self,
+        response: Response<UpstreamBody>,
+    ) -> Result<(http::response::Parts, Payload), GatewayError> {
+        let (head, body) = response.into_parts();
+        let verdict = classify(head.status, &head.headers);
+        if verdict == Verdict::Success {
+            return Ok((head, Payload::Success(body)));
+        }
+        let body = error_body(body).await;
+        let status = head.status;
+        let label = status.as_str();
+        Err(match verdict {
+            Verdict::Success | Verdict::ClientFault => return Ok((head, Payload::Refusal(body))),
+            Verdict::CredentialFault => {
+                self.log_refusal(status, &body);
+                self.failed(Kind::UpstreamCredential, "refused the gateway's credential", label, None)
+            }
+            Verdict::RateLimited { retry_after_secs } => {
+                let error = self.failed(
+                    Kind::UpstreamRateLimited,
+                    "is limiting the rate of requests",
+                    label,
+                    Some(&body),
+                );
+                GatewayError { retry_after_secs, ..error }
+            }
+            Verdict::Failure => self.failed(Kind::UpstreamUnavailable, "failed", label, Some(&body)),
+        })
+    }
+
+    /// For the operator alone: what a provider says about a credential is not the client's business.
+    fn log_refusal(&self, status: StatusCode, body: &Bytes) {
+        let said = decode_error(body);
+        tracing::error!(
+            deployment = &*self.decision.deployment.name,
+            status = status.as_u16(),
+            code = said.code.as_deref(),
+            "the upstream refused the gateway's credential: check it, and the account behind it"
+        );
+    }
+
+    fn failed(&self, kind: Kind, what: &str, result: &str, body: Option<&Bytes>) -> GatewayError {
+        let deployment = &self.decision.deployment;
+        let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
+        let said = body.and_then(|body| decode_error(body).message).map(|text| format!(": {text}"));
+        let message = format!("The upstream {} {what}{}", deployment.name, said.as_deref().unwrap_or("."));
+        let attempt = json!({
+            "deployment": &*deployment.name,
+            "provider": &*deployment.provider,
+            "model": &*deployment.upstream_model,
+            "result": result,
+            "latency_ms": millis,
+        });
+        let chain = format!("{}/{};{result};{millis}ms", deployment.provider, deployment.upstream_model);
+        GatewayError {
+            metadata: Some(Box::new(json!({ "attempts": [attempt] }))),
+            chain: HeaderValue::from_str(&chain).ok().map(Box::new),
+            ..GatewayError::new(kind, message)
+        }
+    }
+}
+
+/// The body of an error answer, as much as is worth reading; empty when it does not come.
+async fn error_body(body: UpstreamBody) -> Bytes {
+    let collected =
+        tokio::time::timeout(ERROR_BODY_PATIENCE, Limited::new(body, MAX_ERROR_BODY).collect()).await;
+    collected.ok().and_then(Result::ok).map(|collected| collected.to_bytes()).unwrap_or_default()
+}

@@ -1,0 +1,157 @@
+//! The life of a request on the data port, one phase after the other, one file per phase.
+//!
+//! Called by [`crate::edge`] for the endpoints that are proxied. Phases between authentication and dispatch are
+//! `fn`, so that no network can hide in them (I1); the snapshot is loaded once and passed down (I2).
+
+pub mod authenticate;
+pub mod authorize;
+pub mod body;
+pub mod context;
+pub mod dispatch;
+pub mod error;
+pub mod headers;
+pub mod ingress;
+pub mod metered_body;
+pub mod metrics;
+pub mod respond;
+pub mod route;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Instant};
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use nemo_llm::{Endpoint, ErrorDialect, Target, splice};
+
+pub use self::body::Body;
+use self::{
+    context::{Ending, RequestContext},
+    error::{GatewayError, Kind},
+};
+use crate::{app::State, config::Live};
+
+/// Answers one request. Whatever goes wrong becomes an answer in the client's dialect.
+pub async fn handle(state: &Arc<State>, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+    let dialect = ErrorDialect::from_path(request.uri().path());
+    let Some(mut context) = RequestContext::open(state.sinks.clone(), endpoint) else {
+        let error = GatewayError::new(Kind::Overloaded, "This node has too many requests in flight.");
+        return GatewayError { retry_after_secs: Some(1), ..error }.response(dialect);
+    };
+    context.client_request_id = headers::client_request_id(request.headers()).cloned();
+    let request_id = context.client_request_id.clone().unwrap_or_else(|| minted(&context));
+    let mut context = Some(context);
+    let mut response = match run(state, &mut context, dialect, request).await {
+        Ok(response) => response,
+        Err(error) => failed(context, &error, dialect),
+    };
+    response.headers_mut().insert(headers::REQUEST_ID, request_id);
+    response
+}
+
+/// The straight line. The context is taken out of `slot` when the answer carries it on.
+async fn run(
+    state: &Arc<State>,
+    slot: &mut Option<Box<RequestContext>>,
+    dialect: ErrorDialect,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, GatewayError> {
+    let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
+    let live = state.snapshot.load().ok_or_else(|| {
+        GatewayError::new(Kind::NotReady, "This node has no configuration yet. Try again in a moment.")
+    })?;
+    let (parts, incoming) = request.into_parts();
+    let context = slot.as_mut().ok_or_else(gone)?;
+    context.config_revision = live.snapshot.revision;
+    let endpoint = context.endpoint;
+
+    let key = authenticate::run(&live.snapshot, &parts.headers, context.now_ms())?;
+    context.key = Some(key.clone());
+    let asked = ingress::header_extras(&parts.headers)?;
+    fresh_enough(&live, asked.min_config_version)?;
+
+    let reading = Instant::now();
+    let limits = &state.settings;
+    let body =
+        ingress::read_body(&parts.headers, incoming, limits.max_body_bytes, limits.body_timeout()).await?;
+    context.body_read = reading.elapsed();
+    context.accepted_body(&body);
+
+    let envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;
+    context.requested(&envelope.model);
+    context.stream = envelope.stream && endpoint.streams();
+    context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
+    let wanted = asked.timeout.or_else(|| envelope.extras.timeout_ms.map(std::time::Duration::from_millis));
+
+    let group = authorize::run(&live.snapshot, &key, &envelope.model)?;
+    context.group = Some(group.clone());
+    let decision = route::run(&live, &key, &group, endpoint, asked.strategy)?;
+    context.strategy = Some(decision.strategy);
+    context.deployment = Some(decision.deployment.clone());
+    let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
+    let target = Target { provider: upstream.provider, upstream_model: &decision.deployment.upstream_model };
+    let spliced = splice(&body, &envelope, endpoint, &target);
+    drop(envelope);
+
+    let deadline = dispatch::Deadline::new(limits, wanted);
+    let call = dispatch::Call { upstream, endpoint, spliced, deadline, decision: &decision };
+    let reply = dispatch::run(&state.upstream, call, &parts.headers, context).await?;
+    let context = slot.take().ok_or_else(gone)?;
+    respond::run(reply, &live, dialect, context, slot).await
+}
+
+fn fresh_enough(live: &Live, wanted: Option<u64>) -> Result<(), GatewayError> {
+    match wanted {
+        Some(wanted) if live.snapshot.revision < wanted => {
+            let message =
+                format!("This node serves config version {}, not {wanted} yet.", live.snapshot.revision);
+            let error = GatewayError::new(Kind::StaleConfig, message).param(headers::MIN_CONFIG_VERSION);
+            Err(GatewayError { retry_after_secs: Some(1), ..error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn invalid(error: nemo_llm::EnvelopeError) -> GatewayError {
+    let refused = GatewayError::new(Kind::InvalidRequest, error.message);
+    match error.param {
+        Some(param) => refused.param(param),
+        None => refused,
+    }
+}
+
+fn minted(context: &RequestContext) -> HeaderValue {
+    let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = context.id.0.as_hyphenated().encode_lower(&mut buffer);
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn failed(
+    context: Option<Box<RequestContext>>,
+    error: &GatewayError,
+    dialect: ErrorDialect,
+) -> Response<Body> {
+    let mut response = error.response(dialect);
+    if let Some(mut context) = context {
+        log(&context, error);
+        response.headers_mut().insert(headers::CONFIG_VERSION, HeaderValue::from(context.config_revision));
+        context.finish(Ending::Failed(error));
+    }
+    response
+}
+
+fn log(context: &RequestContext, error: &GatewayError) {
+    let (request_id, code) = (context.id, error.code());
+    let deployment = context.deployment.as_ref().map(|it| &*it.name);
+    match error.kind.row().level {
+        error::Level::Debug => {
+            tracing::debug!(%request_id, code, deployment, "request refused: {}", error.message)
+        }
+        error::Level::Warn => {
+            tracing::warn!(%request_id, code, deployment, "request failed: {}", error.message)
+        }
+        error::Level::Error => {
+            tracing::error!(%request_id, code, deployment, "request failed: {}", error.message)
+        }
+    }
+}

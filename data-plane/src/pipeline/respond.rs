@@ -1,0 +1,220 @@
+//! The upstream's answer becomes the client's. Called by [`super::run`].
+//!
+//! A complete answer is read first, because its cost goes into the headers; beyond [`MAX_BUFFERED`] it is passed on
+//! while it comes. A stream is passed on frame by frame.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body_util::BodyExt as _;
+use nemo_llm::{EditSet, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response};
+use nemo_proto::usage::CostSource;
+use nemo_types::money::Decimal;
+use tokio::time::Instant;
+
+use super::{
+    body::Body,
+    context::{Ending, RequestContext},
+    dispatch::{Deadline, Payload, Reply},
+    error::{GatewayError, Kind},
+    headers,
+    metered_body::{MeteredBody, Observer, TailScanner},
+};
+use crate::{config::Live, upstream::UpstreamBody};
+
+/// Answers of up to this size are complete before their head is sent.
+pub const MAX_BUFFERED: usize = 8 * 1024 * 1024;
+
+/// Builds the answer. On an error the context is put back into `slot`, so that the failure is recorded.
+///
+/// # Errors
+/// 502 when the upstream breaks off before the first byte went to the client.
+pub async fn run(
+    reply: Reply,
+    live: &Live,
+    dialect: ErrorDialect,
+    mut context: Box<RequestContext>,
+    slot: &mut Option<Box<RequestContext>>,
+) -> Result<Response<Body>, GatewayError> {
+    let Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment } = reply;
+    let mut response = Response::new(Body::full(Bytes::new()));
+    *response.status_mut() = head.status;
+    context.status = head.status.as_u16();
+    headers::to_client(&head.headers, response.headers_mut());
+    let upstream = live.upstreams.get(deployment);
+    let own = response.headers_mut();
+    own.reserve(12);
+    own.insert(headers::CONFIG_VERSION, live.revision.clone());
+    if let Some(upstream) = upstream {
+        own.insert(headers::PROVIDER, upstream.provider_header.clone());
+        own.insert(headers::MODEL, upstream.model_header.clone());
+    }
+    own.insert(headers::ATTEMPTS, HeaderValue::from_static("1"));
+    decorate(own, &context, edits);
+
+    let incoming = match payload {
+        Payload::Refusal(body) => return Ok(refusal(response, body, dialect, context)),
+        Payload::Success(incoming) => incoming,
+    };
+    if is_event_stream(&head.headers) {
+        let observer = Observer::Stream(StreamObserver::new(context.endpoint, strip_usage_chunk));
+        context.stream = true;
+        context.release_body();
+        let body = MeteredBody::new(incoming, observer, context, deadline, dialect);
+        *response.body_mut() = Body::Metered(Box::new(body));
+        return Ok(response);
+    }
+    match complete(incoming, deadline, &mut context).await {
+        Ok(Read::All(frames)) => Ok(unary(response, frames, context)),
+        Ok(Read::TooLarge(frames, rest)) => {
+            let observer = Observer::Tail(TailScanner::new(context.endpoint));
+            let mut body = MeteredBody::new(rest, observer, context, deadline, dialect);
+            body.prepend(frames);
+            *response.body_mut() = Body::Metered(Box::new(body));
+            Ok(response)
+        }
+        Err(error) => {
+            *slot = Some(context);
+            Err(error)
+        }
+    }
+}
+
+fn decorate(own: &mut HeaderMap, context: &RequestContext, edits: EditSet) {
+    if let Some(strategy) = context.strategy {
+        own.insert(headers::STRATEGY, HeaderValue::from_static(strategy.name()));
+    }
+    if let Some(edits) = edits.header_value() {
+        own.insert(headers::EDITS, HeaderValue::from_static(edits));
+    }
+    own.insert(headers::OVERHEAD_MS, millis(context.overhead));
+}
+
+/// Milliseconds with three decimals.
+fn millis(duration: Duration) -> HeaderValue {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    decimal_header(&Decimal::new(false, micros / 1000, micros % 1000, 3))
+}
+
+fn decimal_header(decimal: &Decimal) -> HeaderValue {
+    HeaderValue::from_str(decimal.as_str()).unwrap_or(HeaderValue::from_static("0"))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    value.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// The upstream's refusal, in the client's dialect (B3). Its own body is passed on when it has that shape already.
+fn refusal(
+    mut response: Response<Body>,
+    body: Bytes,
+    dialect: ErrorDialect,
+    mut context: Box<RequestContext>,
+) -> Response<Body> {
+    let status = response.status().as_u16();
+    let said = decode_error(&body);
+    let native = dialect == ErrorDialect::OpenAi && is_openai_error(&body);
+    let body = if native {
+        body
+    } else {
+        let message =
+            said.message.as_deref().unwrap_or("The upstream refused the request without saying why.");
+        let kind = said.kind.as_deref().unwrap_or("invalid_request_error");
+        let (code, param) = (said.code.as_deref(), said.param.as_deref());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.remove(header::CONTENT_ENCODING);
+        render_error(dialect, &ErrorBody { status, message, kind, code, param, metadata: None })
+    };
+    context.response_bytes = body.len() as u64;
+    context.finish(Ending::Refused { status });
+    *response.body_mut() = Body::full(body);
+    response
+}
+
+/// OpenAI's SDKs read `message` as text, and `code` as text or null.
+fn is_openai_error(body: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    let (message, code) = (&value["error"]["message"], &value["error"]["code"]);
+    message.is_string() && (code.is_string() || code.is_null())
+}
+
+fn unary(
+    mut response: Response<Body>,
+    frames: Vec<Bytes>,
+    mut context: Box<RequestContext>,
+) -> Response<Body> {
+    let joined;
+    let whole: &[u8] = match frames.as_slice() {
+        [only] => only,
+        several => {
+            joined = several.concat();
+            &joined
+        }
+    };
+    let info = scan_response(context.endpoint, whole);
+    context.usage = info.usage;
+    context.provider_cost = info.provider_cost;
+    context.finish_reason = info.finish_reason;
+    context.response_bytes = whole.len() as u64;
+    context.output_bytes = info.output_bytes;
+    context.first_byte = Some(context.started.elapsed());
+    if let Some(cost) = context.cost() {
+        let headers = response.headers_mut();
+        headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
+        headers.insert(headers::COST_SOURCE, HeaderValue::from_static(source(cost.source)));
+    }
+    context.finish(Ending::Complete);
+    *response.body_mut() = Body::frames(frames);
+    response
+}
+
+fn source(source: CostSource) -> &'static str {
+    match source {
+        CostSource::Provider => "provider",
+        CostSource::Priced => "priced",
+        CostSource::Estimated | CostSource::Unspecified => "estimated",
+    }
+}
+
+enum Read {
+    All(Vec<Bytes>),
+    TooLarge(Vec<Bytes>, UpstreamBody),
+}
+
+/// Reads the answer to its end or to the buffer's bound.
+async fn complete(
+    mut incoming: UpstreamBody,
+    deadline: Deadline,
+    context: &mut RequestContext,
+) -> Result<Read, GatewayError> {
+    let started = Instant::now();
+    let mut frames = Vec::new();
+    let mut size = 0;
+    let read = async {
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            size += data.len();
+            frames.push(data);
+            if size > MAX_BUFFERED {
+                return Ok(false);
+            }
+        }
+        Ok::<_, hyper::Error>(true)
+    };
+    let outcome = tokio::time::timeout_at(deadline.at, read).await;
+    context.upstream += started.elapsed();
+    match outcome {
+        Ok(Ok(true)) => Ok(Read::All(frames)),
+        Ok(Ok(false)) => Ok(Read::TooLarge(frames, incoming)),
+        Ok(Err(_)) => Err(GatewayError::new(
+            Kind::UpstreamInterrupted,
+            "The upstream broke off in the middle of its answer.",
+        )),
+        Err(_) => {
+            Err(GatewayError::new(Kind::UpstreamTimeout, "The upstream did not finish its answer in time."))
+        }
+    }
+}

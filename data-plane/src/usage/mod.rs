@@ -1,0 +1,117 @@
+//! Usage events on their way to the control plane: a bounded buffer that counts what it drops.
+//!
+//! Filled by `pipeline::context` at the end of every request, emptied by `control::usage_stream`. Pushing takes a
+//! short lock and wakes nobody unless a batch is full: shipping is paced by a timer.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use nemo_proto::usage::UsageEvent;
+use tokio::sync::Notify;
+
+/// Events kept while the control plane is away: about 40 MB.
+pub const CAPACITY: usize = 65_536;
+/// A waiting shipper is woken when so many events wait.
+pub const WAKE_AT: usize = 500;
+
+/// Clones share the buffer.
+#[derive(Clone)]
+pub struct UsageBuffer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    events: Mutex<VecDeque<UsageEvent>>,
+    capacity: usize,
+    dropped: AtomicU64,
+    full_batch: Notify,
+}
+
+impl UsageBuffer {
+    pub fn new(capacity: usize) -> Self {
+        let shared = Shared {
+            events: Mutex::default(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            full_batch: Notify::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Adds an event; when the buffer is full, the oldest one is dropped and counted.
+    pub fn push(&self, event: UsageEvent) {
+        let waiting = {
+            let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
+            if events.len() == self.shared.capacity {
+                events.pop_front();
+                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            events.push_back(event);
+            events.len()
+        };
+        if waiting == WAKE_AT {
+            self.shared.full_batch.notify_one();
+        }
+    }
+
+    /// The oldest events, at most `max`.
+    pub fn take(&self, max: usize) -> Vec<UsageEvent> {
+        let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = events.len().min(max);
+        events.drain(..count).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.shared.events.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Since the start of this process.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when a batch has filled up.
+    pub async fn full_batch(&self) {
+        self.shared.full_batch.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(attempts: u32) -> UsageEvent {
+        UsageEvent { attempts, ..UsageEvent::default() }
+    }
+
+    /// I12: bounded, and what is lost is counted.
+    #[test]
+    fn i12_a_full_buffer_drops_the_oldest_and_counts_it() {
+        let buffer = UsageBuffer::new(3);
+        (0..5).for_each(|at| buffer.push(event(at)));
+        assert_eq!((buffer.len(), buffer.dropped()), (3, 2));
+        let kept: Vec<_> = buffer.take(2).iter().map(|event| event.attempts).collect();
+        assert_eq!(kept, [2, 3]);
+        assert_eq!(buffer.take(9).len(), 1);
+        assert!(buffer.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_shipper_is_woken_by_a_full_batch_only() {
+        use futures_util::FutureExt as _;
+        let buffer = UsageBuffer::new(CAPACITY);
+        (1..WAKE_AT).for_each(|_| buffer.push(event(0)));
+        assert!(buffer.full_batch().now_or_never().is_none());
+        buffer.push(event(0));
+        buffer.full_batch().await;
+    }
+}

@@ -1,0 +1,189 @@
+//! Covers: the life of the embedded PostgreSQL, including crashes of it and of its parent. Against the real thing.
+
+use std::{path::Path, process::Stdio};
+
+use nemo_runtime::drain;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::*;
+
+fn options(dir: &Path) -> Options {
+    Options { dir: dir.canonicalize().unwrap(), user: None, places: Places::of_this_process() }
+}
+
+/// Dead, or a zombie that nobody has waited for.
+fn is_gone(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+    })
+}
+
+async fn eventually(what: &str, patience: Duration, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
+async fn count(server: &EmbeddedPostgres) -> i64 {
+    let options: PgConnectOptions = server.url().parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    connection.execute("CREATE TABLE IF NOT EXISTS rows (n int)").await.unwrap();
+    connection.execute("INSERT INTO rows VALUES (1)").await.unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM rows").fetch_one(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn rows_survive_a_restart_and_the_role_cannot_bypass_row_security() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert_eq!(count(&server).await, 1);
+    let url: PgConnectOptions = server.url().parse().unwrap();
+    let mut connection = url.connect().await.unwrap();
+    let free: bool =
+        sqlx::query_scalar("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+    assert!(!free, "the control plane's role is above row-level security");
+    let pid = server.pid().unwrap();
+    server.stop().await;
+    assert!(is_gone(pid));
+
+    let started = Instant::now();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(count(&server).await, 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert_eq!(count(&server).await, 1);
+    let first = server.pid().unwrap();
+    let (trigger, watcher) = drain::channel();
+    kill(first, Signal::KILL);
+    {
+        let supervise = server.supervise(&watcher);
+        tokio::pin!(supervise);
+        let connectable = async {
+            let options = connect_options(&Files::prepare(dir.path(), None).unwrap(), "nemo", "nemo");
+            while options.connect().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            ended = &mut supervise => panic!("{ended:?}"),
+            () = async { eventually("first server gone", Duration::from_secs(5), || is_gone(first)).await; connectable.await } => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("not started again"),
+        }
+        trigger.start();
+        supervise.await.unwrap();
+    }
+    assert_ne!(server.pid().unwrap(), first);
+    assert_eq!(count(&server).await, 2);
+    server.stop().await;
+}
+
+/// Not a test of its own: what the next one kills.
+#[tokio::test]
+#[ignore = "started by a_killed_parent_takes_the_server_along_and_the_next_start_recovers"]
+async fn helper_that_hosts_a_server() {
+    let Some(dir) = std::env::var_os("NEMO_TEST_POSTGRES_DIR") else { return };
+    let server = EmbeddedPostgres::start(&options(Path::new(&dir))).await.unwrap();
+    assert_eq!(count(&server).await, 1);
+    println!("postgres pid {}", server.pid().unwrap());
+    tokio::time::sleep(Duration::from_secs(300)).await;
+}
+
+#[tokio::test]
+async fn a_killed_parent_takes_the_server_along_and_the_next_start_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut parent = Command::new(std::env::current_exe().unwrap())
+        .args(["embedded_postgres::tests::helper_that_hosts_a_server", "--exact", "--ignored", "--nocapture"])
+        .env("NEMO_TEST_POSTGRES_DIR", dir.path())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let pid: u32 = loop {
+        let line = lines.next_line().await.unwrap().expect("the helper ended early");
+        if let Some((_, pid)) = line.split_once("postgres pid ") {
+            break pid.trim().parse().unwrap();
+        }
+    };
+    assert!(!is_gone(pid));
+    parent.kill().await.unwrap();
+    eventually("the server is gone", Duration::from_secs(2), || is_gone(pid)).await;
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert_eq!(count(&server).await, 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_orphaned_server_is_ended_before_a_new_one_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert_eq!(count(&first).await, 1);
+    // As if the parent had died between fork and exec, before the death signal was set.
+    let mut second = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert!(first.child.try_wait().unwrap().is_some());
+    assert_eq!(count(&second).await, 2);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_pid_file_of_a_living_stranger_does_not_hinder() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let data = server.files.data.clone();
+    let pid_file = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    server.stop().await;
+    let (_, rest) = pid_file.split_once('\n').unwrap();
+    std::fs::write(data.join("postmaster.pid"), format!("{}\n{rest}", std::process::id())).unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    assert_eq!(count(&server).await, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_interrupted_first_start_is_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("postgres.new")).unwrap();
+    std::fs::write(dir.path().join("postgres.new/PG_VERSION"), "15\n").unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    server.stop().await;
+    assert!(!dir.path().join("postgres.new").exists());
+}
+
+#[tokio::test]
+async fn a_database_of_another_major_version_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("postgres")).unwrap();
+    std::fs::write(dir.path().join("postgres/PG_VERSION"), "9\n").unwrap();
+    let error = EmbeddedPostgres::start(&options(dir.path())).await.unwrap_err().to_string();
+    assert!(error.contains("made by PostgreSQL 9") && error.contains("postgresql-9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broken_database_says_why_and_where_to_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    server.stop().await;
+    std::fs::write(server.files.data.join("postgresql.conf"), "nonsense\n").unwrap();
+    let error = EmbeddedPostgres::start(&options(dir.path())).await.unwrap_err().to_string();
+    assert!(error.starts_with("PostgreSQL did not start: ") && error.contains("postgres.log"), "{error}");
+}
+
+#[test]
+fn the_url_escapes_odd_paths() {
+    assert_eq!(percent_encode(OsStr::new("/a b/ü?#%")), "/a%20b/%C3%BC%3F%23%25");
+}

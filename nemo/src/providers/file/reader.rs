@@ -1,0 +1,208 @@
+//! Checks what serde cannot: references between entries, variables, prices. Every problem names its line.
+
+use std::collections::HashSet;
+
+use nemo_data_plane::nemo_llm::{self, AuthScheme, provider};
+use nemo_proto::admin::Price;
+use nemo_runtime::config_file::Problem;
+use nemo_types::Secret;
+use toml::Spanned;
+
+use super::{
+    Declared, Source,
+    document::{Document, KeyEntry, Member, PriceEntry, ProviderEntry},
+};
+use crate::providers::{DesiredDeployment, DesiredGroup, DesiredKey};
+
+/// Reads one document and notes what is wrong with it.
+pub(super) struct Reader<'a> {
+    pub(super) name: &'a str,
+    pub(super) text: &'a str,
+    pub(super) problems: Vec<Problem>,
+    pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Reader<'_> {
+    fn problem<T>(&mut self, at: &Spanned<T>, message: String) {
+        let before = self.text.get(..at.span().start).unwrap_or(self.text);
+        let origin = format!("{}:{}", self.name, before.matches('\n').count() + 1);
+        self.problems.push(Problem { origin, message });
+    }
+
+    fn unique<'n>(&mut self, kind: &str, names: impl Iterator<Item = &'n Spanned<String>>) {
+        let mut seen = HashSet::new();
+        for name in names {
+            if !seen.insert(name.get_ref().as_str()) {
+                self.problem(name, format!("{kind} {:?} is declared twice", name.get_ref()));
+            }
+        }
+    }
+
+    pub(super) fn providers(&mut self, document: &Document) -> Vec<Source> {
+        self.unique("provider", document.providers.iter().map(|entry| &entry.id));
+        document.providers.iter().filter_map(|entry| self.provider(entry)).collect()
+    }
+
+    fn provider(&mut self, entry: &ProviderEntry) -> Option<Source> {
+        let named = entry.provider.as_ref().unwrap_or(&entry.id);
+        let Some(known) = provider(named.get_ref()) else {
+            let ids: Vec<_> = nemo_llm::providers().iter().map(|provider| provider.id).collect();
+            let message = format!(
+                "{:?} is no provider; for a server of your own say provider = \"custom\"; known: {}",
+                named.get_ref(),
+                ids.join(", ")
+            );
+            self.problem(named, message);
+            return None;
+        };
+        let own = entry.base_url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
+        if own.is_none() && known.base_url.is_empty() {
+            self.problem(&entry.id, format!("provider {:?} needs a base_url", entry.id.get_ref()));
+        }
+        let secret = entry.api_key.as_ref().and_then(|reference| self.secret(reference));
+        if entry.api_key.is_none() && known.auth != AuthScheme::None && own.is_none() {
+            let variable = known.env.first().copied().unwrap_or("API_KEY");
+            let message = format!(
+                "provider {:?} needs a key; expected api_key = \"env:{variable}\"",
+                entry.id.get_ref()
+            );
+            self.problem(&entry.id, message);
+        }
+        Some(Source {
+            id: entry.id.get_ref().clone(),
+            provider: known.id,
+            elsewhere: own.is_some() || known.base_url_env.is_some(),
+            base_url: own.unwrap_or_else(|| known.base_url.to_owned()),
+            secret,
+            models: entry.models.clone(),
+        })
+    }
+
+    fn secret(&mut self, reference: &Spanned<String>) -> Option<Secret> {
+        let Some(variable) = reference.get_ref().strip_prefix("env:") else {
+            // Without repeating it: it may be the key itself.
+            let message = "api_key must name a variable, as in \"env:OPENAI_API_KEY\"; keys do not belong into this file";
+            self.problem(reference, message.to_owned());
+            return None;
+        };
+        match (self.variable)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        {
+            Some(value) => Some(Secret::new(value)),
+            None => {
+                self.problem(reference, format!("the variable {variable} is not set"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn deployments(&mut self, document: &Document, sources: &[Source]) -> Vec<Declared> {
+        self.unique("deployment", document.deployments.iter().map(|entry| &entry.name));
+        let mut declared = Vec::new();
+        for entry in &document.deployments {
+            let price = entry.price.as_ref().map(|price| self.price(price));
+            let Some(source) = sources.iter().position(|source| source.id == *entry.provider.get_ref())
+            else {
+                // A provider that is declared but wrong was reported already.
+                if !document
+                    .providers
+                    .iter()
+                    .any(|provider| provider.id.get_ref() == entry.provider.get_ref())
+                {
+                    let message = format!("there is no {:?} in [[providers]]", entry.provider.get_ref());
+                    self.problem(&entry.provider, message);
+                }
+                continue;
+            };
+            let base_url = entry
+                .base_url
+                .as_deref()
+                .map_or(&sources[source].base_url[..], |url| url.trim_end_matches('/'));
+            let deployment = DesiredDeployment {
+                name: format!("file:{}", entry.name.get_ref()),
+                provider: sources[source].provider.to_owned(),
+                base_url: base_url.to_owned(),
+                credential: sources[source].credential(),
+                model: entry.model.clone(),
+                upstream_model: String::new(),
+                weight: entry.weight.unwrap_or(1),
+                price,
+            };
+            declared.push(Declared { deployment, source, upstream_model: entry.upstream_model.clone() });
+        }
+        declared
+    }
+
+    fn price(&mut self, entry: &PriceEntry) -> Price {
+        let mut amount = |text: &Option<Spanned<String>>| {
+            let text = text.as_ref()?;
+            let amount = nanos_per_million(text.get_ref());
+            if amount.is_none() {
+                let message = format!(
+                    "{:?} is no price; expected USD per million tokens, as in \"2.50\"",
+                    text.get_ref()
+                );
+                self.problem(text, message);
+            }
+            amount
+        };
+        Price {
+            input: amount(&entry.input),
+            output: amount(&entry.output),
+            cache_read: amount(&entry.cache_read),
+            cache_write: amount(&entry.cache_write),
+        }
+    }
+
+    /// Groups, with the line of each for what can only be checked later.
+    pub(super) fn groups(&mut self, document: &Document) -> Vec<(DesiredGroup, Vec<u32>)> {
+        self.unique("model group", document.model_groups.iter().map(|entry| &entry.name));
+        let mut groups = Vec::new();
+        for entry in &document.model_groups {
+            if entry.links.is_empty() || entry.links.iter().any(Vec::is_empty) {
+                let message = format!("model group {:?} has an empty link", entry.name.get_ref());
+                self.problem(&entry.name, message);
+            }
+            let mut lines = Vec::new();
+            let mut links = Vec::new();
+            for link in &entry.links {
+                links.push(
+                    link.iter()
+                        .map(|member| {
+                            let (name, weight) = member.get_ref().parts();
+                            (format!("file:{name}"), weight)
+                        })
+                        .collect(),
+                );
+                let line = |member: &Spanned<Member>| {
+                    let before = self.text.get(..member.span().start).unwrap_or(self.text);
+                    u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
+                };
+                lines.extend(link.iter().map(line));
+            }
+            let (name, strategy) = (entry.name.get_ref().clone(), entry.strategy.clone());
+            groups.push((DesiredGroup { name, strategy, links }, lines));
+        }
+        groups
+    }
+
+    pub(super) fn keys(&mut self, document: &Document) -> Vec<DesiredKey> {
+        self.unique("key", document.keys.iter().map(|entry| &entry.name));
+        let key = |entry: &KeyEntry| DesiredKey {
+            name: entry.name.get_ref().clone(),
+            team: entry.team.clone(),
+            allowed_models: entry.models.clone(),
+        };
+        document.keys.iter().map(key).collect()
+    }
+}
+
+/// `2.50` USD per million tokens is 2 500 000 000 nano-USD.
+pub(super) fn nanos_per_million(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
+    whole.parse::<i64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
+}

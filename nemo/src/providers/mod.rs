@@ -1,0 +1,141 @@
+//! Which providers, deployments, model groups and keys there shall be, and how they come to be.
+//!
+//! `nemo standalone` collects a [`Desired`] from the environment ([`environment`]) or from `nemo.toml` ([`file`]),
+//! and [`apply`] brings the control plane to it through the admin operations, at every start and idempotently.
+//! What was made here carries a name with a [`MANAGED`] prefix; everything else is left alone.
+
+pub mod apply;
+pub mod discover;
+pub mod environment;
+pub mod file;
+#[cfg(test)]
+mod tests;
+
+use nemo_proto::admin::{Model, Offering, Price};
+use nemo_types::Secret;
+
+/// Prefixes of the names of what is managed here: from the environment, from `nemo.toml`, the demo.
+pub const MANAGED: [&str; 3] = ["env:", "file:", "demo:"];
+
+pub fn is_managed(name: &str) -> bool {
+    MANAGED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What there shall be. All of it belongs to the operator, so that every organization can use it, but keys.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    pub credentials: Vec<DesiredCredential>,
+    /// Put into the catalog where it does not have them.
+    pub models: Vec<Model>,
+    pub deployments: Vec<DesiredDeployment>,
+    pub model_groups: Vec<DesiredGroup>,
+    pub keys: Vec<DesiredKey>,
+    /// What the user should know, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Desired {
+    /// Adds a model, or another provider's offering of one that was added before.
+    pub(crate) fn add_model(&mut self, model: Model) {
+        match self.models.iter_mut().find(|known| known.id == model.id) {
+            None => self.models.push(model),
+            Some(known) => {
+                let new =
+                    |offering: &Offering| known.offerings.iter().all(|o| o.provider != offering.provider);
+                let offerings: Vec<_> = model.offerings.into_iter().filter(new).collect();
+                known.offerings.extend(offerings);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct DesiredCredential {
+    pub name: String,
+    pub provider: String,
+    pub secret: Secret,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredDeployment {
+    pub name: String,
+    pub provider: String,
+    pub base_url: String,
+    /// Name of a [`DesiredCredential`].
+    pub credential: Option<String>,
+    pub model: String,
+    pub upstream_model: String,
+    pub weight: u32,
+    pub price: Option<Price>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredGroup {
+    pub name: String,
+    /// Empty: the organization's default.
+    pub strategy: String,
+    /// Names of deployments with their weights; the first link is the primary pool.
+    pub links: Vec<Vec<(String, u32)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredKey {
+    pub name: String,
+    pub team: String,
+    pub allowed_models: Vec<String>,
+}
+
+/// A model that the catalog need not know: what is certain about it is its name.
+pub(crate) fn bare_model(id: &str, provider: &str, upstream_model: &str) -> Model {
+    Model {
+        id: id.to_owned(),
+        owned_by: provider.to_owned(),
+        input_modalities: vec!["text".to_owned()],
+        output_modalities: vec!["text".to_owned()],
+        endpoints: ["chat.completions", "completions", "embeddings"].map(str::to_owned).to_vec(),
+        offerings: vec![Offering {
+            provider: provider.to_owned(),
+            upstream_model: upstream_model.to_owned(),
+            price: None,
+        }],
+        ..Model::default()
+    }
+}
+
+/// The demo provider as it is registered: two models, one deployment each.
+pub fn demo(base_url: &str) -> Desired {
+    use crate::demo::{CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL, MAX_OUTPUT_TOKENS, PROVIDER};
+    let chat = Model {
+        display_name: "Demo chat".to_owned(),
+        owned_by: "nemo".to_owned(),
+        context_window: CONTEXT_WINDOW,
+        max_output_tokens: MAX_OUTPUT_TOKENS,
+        tags: vec!["function-calling".to_owned(), "json".to_owned()],
+        endpoints: vec!["chat.completions".to_owned(), "completions".to_owned()],
+        ..bare_model(CHAT_MODEL, PROVIDER, CHAT_MODEL)
+    };
+    let embedding = Model {
+        display_name: "Demo embedding".to_owned(),
+        owned_by: "nemo".to_owned(),
+        context_window: CONTEXT_WINDOW,
+        output_modalities: vec!["embedding".to_owned()],
+        endpoints: vec!["embeddings".to_owned()],
+        ..bare_model(EMBEDDING_MODEL, PROVIDER, EMBEDDING_MODEL)
+    };
+    let deployment = |model: &Model| DesiredDeployment {
+        name: format!("demo:{}", model.id),
+        provider: PROVIDER.to_owned(),
+        base_url: base_url.to_owned(),
+        credential: None,
+        model: model.id.clone(),
+        upstream_model: model.id.clone(),
+        weight: 1,
+        // Free, and known to be: the cost of a demo request is zero, not unknown.
+        price: Some(Price { input: Some(0), output: Some(0), cache_read: None, cache_write: None }),
+    };
+    Desired {
+        deployments: vec![deployment(&chat), deployment(&embedding)],
+        models: vec![chat, embedding],
+        ..Desired::default()
+    }
+}

@@ -1,0 +1,57 @@
+//! Conversions between wire values and [`nemo_types`]. Called by both planes.
+
+use nemo_types::{NanosPerMillion, PriceSheet, Usage};
+
+use crate::common;
+
+impl From<&Usage> for common::Usage {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            input_tokens: usage.input,
+            output_tokens: usage.output,
+            cache_read_tokens: usage.cache_read,
+            cache_write_tokens: usage.cache_write,
+            reasoning_tokens: usage.reasoning,
+            audio_input_tokens: usage.audio_input,
+            audio_output_tokens: usage.audio_output,
+        }
+    }
+}
+
+impl From<&common::Usage> for Usage {
+    fn from(usage: &common::Usage) -> Self {
+        Self {
+            input: usage.input_tokens,
+            output: usage.output_tokens,
+            cache_read: usage.cache_read_tokens,
+            cache_write: usage.cache_write_tokens,
+            reasoning: usage.reasoning_tokens,
+            audio_input: usage.audio_input_tokens,
+            audio_output: usage.audio_output_tokens,
+        }
+    }
+}
+
+impl From<&common::PriceSheet> for PriceSheet {
+    fn from(sheet: &common::PriceSheet) -> Self {
+        Self {
+            id: sheet.id.as_str().into(),
+            input: sheet.input.map(NanosPerMillion),
+            output: sheet.output.map(NanosPerMillion),
+            cache_read: sheet.cache_read.map(NanosPerMillion),
+            cache_write: sheet.cache_write.map(NanosPerMillion),
+        }
+    }
+}
+
+impl From<&PriceSheet> for common::PriceSheet {
+    fn from(sheet: &PriceSheet) -> Self {
+        Self {
+            id: sheet.id.to_string(),
+            input: sheet.input.map(|price| price.0),
+            output: sheet.output.map(|price| price.0),
+            cache_read: sheet.cache_read.map(|price| price.0),
+            cache_write: sheet.cache_write.map(|price| price.0),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Settings of every gRPC channel and server between the planes, in one place.
+//!
+//! Keepalive finds a peer that vanished without a word (a cut cable, a partition) within 25 s; without it a
+//! stream that only receives would wait for ever.
+
+use std::{path::PathBuf, time::Duration};
+
+use nemo_types::Secret;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Interceptor,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
+};
+
+use crate::inproc::Connector;
+
+/// Largest message either side accepts. Config pushes are cut well below it.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Concurrent streams of one connection: four long ones per node, the rest are admin calls.
+const MAX_STREAMS: u32 = 256;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    #[error("{uri:?} is not the address of a gRPC server; expected http://host:port or https://host:port")]
+    Address { uri: String },
+    #[error("{uri} needs the certificate of its authority (a PEM file), to know whom it talks to")]
+    NoAuthority { uri: String },
+    #[error("cannot read the certificate {path}: {error}", path = path.display())]
+    Authority { path: PathBuf, error: std::io::Error },
+    #[error("TLS settings for {uri} do not work: {error}")]
+    Tls { uri: String, error: tonic::transport::Error },
+}
+
+/// A channel that connects when it is first used and again whenever it has to.
+///
+/// `authority` is the PEM file of the certificate authority, needed for `https`.
+///
+/// # Errors
+/// When the address or the certificate is unusable. A server that cannot be reached shows in the calls.
+pub fn channel(uri: &str, authority: Option<&std::path::Path>) -> Result<Channel, ChannelError> {
+    let address = || ChannelError::Address { uri: uri.to_owned() };
+    let parsed: http::Uri = uri.parse().map_err(|_| address())?;
+    if parsed.authority().is_none() {
+        return Err(address());
+    }
+    let endpoint = settings(Endpoint::from(parsed.clone()));
+    let endpoint = match parsed.scheme_str() {
+        Some("http") => endpoint,
+        Some("https") => {
+            let path = authority.ok_or_else(|| ChannelError::NoAuthority { uri: uri.to_owned() })?;
+            let pem = std::fs::read(path)
+                .map_err(|error| ChannelError::Authority { path: path.to_owned(), error })?;
+            endpoint
+                .tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+                .map_err(|error| ChannelError::Tls { uri: uri.to_owned(), error })?
+        }
+        _ => return Err(address()),
+    };
+    Ok(endpoint.connect_lazy())
+}
+
+/// A channel to the server behind `connector`, in this process.
+pub fn in_process_channel(connector: Connector) -> Channel {
+    // The address only fills the :authority header.
+    settings(Endpoint::from_static("http://control-plane.in-process")).connect_with_connector_lazy(connector)
+}
+
+fn settings(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+}
+
+/// A server with the same keepalive. Message sizes are set per service (`max_decoding_message_size`).
+pub fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS)
+}
+
+/// Client side of node authentication: puts the fleet's token into `authorization`.
+#[derive(Clone)]
+pub struct NodeToken {
+    header: Option<MetadataValue<Ascii>>,
+}
+
+/// The token has characters that cannot stand in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node token has characters that cannot stand in a header; expected printable ASCII")]
+pub struct MalformedNodeToken;
+
+impl NodeToken {
+    /// # Errors
+    /// When the token cannot stand in a header.
+    pub fn new(token: &Secret) -> Result<Self, MalformedNodeToken> {
+        let mut header: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose()).parse().map_err(|_| MalformedNodeToken)?;
+        header.set_sensitive(true);
+        Ok(Self { header: Some(header) })
+    }
+
+    /// For a control plane that trusts whoever reaches it, as inside one process.
+    pub fn none() -> Self {
+        Self { header: None }
+    }
+}
+
+impl std::fmt::Debug for NodeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.header.is_some() { "NodeToken(…)" } else { "NodeToken(none)" })
+    }
+}
+
+impl Interceptor for NodeToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.header {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_work_are_named() {
+        for uri in ["", "control-plane", "ftp://x:1", "http://", "/path"] {
+            let error = channel(uri, None).unwrap_err().to_string();
+            assert!(error.contains("expected http://host:port"), "{uri}: {error}");
+        }
+        let error = channel("https://cp:8082", None).unwrap_err().to_string();
+        assert!(error.contains("https://cp:8082 needs the certificate"), "{error}");
+        let missing = std::path::Path::new("/nonexistent/ca.pem");
+        let error = channel("https://cp:8082", Some(missing)).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/ca.pem"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn channels_are_lazy() {
+        assert!(channel("http://127.0.0.1:1", None).is_ok());
+        in_process_channel(crate::inproc::channel().0);
+    }
+
+    #[test]
+    fn the_node_token_is_sent_and_never_shown() {
+        let mut token = NodeToken::new(&Secret::new("canary")).unwrap();
+        let request = token.call(Request::new(())).unwrap();
+        assert_eq!(request.metadata().get("authorization").unwrap(), "Bearer canary");
+        assert!(!format!("{token:?} {:?}", request.metadata()).contains("canary"));
+        assert_eq!(NodeToken::new(&Secret::new("a\nb")).unwrap_err(), MalformedNodeToken);
+        assert!(NodeToken::none().call(Request::new(())).unwrap().metadata().is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! The accept loop of every HTTP port: HTTP/1.1 and HTTP/2, bounded, and drained in order.
+//!
+//! Per request it costs two atomic counters more than bare hyper: deadlines for slow and idle clients are kept
+//! by one coarse timer per connection ([`connection`]) instead of hyper's timer per request. On drain the port
+//! closes, every connection is asked to finish (`connection: close`, GOAWAY), and what is left at the deadline
+//! is dropped.
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, service::Service};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+    time::Instant,
+};
+
+use self::connection::{Activity, Counted, Deadlines};
+use crate::drain::DrainWatcher;
+
+/// Connections that the kernel may hold until they are accepted.
+const BACKLOG: u32 = 1024;
+/// HTTP/1.1 read buffer, and so the bound on a request's head.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+/// The same for HTTP/2.
+const MAX_HEADER_LIST_BYTES: u32 = 128 * 1024;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept: usually the process is out of file descriptors, and at once is too soon.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of one port.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerSettings {
+    /// For logs.
+    pub name: &'static str,
+    /// Further connections wait in the kernel's backlog.
+    pub max_connections: usize,
+    /// Requests in flight on one HTTP/2 connection.
+    pub max_streams_per_connection: u32,
+    /// A new connection has this long to send its first request's head.
+    pub first_request: Duration,
+    /// A connection without a request in flight is closed after this long. Longer than the idle time of load
+    /// balancers (usually 60 s), or they reuse connections that are being closed.
+    pub idle: Duration,
+    /// How long a drain waits for requests in flight.
+    pub drain_deadline: Duration,
+}
+
+impl ServerSettings {
+    /// The defaults.
+    pub const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            max_connections: 10_000,
+            max_streams_per_connection: 256,
+            first_request: Duration::from_secs(15),
+            idle: Duration::from_secs(75),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("{addr} is taken (by another process); choose another with {option} (port 0 picks a free one)")]
+    Taken { addr: SocketAddr, option: &'static str },
+    #[error("{addr} needs privileges (ports below 1024); choose another with {option}")]
+    Forbidden { addr: SocketAddr, option: &'static str },
+    #[error("{addr} is not an address of this machine; choose another with {option}")]
+    NotLocal { addr: SocketAddr, option: &'static str },
+    #[error("cannot listen on {addr} ({option}): {error}")]
+    Other { addr: SocketAddr, option: &'static str, error: io::Error },
+}
+
+/// Opens a port. `option` is the command-line option that sets it, for the error.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn bind(addr: SocketAddr, option: &'static str) -> Result<TcpListener, BindError> {
+    let open = || {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Restarts must not wait for connections in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken { addr, option },
+        io::ErrorKind::PermissionDenied => BindError::Forbidden { addr, option },
+        io::ErrorKind::AddrNotAvailable => BindError::NotLocal { addr, option },
+        _ => BindError::Other { addr, option, error },
+    })
+}
+
+/// Accepts and serves connections until `drain`, then finishes those that are open.
+pub async fn serve<S, B>(listener: TcpListener, service: S, settings: ServerSettings, drain: DrainWatcher)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let builder = builder(&settings);
+    let mut connections = JoinSet::new();
+    let signaled = drain.signaled();
+    tokio::pin!(signaled);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut signaled => break,
+            Some(ended) = connections.join_next() => report_panic(&settings, ended),
+            accepted = listener.accept(), if connections.len() < settings.max_connections => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(one(stream, service.clone(), builder.clone(), settings, drain.clone()));
+                }
+                Err(error) => accept_failed(&settings, &error).await,
+            },
+        }
+    }
+    drop(listener);
+    let deadline = Instant::now() + settings.drain_deadline;
+    while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, connections.join_next()).await {
+        report_panic(&settings, ended);
+    }
+    if !connections.is_empty() {
+        tracing::warn!(
+            port = settings.name,
+            connections = connections.len(),
+            "dropped at the drain deadline"
+        );
+        connections.shutdown().await;
+    }
+}
+
+fn builder(settings: &ServerSettings) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // See the module's doc. The bound of 100 headers stays hyper's own: setting it costs an allocation.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_concurrent_streams(settings.max_streams_per_connection);
+    builder
+}
+
+/// Serves one connection to its end.
+async fn one<S, B>(
+    stream: TcpStream,
+    service: S,
+    builder: Builder<TokioExecutor>,
+    settings: ServerSettings,
+    drain: DrainWatcher,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Nagle's algorithm would hold back the small writes that a token stream consists of.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(port = settings.name, %error, "TCP_NODELAY");
+    }
+    let activity = Activity::new();
+    let connection = builder.serve_connection(TokioIo::new(stream), Counted::new(service, activity.clone()));
+    let deadlines = Deadlines::new(activity, settings.first_request, settings.idle);
+    if let Err(error) = connection::run(connection, deadlines, drain).await {
+        // Clients leave in all kinds of ways; none is this server's fault.
+        tracing::debug!(port = settings.name, %error, "connection ended");
+    }
+}
+
+fn report_panic(settings: &ServerSettings, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(port = settings.name, %error, "a connection's task panicked");
+    }
+}
+
+async fn accept_failed(settings: &ServerSettings, error: &io::Error) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    tracing::error!(port = settings.name, %error, "cannot accept connections");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}

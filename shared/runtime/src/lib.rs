@@ -1,0 +1,23 @@
+//! Process plumbing that both planes and the command line use.
+//!
+//! - lifecycle: [`drain`] (orderly stop), [`tasks`] (owned background work), [`signal`], [`readiness`]
+//! - start-up: [`config_file`] (defaults, file, environment), [`telemetry`] (logs that never block)
+//! - servers: [`http_server`] (the accept loop of every HTTP port), [`ops_server`] (health and metrics), [`metrics`]
+//! - between planes: [`grpc`] (channels and servers over TCP), [`inproc`] (the same over memory)
+//! - time: [`clock`] (the only reader of wall-clock time), [`backoff`]
+
+pub mod backoff;
+pub mod clock;
+pub mod config_file;
+pub mod drain;
+pub mod grpc;
+pub mod http_server;
+pub mod inproc;
+pub mod metrics;
+pub mod ops_server;
+pub mod readiness;
+pub mod signal;
+pub mod tasks;
+pub mod telemetry;
+
+pub use tasks::TaskGroup;

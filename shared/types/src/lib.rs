@@ -1,0 +1,24 @@
+//! Values of the domain, without IO, used by every other crate.
+//!
+//! - [`ids`]: newtypes over UUIDv7, so that a team's id can't be passed where a key's is meant
+//! - [`money`]: integer nano-dollars with checked arithmetic
+//! - [`usage`] and [`price`]: what a call consumed, and what that costs
+//! - [`token`]: virtual keys and admin tokens: minting, parsing, hashing
+//! - [`secret`]: values that never reach logs, and sealing of provider credentials
+
+pub mod ids;
+pub mod money;
+pub mod price;
+pub mod secret;
+pub mod token;
+pub mod usage;
+
+pub use ids::{
+    AdminTokenId, CredentialId, DeploymentId, KeyId, MemberId, ModelGroupId, OrgId, RequestId, SettingId,
+    TeamId,
+};
+pub use money::Nanos;
+pub use price::{NanosPerMillion, PriceSheet};
+pub use secret::{Keyring, SealError, Sealed, Secret};
+pub use token::{AdminToken, ApiKey, PublicId, TokenHash};
+pub use usage::Usage;

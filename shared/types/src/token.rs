@@ -1,0 +1,215 @@
+//! Bearer tokens: virtual keys (`sk-nemo-…`) for the data plane, admin tokens (`adm-nemo-…`) for the admin API.
+//!
+//! A token is `<prefix><16 characters of public id><43 characters of secret>`, base62. The public id finds the
+//! record, the secret carries 256 bits of entropy; what is stored is the SHA-256 of the whole token. With that
+//! much entropy a slow hash would add nothing but latency.
+
+use std::{fmt, str::FromStr};
+
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
+use subtle::ConstantTimeEq;
+
+use crate::Secret;
+
+const PUBLIC_LEN: usize = 16;
+const SECRET_LEN: usize = 43;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The part of a token that is no secret: it finds the record and may be logged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicId([u8; PUBLIC_LEN]);
+
+impl PublicId {
+    pub fn as_str(&self) -> &str {
+        // Only base62 bytes are ever stored.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for PublicId {
+    type Err = MalformedToken;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes: [u8; PUBLIC_LEN] = text.as_bytes().try_into().map_err(|_| MalformedToken)?;
+        if bytes.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(bytes)) } else { Err(MalformedToken) }
+    }
+}
+
+impl fmt::Display for PublicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for PublicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicId({})", self.as_str())
+    }
+}
+
+/// SHA-256 of a whole token. Compared in constant time.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// `None` unless there are 32 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TokenHash {}
+
+/// The text is no token of this kind. Deliberately says no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed token")]
+pub struct MalformedToken;
+
+/// A presented token, split but not yet verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Presented {
+    pub public_id: PublicId,
+    pub hash: TokenHash,
+}
+
+/// A freshly minted token: the text goes to its owner once, the rest is stored.
+pub struct Minted {
+    pub text: Secret,
+    pub public_id: PublicId,
+    pub hash: TokenHash,
+}
+
+macro_rules! tokens {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl $name {
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Splits and hashes a presented token.
+            ///
+            /// # Errors
+            /// When it has another prefix, length or alphabet.
+            pub fn parse(text: &str) -> Result<Presented, MalformedToken> {
+                parse(Self::PREFIX, text)
+            }
+
+            /// Makes a new token.
+            ///
+            /// # Errors
+            /// When the system's random source fails.
+            pub fn mint() -> Result<Minted, RandomUnavailable> {
+                mint(Self::PREFIX, None)
+            }
+
+            /// Makes a new secret for the token with this public id.
+            ///
+            /// # Errors
+            /// When the system's random source fails.
+            pub fn remint(public_id: PublicId) -> Result<Minted, RandomUnavailable> {
+                mint(Self::PREFIX, Some(public_id))
+            }
+        }
+    )*};
+}
+
+tokens! {
+    /// A virtual key, sent by API clients.
+    ApiKey = "sk-nemo-";
+    /// A token for the admin API.
+    AdminToken = "adm-nemo-";
+}
+
+/// The system's random source failed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the system's random source failed")]
+pub struct RandomUnavailable;
+
+fn parse(prefix: &str, text: &str) -> Result<Presented, MalformedToken> {
+    let body = text.strip_prefix(prefix).ok_or(MalformedToken)?;
+    let well_formed =
+        body.len() == PUBLIC_LEN + SECRET_LEN && body.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !well_formed {
+        return Err(MalformedToken);
+    }
+    Ok(Presented { public_id: body[..PUBLIC_LEN].parse()?, hash: hash(text) })
+}
+
+fn mint(prefix: &str, public_id: Option<PublicId>) -> Result<Minted, RandomUnavailable> {
+    let public_id = match public_id {
+        Some(id) => id,
+        None => PublicId(base62::<PUBLIC_LEN>()?),
+    };
+    let secret = base62::<SECRET_LEN>()?;
+    let secret = std::str::from_utf8(&secret).map_err(|_| RandomUnavailable)?;
+    let text = format!("{prefix}{public_id}{secret}");
+    Ok(Minted { public_id, hash: hash(&text), text: Secret::new(text) })
+}
+
+fn hash(text: &str) -> TokenHash {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    TokenHash(out)
+}
+
+/// `N` uniformly distributed base62 characters.
+fn base62<const N: usize>() -> Result<[u8; N], RandomUnavailable> {
+    let random = SystemRandom::new();
+    let mut out = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        let mut bytes = [0_u8; 64];
+        random.fill(&mut bytes).map_err(|_| RandomUnavailable)?;
+        // 248 = 4 * 62: rejecting the rest keeps every character equally likely.
+        for byte in bytes.into_iter().filter(|byte| *byte < 248).take(N - filled) {
+            out[filled] = ALPHABET[usize::from(byte % 62)];
+            filled += 1;
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minted_keys_parse_and_match_their_hash() {
+        let minted = ApiKey::mint().unwrap();
+        let presented = ApiKey::parse(minted.text.expose()).unwrap();
+        assert_eq!((presented.public_id, presented.hash), (minted.public_id, minted.hash));
+        assert!(minted.text.expose().starts_with("sk-nemo-"));
+        assert!(minted.text.expose()["sk-nemo-".len()..].bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn a_rotated_secret_keeps_the_public_id_and_changes_the_hash() {
+        let first = ApiKey::mint().unwrap();
+        let second = ApiKey::remint(first.public_id).unwrap();
+        assert_eq!(first.public_id, second.public_id);
+        assert_ne!(first.hash, second.hash);
+    }
+
+    #[test]
+    fn other_text_is_malformed() {
+        let minted = AdminToken::mint().unwrap();
+        for text in ["", "sk-nemo-", "sk-nemo-short", "sk-or-v1-abc", minted.text.expose(), &"x".repeat(4096)]
+        {
+            assert_eq!(ApiKey::parse(text), Err(MalformedToken), "{text}");
+        }
+    }
+}

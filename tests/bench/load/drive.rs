@@ -1,0 +1,285 @@
+//! The loops that keep connections busy and count what comes back.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::connection::{Connection, Progress};
+use super::{Args, Outcome};
+use crate::histogram::Histogram;
+use crate::poll::{Poller, Ready, Ticker};
+use crate::proc;
+
+const TICKER: usize = usize::MAX - 1;
+const READ_BUFFER: usize = 256 * 1024;
+/// Longest wait, after which the end of the measurement is looked at.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// Open loop: with so many requests waiting the rate is beyond the server, and the run is given up.
+const MAX_BACKLOG: usize = 100_000;
+/// With so many errors the run is given up.
+const MAX_ERRORS: u64 = 1000;
+
+struct Driver<'a> {
+    args: &'a Args,
+    request: Vec<u8>,
+    poller: Poller,
+    connections: Vec<Connection>,
+    idle: Vec<usize>,
+    /// Due times of requests that wait for a connection (open loop).
+    backlog: VecDeque<Instant>,
+    schedule: Option<Schedule>,
+    buffer: Vec<u8>,
+    histogram: Histogram,
+    outcome: Outcome,
+}
+
+/// When the requests of an open loop are due.
+struct Schedule {
+    start: Instant,
+    period: f64,
+    next: u64,
+}
+
+impl Schedule {
+    fn due(&self) -> Instant {
+        self.start + Duration::from_secs_f64(self.next as f64 * self.period)
+    }
+}
+
+/// Runs one measurement.
+pub(crate) fn measure(args: &Args) -> anyhow::Result<Outcome> {
+    let mut driver = Driver::new(args)?;
+    let ticker = driver.start()?;
+    driver.run_until(ticker.as_ref(), Instant::now() + args.warmup())?;
+    anyhow::ensure!(driver.outcome.errors == 0, "in the warm-up: {}", driver.first_error());
+
+    let backlog_now = driver.backlog.len();
+    driver.histogram = Histogram::new();
+    driver.outcome = Outcome { backlog: backlog_now, ..Outcome::default() };
+    let cpu = args.pid.map(proc::cpu_time).transpose()?;
+    let start = Instant::now();
+    driver.run_until(ticker.as_ref(), start + args.duration())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let spent = match (args.pid, cpu) {
+        (Some(pid), Some(before)) => Some((proc::cpu_time(pid)?.saturating_sub(before)).as_secs_f64() * 1e6),
+        _ => None,
+    };
+
+    let micros = |share| driver.histogram.quantile(share).as_secs_f64() * 1e6;
+    Ok(Outcome {
+        seconds,
+        p50_us: micros(0.5),
+        p99_us: micros(0.99),
+        p999_us: micros(0.999),
+        max_us: driver.histogram.max().as_secs_f64() * 1e6,
+        cpu_us: spent,
+        ..driver.outcome
+    })
+}
+
+impl<'a> Driver<'a> {
+    fn new(args: &'a Args) -> anyhow::Result<Self> {
+        let poller = Poller::new()?;
+        let open = |token| Connection::open(args.target, &poller, token);
+        let connections: Result<Vec<_>, _> = (0..args.connections.max(1)).map(open).collect();
+        let connections = connections.with_context(|| format!("connect to {}", args.target))?;
+        Ok(Self {
+            args,
+            request: args.request(),
+            idle: (0..connections.len()).rev().collect(),
+            connections,
+            poller,
+            backlog: VecDeque::new(),
+            schedule: None,
+            buffer: vec![0; READ_BUFFER],
+            histogram: Histogram::new(),
+            outcome: Outcome::default(),
+        })
+    }
+
+    fn start(&mut self) -> anyhow::Result<Option<Ticker>> {
+        let now = Instant::now();
+        if let Some(rate) = self.args.rate {
+            anyhow::ensure!(rate > 0.0 && rate <= 1e6, "rate {rate} is not between 0 and a million");
+            let period = 1.0 / rate;
+            self.schedule = Some(Schedule { start: now, period, next: 1 });
+            let ticker = Ticker::new(Duration::from_secs_f64(period))?;
+            self.poller.add(&ticker, TICKER)?;
+            return Ok(Some(ticker));
+        }
+        while let Some(token) = self.idle.pop() {
+            self.send(token, now)?;
+        }
+        Ok(None)
+    }
+
+    fn run_until(&mut self, ticker: Option<&Ticker>, end: Instant) -> anyhow::Result<()> {
+        let mut ready = Vec::new();
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            anyhow::ensure!(self.backlog.len() < MAX_BACKLOG, "the server is slower than the rate");
+            anyhow::ensure!(self.outcome.errors < MAX_ERRORS, "too many errors: {}", self.first_error());
+            self.poller.wait(Some((end - now).min(LONGEST_WAIT)), &mut ready)?;
+            for event in &ready {
+                match ticker {
+                    Some(ticker) if event.token == TICKER => ticker.clear(),
+                    _ => self.serve(*event)?,
+                }
+            }
+            self.send_due()?;
+        }
+    }
+
+    /// Open loop: sends what is due by now, as far as connections are free.
+    fn send_due(&mut self) -> anyhow::Result<()> {
+        let Some(schedule) = &mut self.schedule else { return Ok(()) };
+        let now = Instant::now();
+        while schedule.due() <= now {
+            self.backlog.push_back(schedule.due());
+            schedule.next += 1;
+        }
+        while !self.idle.is_empty() && !self.backlog.is_empty() {
+            if let (Some(token), Some(due)) = (self.idle.pop(), self.backlog.pop_front()) {
+                self.send(token, due)?;
+            }
+        }
+        self.outcome.backlog = self.outcome.backlog.max(self.backlog.len());
+        Ok(())
+    }
+
+    fn send(&mut self, token: usize, due: Instant) -> anyhow::Result<()> {
+        match self.connections[token].start(&self.request, due, &self.poller) {
+            Ok(()) => Ok(()),
+            Err(error) => self.broken(token, &error),
+        }
+    }
+
+    fn serve(&mut self, event: Ready) -> anyhow::Result<()> {
+        let token = event.token;
+        let progress = match self.exchange(event) {
+            Ok(progress) => progress,
+            Err(error) => {
+                self.broken(token, &error)?;
+                Progress::default()
+            }
+        };
+        self.outcome.reads += u64::from(progress.bytes > 0);
+        self.outcome.chunks += progress.events;
+        if let Some(due) = progress.answered {
+            self.answered(token, due);
+            if self.connections[token].closes() {
+                self.connections[token] = self.open(token)?;
+            }
+        }
+        if self.connections[token].is_idle() && self.schedule.is_none() {
+            self.send(token, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, event: Ready) -> io::Result<Progress> {
+        let connection = &mut self.connections[event.token];
+        if event.writable {
+            connection.write(&self.request, &self.poller)?;
+        }
+        if event.readable { connection.read(&mut self.buffer) } else { Ok(Progress::default()) }
+    }
+
+    fn answered(&mut self, token: usize, due: Instant) {
+        self.histogram.record(due.elapsed());
+        self.outcome.requests += 1;
+        if self.args.stream {
+            // `[DONE]` ends every good stream and is no chunk.
+            self.outcome.chunks = self.outcome.chunks.saturating_sub(1);
+        }
+        if let Some(failure) = self.connections[token].failure() {
+            self.failed(failure);
+        }
+        if self.schedule.is_some() {
+            self.idle.push(token);
+        }
+    }
+
+    /// Counts an error and replaces the connection. A server that accepts none any more ends the run.
+    fn broken(&mut self, token: usize, error: &io::Error) -> anyhow::Result<()> {
+        self.failed(error.to_string());
+        // An idle connection (open loop) is in the list of idle ones already.
+        if !self.connections[token].is_idle() && self.schedule.is_some() {
+            self.idle.push(token);
+        }
+        self.connections[token] = self.open(token)?;
+        Ok(())
+    }
+
+    fn open(&self, token: usize) -> anyhow::Result<Connection> {
+        let target = self.args.target;
+        Connection::open(target, &self.poller, token).with_context(|| format!("connect to {target}"))
+    }
+
+    fn failed(&mut self, what: String) {
+        self.outcome.errors += 1;
+        self.outcome.first_error.get_or_insert(what);
+    }
+
+    fn first_error(&self) -> String {
+        self.outcome.first_error.clone().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::super::tests::args;
+    use super::*;
+
+    /// A server that answers `/slow` requests late: the second one stalls for 100 ms.
+    fn stalling_server() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 65536];
+            let mut count = 0;
+            while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+                count += 1;
+                if count % 20 == 0 {
+                    thread::sleep(Duration::from_millis(100));
+                }
+                if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+                    return;
+                }
+            }
+        });
+        addr
+    }
+
+    #[test]
+    fn an_open_loop_charges_a_stall_to_every_request_that_was_due_in_it() {
+        let line = "--connections 1 --rate 200 --warmup-seconds 0.2 --seconds 1";
+        let mut args = args(line);
+        args.target = stalling_server();
+        let outcome = measure(&args).unwrap();
+        assert_eq!((outcome.errors, outcome.first_error), (0, None));
+        assert!(outcome.requests.abs_diff(200) < 40, "{}", outcome.requests);
+        // One request in twenty stalls. Measured from when they were sent, only 5 % would take long; but in 100 ms
+        // twenty are due, so about all of them wait, half of them for more than 40 ms.
+        assert!(outcome.p50_us > 20_000.0 && outcome.backlog > 10, "{} {}", outcome.p50_us, outcome.backlog);
+    }
+
+    #[test]
+    fn a_closed_loop_counts_answers_and_their_time() {
+        let mut args = args("--connections 1 --warmup-seconds 0.05 --seconds 0.5");
+        args.target = stalling_server();
+        let outcome = measure(&args).unwrap();
+        assert!(outcome.requests > 20 && outcome.p50_us < 50_000.0, "{outcome:?}");
+        assert!(outcome.max_us > 90_000.0, "{outcome:?}");
+    }
+}

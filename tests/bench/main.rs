@@ -1,0 +1,52 @@
+//! `nemo-bench`: what the gateway costs, against a minimal proxy on the same machine in the same run.
+//!
+//! - `run` starts everything, pins it to cores, measures in interleaved rounds and prints a table
+//! - `upstream` answers with prepared bytes, `floor` is the minimal proxy, `load` is one measurement; `run` starts
+//!   these as processes, and each can be used alone
+//!
+//! Called by `make bench`.
+
+mod floor;
+mod histogram;
+mod load;
+mod poll;
+mod proc;
+mod run;
+mod upstream;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures the gateway against a minimal proxy")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure floor and gateway, print a table.
+    Run(Box<run::Args>),
+    /// Serve prepared OpenAI answers, as cheaply as possible.
+    Upstream(upstream::Args),
+    /// Run the minimal pass-through proxy.
+    Floor(floor::Args),
+    /// Load one server, print the result as JSON.
+    Load(load::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Run(args) => run::main(*args),
+        Command::Upstream(args) => upstream::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Floor(args) => floor::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Load(args) => load::main(&args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        let _closed = writeln!(std::io::stderr(), "nemo-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}

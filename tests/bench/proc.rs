@@ -1,0 +1,58 @@
+//! CPU time and memory of another process, from `/proc`.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// CPU time of all threads so far, to the nanosecond (but for the running tick).
+///
+/// A thread that ends takes its time with it, so take differences over seconds in which none does: worker threads live
+/// as long as the process.
+pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    let tasks = format!("/proc/{pid}/task");
+    let mut total = 0;
+    for task in fs::read_dir(&tasks).with_context(|| format!("process {pid}"))? {
+        // A thread may end between listing and reading.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let nanos = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        total += nanos.with_context(|| format!("{tasks}/*/schedstat is {text:?}"))?;
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+/// Resident memory in KiB.
+pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("process {pid}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse().ok());
+    kib.with_context(|| format!("no VmRSS in {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn cpu_time_grows_by_what_all_threads_burn() {
+        let pid = std::process::id();
+        let before = cpu_time(pid).unwrap();
+        let burn = || {
+            let until = Instant::now() + Duration::from_millis(200);
+            while Instant::now() < until {}
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                burn();
+                cpu_time(pid).unwrap()
+            });
+            let grown = other.join().unwrap() - before;
+            // A busy machine may give less than 200 ms of it, an idle one a little more.
+            assert!(grown > Duration::from_millis(20) && grown < Duration::from_millis(400), "{grown:?}");
+        });
+        assert!(resident(pid).unwrap() > 500);
+    }
+}

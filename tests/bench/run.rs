@@ -1,0 +1,158 @@
+//! The runner: starts upstream, floor and gateway, loads them in interleaved rounds, reports.
+//!
+//! What is measured runs on one core, load generator and upstream on another. All numbers come from one run on one
+//! machine, because only their ratio means anything elsewhere.
+
+mod measure;
+mod report;
+mod targets;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::floor::ClientKind;
+use measure::Workload;
+use report::Report;
+use targets::Target;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Where the gateway listens, for example http://127.0.0.1:8080. Without it only the floor is measured.
+    #[arg(long)]
+    pub(crate) gateway_url: Option<String>,
+    /// Process of a gateway that is running already.
+    #[arg(long, requires = "gateway_url", conflicts_with = "gateway_cmd")]
+    pub(crate) gateway_pid: Option<u32>,
+    /// Shell command that starts the gateway; its process must stay the gateway's. `NEMO_BENCH_UPSTREAM` holds the
+    /// base URL of the upstream.
+    #[arg(long, requires = "gateway_url")]
+    pub(crate) gateway_cmd: Option<String>,
+    #[arg(long, default_value = "sk-none")]
+    pub(crate) api_key: String,
+    /// Model that the gateway routes to the upstream.
+    #[arg(long, default_value = "bench")]
+    pub(crate) model: String,
+    /// Port of the upstream, so that the gateway's configuration can name it.
+    #[arg(long, default_value_t = 18081)]
+    pub(crate) upstream_port: u16,
+    /// Floors to measure; the first is the one that the gateway is compared with.
+    #[arg(long, value_enum, default_values_t = [ClientKind::Legacy])]
+    pub(crate) floor: Vec<ClientKind>,
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// Seconds of each measurement, after the warm-up.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warmup_seconds: f64,
+    /// Core of floor and gateway.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) target_core: usize,
+    /// Core of load generator and upstream.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) load_core: usize,
+    /// Leave placement to the kernel.
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+    /// Also write the result as JSON.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Fail when a goal is missed.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+impl Args {
+    fn pinned(&self) -> bool {
+        !self.no_pin
+    }
+
+    /// The core to run something on, unless nothing is pinned.
+    pub(crate) fn core(&self, core: usize) -> Option<usize> {
+        self.pinned().then_some(core)
+    }
+}
+
+pub(crate) fn main(mut args: Args) -> anyhow::Result<ExitCode> {
+    let cores = std::thread::available_parallelism()?.get();
+    if args.pinned() && cores <= args.target_core.max(args.load_core) {
+        say(&format!("only {cores} core(s): nothing is pinned, and the numbers mean little"));
+        args.no_pin = true;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(run(&args))?;
+    write!(std::io::stdout(), "{}", report.table())?;
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report.json())?;
+        std::fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    let missed = args.check && !report.goals_met();
+    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn run(args: &Args) -> anyhow::Result<Report> {
+    warn_if_busy();
+    let upstream = targets::upstream(args).await?;
+    let mut targets = targets::start(args).await?;
+    for target in &mut targets {
+        target.note_idle_memory()?;
+    }
+    let mut report = Report::new(&targets);
+    for round in 1..=args.rounds.max(1) {
+        for workload in [Workload::Small, Workload::Large, Workload::Stream, Workload::Paced] {
+            for (index, target) in targets.iter().enumerate() {
+                report.add(index, workload, step(args, round, target, workload)?);
+            }
+        }
+    }
+    // Half of what the slowest compared can do, the same for all: the gateway's, or the floor's when it is alone.
+    let rate = report.saturation() / 2.0;
+    report.rate = rate;
+    for round in 1..=args.rounds.max(1) {
+        for (index, target) in targets.iter().enumerate() {
+            let workload = Workload::Open { rate };
+            report.add(index, workload, step(args, round, target, workload)?);
+        }
+    }
+    for (index, target) in targets.iter().enumerate() {
+        report.note_memory(index, target.idle_kib, target.memory()?);
+    }
+    drop(upstream);
+    Ok(report)
+}
+
+fn step(
+    args: &Args,
+    round: usize,
+    target: &Target,
+    workload: Workload,
+) -> anyhow::Result<crate::load::Outcome> {
+    let outcome = measure::load(args, target, workload)
+        .with_context(|| format!("{} under {}{}", target.name, workload.name(), target.log()))?;
+    say(&format!(
+        "round {round}/{}  {:<10} {:<7} {:>7.0}/s  {}",
+        args.rounds,
+        target.name,
+        workload.name(),
+        outcome.requests_per_second(),
+        workload.summary(&outcome)
+    ));
+    Ok(outcome)
+}
+
+/// Others that compute at the same time make tail latencies meaningless, and CPU times a little longer.
+fn warn_if_busy() {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Option<f64> = text.split(' ').next().and_then(|first| first.parse().ok());
+    if let Some(load) = load.filter(|load| *load > 0.5) {
+        say(&format!("the machine is busy (load {load}): latencies will be noisy"));
+    }
+}
+
+/// Progress, apart from the result.
+fn say(line: &str) {
+    let _closed = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,70 @@
+//! `nemo-bench` end to end, for a fraction of a second each: that it measures, not what.
+
+use std::process::Command;
+
+use nemo_tests::ports::free_port;
+use serde_json::Value;
+
+fn bench(args: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_nemo-bench")).args(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_run_measures_both_floors_and_compares_a_gateway_with_the_first() {
+    let (upstream, gateway) = (free_port().unwrap().to_string(), free_port().unwrap().to_string());
+    let json = tempfile::NamedTempFile::new().unwrap();
+    // The raw floor stands in for the gateway.
+    let program = env!("CARGO_BIN_EXE_nemo-bench");
+    let command = format!("{program} floor --client raw --port {gateway} --upstream 127.0.0.1:{upstream}");
+    let url = format!("http://127.0.0.1:{gateway}");
+    let (ok, text) = bench(&[
+        "run",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.4",
+        "--warmup-seconds",
+        "0.1",
+        "--no-pin",
+        "--upstream-port",
+        &upstream,
+        "--gateway-url",
+        &url,
+        "--gateway-cmd",
+        &command,
+        "--json",
+        json.path().to_str().unwrap(),
+    ]);
+    assert!(ok, "{text}");
+    assert!(text.contains("CPU µs per request, 1 KB body"), "{text}");
+
+    let report: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
+    for row in report["rows"].as_array().unwrap() {
+        for target in ["floor", "gateway"] {
+            let median = row["values"][target]["median"].as_f64();
+            assert!(median.is_some_and(|median| median > 0.0), "{target}: {row}");
+        }
+    }
+    let judged = report["rows"].as_array().unwrap().iter().filter(|row| row["met"].is_boolean()).count();
+    assert_eq!(judged, 5, "{report}");
+    assert!(report["memory"]["gateway"]["after_kib"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn a_gateway_that_refuses_fails_the_run_with_its_answer() {
+    let (upstream, gateway) = (free_port().unwrap().to_string(), free_port().unwrap().to_string());
+    // Nothing listens where this floor forwards to: every answer is 502.
+    let dead = free_port().unwrap();
+    let program = env!("CARGO_BIN_EXE_nemo-bench");
+    let command = format!("{program} floor --port {gateway} --upstream 127.0.0.1:{dead}");
+    let output = Command::new(program)
+        .args(["run", "--no-pin", "--upstream-port", &upstream, "--gateway-cmd", &command])
+        .args(["--gateway-url", &format!("http://127.0.0.1:{gateway}")])
+        .env("NEMO_TEST_PATIENCE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("status 502"), "{text}");
+}

@@ -1,0 +1,117 @@
+//! The two planes and what happens when one is away (I4, I5).
+
+use nemo_tests::{
+    eventually,
+    fleet::{Fleet, Pairing},
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::chat::chat;
+
+/// I4: control plane and database are gone, the node is restarted, and it serves.
+#[tokio::test]
+async fn i4_a_restarted_node_serves_without_control_plane_and_database() {
+    let mut fleet = Fleet::start_as(Pairing::Fleet).await.unwrap();
+    assert_eq!(fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap().status, 200);
+    let saved = fleet.dir().join("node/snapshot/last-good.bin");
+    let served = fleet.client.get("/v1/models").await.unwrap().text();
+    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists())).await.unwrap();
+    // Debounced: the newest set is on disk after an orderly stop.
+    fleet.control_plane.take().unwrap().stop().await.unwrap();
+    fleet.data_plane.take().unwrap().stop().await.unwrap();
+    fleet.start_data_plane().unwrap();
+    fleet.data_plane_ready().await.unwrap();
+    assert_eq!(fleet.client.get("/v1/models").await.unwrap().text(), served);
+    let response = fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+
+    // And its usage arrives once the control plane is back.
+    fleet.start_control_plane().await.unwrap();
+    fleet.request_log(2).await.unwrap();
+}
+
+/// I4, also when everything is killed without notice.
+#[tokio::test]
+async fn i4_kill_9_of_both_planes_loses_no_configuration() {
+    let mut fleet = Fleet::start_as(Pairing::Fleet).await.unwrap();
+    let saved = fleet.dir().join("node/snapshot/last-good.bin");
+    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists())).await.unwrap();
+    let before = fleet.client.get("/v1/models").await.unwrap().text();
+    eventually("the newest set is saved", async || {
+        // Debounced by a second: wait until the file is newer than the set that is served.
+        let age = std::fs::metadata(&saved)?.modified()?.elapsed().unwrap_or_default();
+        anyhow::ensure!(age > std::time::Duration::from_millis(1500), "{age:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for process in [fleet.control_plane.take(), fleet.data_plane.take()].into_iter().flatten() {
+        process.signal(Signal::KILL).unwrap();
+        process.wait_exit().await.unwrap();
+    }
+    fleet.start_data_plane().unwrap();
+    fleet.data_plane_ready().await.unwrap();
+    assert_eq!(fleet.client.get("/v1/models").await.unwrap().text(), before);
+}
+
+/// The fleet list tells each node's revision, and it catches up after a change.
+#[tokio::test]
+async fn nodes_report_the_revision_that_they_serve() {
+    let fleet = Fleet::start().await.unwrap();
+    fleet.issue_key(json!({ "name": "one more" })).await.unwrap();
+    eventually("the node has caught up", async || {
+        let nodes = fleet.admin.get("/nodes").await?;
+        let node = &nodes["nodes"][0];
+        anyhow::ensure!(node["connected"] == true, "{nodes}");
+        anyhow::ensure!(node["revision"] == nodes["published_revision"] && node["lag"] == 0, "{nodes}");
+        anyhow::ensure!(node["revision"].as_u64() > Some(0), "{nodes}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// SIGTERM lets a running stream end, ships its usage, and leaves nothing behind.
+#[tokio::test]
+async fn a_drain_finishes_streams_and_ships_usage() {
+    let mut fleet = Fleet::start().await.unwrap();
+    fleet.upstream.push(
+        nemo_tests::script::Script::ok().pieces(10).pause(std::time::Duration::from_millis(100)),
+    );
+    let request = json!({
+        "model": nemo_tests::fleet::MODEL, "stream": true, "messages": [{ "role": "user", "content": "hi" }],
+    });
+    let mut exchange =
+        fleet.client.open("POST", "/v1/chat/completions", request.to_string().as_bytes()).await.unwrap();
+    exchange.read_events(2).await.unwrap();
+    let process = fleet.data_plane.take().unwrap();
+    process.signal(Signal::TERM).unwrap();
+    let response = exchange.finish().await.unwrap();
+    assert!(response.text().ends_with("data: [DONE]\n\n"), "{}", response.text());
+    let status = process.wait_exit().await.unwrap();
+    assert!(status.success(), "{status} {}", process.log());
+    if fleet.pairing == Pairing::Standalone {
+        fleet.start_standalone().await.unwrap();
+    }
+    let row = fleet.request_log(1).await.unwrap().remove(0);
+    assert_eq!(row["outcome"], "ok", "{row}");
+}
+
+/// Several in-flight requests on one HTTP/1.1 connection after the other: keep-alive works through the gateway.
+#[tokio::test]
+async fn metrics_count_what_happened() {
+    let fleet = Fleet::start().await.unwrap();
+    for _ in 0..3 {
+        fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
+    }
+    let metrics = fleet.metrics().await.unwrap();
+    for line in [
+        r#"nemo_requests_total{endpoint="chat.completions",outcome="ok"} 3"#,
+        "nemo_requests_in_flight 0",
+        r#"nemo_responses_total{status="200"} 3"#,
+    ] {
+        assert!(metrics.contains(line), "{line} not in\n{metrics}");
+    }
+    assert!(metrics.ends_with("# EOF\n"));
+}

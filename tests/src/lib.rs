@@ -1,0 +1,24 @@
+//! Test harness: real servers as child processes, a scripted upstream, clients.
+//!
+//! - [`upstream`]: an OpenAI-compatible server that records what reaches it; [`script`] says how it misbehaves
+//! - [`postgres`]: a real PostgreSQL, shared by the tests of a run, with a database of its own for each test
+//! - [`process`]: child processes that never outlive the test
+//! - [`fleet`] and [`admin`]: a whole gateway as child processes, set up through its admin API
+//! - [`client`] and [`wire`]: an HTTP/1.1 and SSE client that keeps the bytes as they came, with their times
+//! - [`eventually`] and [`ports`]: waiting without sleeping, free loopback ports
+//!
+//! Used by `it/` (integration tests), by `bench/` (the load generator and its runner), by `nemo-testenv`, and by other
+//! crates as a dev-dependency. Never part of the product.
+
+pub mod admin;
+pub mod client;
+pub mod eventually;
+pub mod fleet;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod script;
+pub mod upstream;
+pub mod wire;
+
+pub use eventually::eventually;

@@ -1,0 +1,256 @@
+//! Connections of the upstream: reads requests, chooses scripts, answers, and breaks connections where told to.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::plan::{self, Playing};
+use super::record::{Ended, Recorded};
+use super::reply::{self, Answer};
+use super::{Shared, embed};
+use crate::script::Script;
+
+/// Carries a script for one request, in its text form.
+const SCRIPT_HEADER: &str = "x-mock-script";
+/// A longer request body is answered with 413.
+const MAX_BODY: usize = 64 << 20;
+
+/// Order to a connection: forget HTTP, send these bytes, close.
+pub(super) struct Takeover {
+    pub(super) bytes: Bytes,
+    pub(super) reset: bool,
+}
+
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // Only fails for want of file descriptors; then ending the server is as good as anything.
+        let Ok((stream, _)) = listener.accept().await else { return };
+        connections.spawn(connection(stream, shared.clone()));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _best_effort = stream.set_nodelay(true);
+    let (sender, mut orders) = mpsc::channel(1);
+    let service = service_fn(move |request| {
+        let (shared, takeover) = (shared.clone(), sender.clone());
+        Box::pin(async move { Ok::<_, Infallible>(answer(request, &shared, takeover).await) })
+    });
+    let mut conn =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let order = tokio::select! {
+        // First the connection, so that it has flushed what precedes the order.
+        biased;
+        _end = poll_fn(|cx| conn.poll_without_shutdown(cx)) => return,
+        order = orders.recv() => order,
+    };
+    let mut stream = conn.into_parts().io.into_inner();
+    if let Some(order) = order {
+        let _client_gone = stream.write_all(&order.bytes).await;
+        if order.reset {
+            let _best_effort = stream.set_zero_linger();
+        }
+    }
+}
+
+/// Answers one request, from reading its body to the head of the response.
+async fn answer(
+    request: Request<Incoming>,
+    shared: &Shared,
+    takeover: mpsc::Sender<Takeover>,
+) -> Response<Playing> {
+    let (at, number) = (Instant::now(), shared.next_number());
+    let (head, body) = request.into_parts();
+    let (body, complete) = read(body).await;
+    let record = Arc::new(Recorded::new(number, &head, body, at));
+    shared.record(record.clone());
+    if !complete {
+        record.end(Ended::ClientGone);
+    }
+    let leaving = Leaving(Some(record.clone()));
+    let request: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let model = request["model"].as_str().unwrap_or_default();
+    let script_header = head.headers.get(SCRIPT_HEADER).and_then(|value| value.to_str().ok());
+    let (script, model) = match shared.script_for(script_header, model) {
+        Ok(found) => found,
+        Err(error) => (Script::status(400).content(format!("{error:#}")), model.to_owned()),
+    };
+    if script.delay > std::time::Duration::ZERO {
+        tokio::time::sleep(script.delay).await;
+    }
+    if let Some(bytes) = &script.wire {
+        record.end(Ended::Played);
+        let order = Takeover { bytes: bytes.clone(), reset: false };
+        let _connection_ended = takeover.send(order).await;
+        return std::future::pending().await;
+    }
+    let (status, answer) = match refuse(shared, &head, &record.body, &script) {
+        Some((status, message)) => {
+            (status, Answer::Unary(reply::json_bytes(&reply::error(status.as_u16(), &message))))
+        }
+        None => route(shared, &head, &request, &model, &script, number),
+    };
+    let response = respond(status, answer, &script, &record, takeover);
+    leaving.defuse();
+    response
+}
+
+/// Notes that the client left while the handler was waiting (its future is then dropped).
+struct Leaving(Option<Arc<Recorded>>);
+
+impl Leaving {
+    /// From here on the response body watches for that.
+    fn defuse(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(record) = &self.0 {
+            record.end(Ended::ClientGone);
+        }
+    }
+}
+
+/// The body, and whether it came to its end within the limit.
+async fn read(mut body: Incoming) -> (Bytes, bool) {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map(http_body::Frame::into_data) {
+            Ok(Ok(data)) if all.len() + data.len() <= MAX_BODY => all.extend_from_slice(&data),
+            Ok(Err(_trailers)) => {}
+            Ok(Ok(_)) | Err(_) => return (all.freeze(), false),
+        }
+    }
+    (all.freeze(), true)
+}
+
+/// Errors that come before the endpoint: the script's own, a wrong key, no JSON.
+fn refuse(
+    shared: &Shared,
+    head: &http::request::Parts,
+    body: &[u8],
+    script: &Script,
+) -> Option<(StatusCode, String)> {
+    if let Some(status) = script.status.filter(|status| !status.is_success()) {
+        let message = script.content.clone().unwrap_or_else(|| format!("scripted status {status}"));
+        return Some((status, message));
+    }
+    if let Some(key) = &shared.api_key {
+        let given = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if given.and_then(|given| given.strip_prefix("Bearer ")) != Some(key) {
+            return Some((StatusCode::UNAUTHORIZED, "Incorrect API key provided".into()));
+        }
+    }
+    let bad_json = head.method == Method::POST && serde_json::from_slice::<Value>(body).is_err();
+    bad_json.then(|| (StatusCode::BAD_REQUEST, "We could not parse the JSON body of your request".into()))
+}
+
+fn route(
+    shared: &Shared,
+    head: &http::request::Parts,
+    request: &Value,
+    model: &str,
+    script: &Script,
+    number: u64,
+) -> (StatusCode, Answer) {
+    let status = script.status.unwrap_or(StatusCode::OK);
+    let unary = |value: &Value| Answer::Unary(reply::json_bytes(value));
+    let path = head.uri.path();
+    let answer = match (&head.method, path) {
+        (&Method::POST, "/v1/chat/completions") => reply::chat(request, model, script, number),
+        (&Method::POST, "/v1/completions") => reply::text(request, model, script, number),
+        (&Method::POST, "/v1/embeddings") => {
+            Answer::Unary(reply::json_bytes(&embed::embeddings(request, model)))
+        }
+        (&Method::GET, "/v1/models") => {
+            let data: Vec<Value> = shared.models.iter().map(|id| listed(id)).collect();
+            unary(&json!({"object": "list", "data": data}))
+        }
+        (&Method::GET, path) => {
+            match path.strip_prefix("/v1/models/").filter(|id| shared.models.iter().any(|m| m == id)) {
+                Some(id) => unary(&listed(id)),
+                None => {
+                    return (
+                        StatusCode::NOT_FOUND,
+                        unary(&reply::error(404, &format!("no such page: GET {path}"))),
+                    );
+                }
+            }
+        }
+        (method, path) => {
+            return (
+                StatusCode::NOT_FOUND,
+                unary(&reply::error(404, &format!("no such page: {method} {path}"))),
+            );
+        }
+    };
+    (status, answer)
+}
+
+fn listed(id: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "mock"})
+}
+
+fn respond(
+    status: StatusCode,
+    answer: Answer,
+    script: &Script,
+    record: &Arc<Recorded>,
+    takeover: mpsc::Sender<Takeover>,
+) -> Response<Playing> {
+    let content_type = match answer {
+        Answer::Unary(_) => "application/json",
+        Answer::Stream(_) => "text/event-stream; charset=utf-8",
+    };
+    let (answer, replayed) = match &script.body {
+        Some(body) => (Answer::Unary(body.clone()), true),
+        None => (answer, false),
+    };
+    // A replayed stream has no declared length either.
+    let declared = !replayed || content_type == "application/json";
+    let (steps, length) = plan::steps(answer, script);
+    let mut response = Response::new(Playing::new(steps, record.clone(), takeover));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(length) = length.filter(|_| declared) {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
+    // Names that a gateway must replace by its own values or pass on under another name.
+    for (name, value) in [
+        ("openai-organization", "org-mock"),
+        ("openai-processing-ms", "1"),
+        ("openai-version", "2020-10-01"),
+        ("x-ratelimit-limit-requests", "10000"),
+        ("x-ratelimit-remaining-requests", "9999"),
+        ("x-ratelimit-reset-requests", "6ms"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&format!("req_mock{:08}", record.number)) {
+        headers.insert("x-request-id", id);
+    }
+    for (name, value) in &script.headers {
+        headers.insert(name, value.clone());
+    }
+    response
+}
