@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     fleet::{NodeAuth, Registry, metrics::FleetCollector},
     grpc::{
-        self, NodeServices, config_service::ConfigService, fleet_service::FleetService, metrics::UsageMetrics,
-        usage_service::UsageService,
+        self, NodeServices, config_service::ConfigService, fleet_service::FleetService,
+        metrics::UsageMetrics, usage_service::UsageService,
     },
     publish::{Publisher, metrics::PublishMetrics},
     store::Store,
@@ -172,7 +172,8 @@ fn serve_in_process(tasks: &TaskGroup, services: NodeServices, drain: &DrainWatc
     let drain = drain.clone();
     tasks.spawn("in-process gRPC", async move {
         let server = transport::server().add_routes(routes.routes());
-        let ended = server.serve_with_incoming_shutdown(incoming, async move { drain.signaled().await }).await;
+        let ended =
+            server.serve_with_incoming_shutdown(incoming, async move { drain.signaled().await }).await;
         if let Err(error) = ended {
             tracing::error!(%error, "the in-process gRPC server stopped");
         }
@@ -225,7 +226,8 @@ fn serve_http(
     drain: &DrainWatcher,
 ) {
     let settings = ServerSettings { drain_deadline: DRAIN_DEADLINE, ..ServerSettings::named(name) };
-    tasks.spawn(name, http_server::serve(listener, TowerToHyperService::new(router), settings, drain.clone()));
+    tasks
+        .spawn(name, http_server::serve(listener, TowerToHyperService::new(router), settings, drain.clone()));
 }
 
 #[cfg(test)]

@@ -102,7 +102,9 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error
 pub enum ConfigError {
     #[error(transparent)]
     File(#[from] config_file::ConfigError),
-    #[error("no database: set --postgres-url or NEMO_POSTGRES_URL, for example postgres://user:password@host:5432/nemo")]
+    #[error(
+        "no database: set --postgres-url or NEMO_POSTGRES_URL, for example postgres://user:password@host:5432/nemo"
+    )]
     NoDatabase,
     #[error(
         "no sealing key: set NEMO_SEAL_KEY or --seal-key-file to 64 hexadecimal digits (`openssl rand -hex 32` makes \
@@ -138,8 +140,8 @@ impl Settings {
     /// # Errors
     /// When there is none or it is malformed.
     pub fn keyring(&self) -> Result<Keyring, ConfigError> {
-        let (origin, text) =
-            from_file_or_text("seal_key", &self.seal_key, &self.seal_key_file)?.ok_or(ConfigError::NoSealKey)?;
+        let (origin, text) = from_file_or_text("seal_key", &self.seal_key, &self.seal_key_file)?
+            .ok_or(ConfigError::NoSealKey)?;
         Keyring::parse(text.expose()).map_err(|error| ConfigError::SealKey { origin, error })
     }
 
@@ -157,9 +159,9 @@ impl Settings {
             }
         }
         let node_token = match from_file_or_text("node_token", &self.node_token, &self.node_token_file)? {
-            Some((origin, text)) => {
-                Some(NodeToken::new(text.expose()).map_err(|error| ConfigError::NodeToken { origin, error })?)
-            }
+            Some((origin, text)) => Some(
+                NodeToken::new(text.expose()).map_err(|error| ConfigError::NodeToken { origin, error })?,
+            ),
             None => None,
         };
         let config = Config {
@@ -178,7 +180,11 @@ impl Settings {
 }
 
 /// A secret and where it came from; the file wins. `None` when neither is set.
-fn from_file_or_text(name: &str, text: &Secret, file: &Path) -> Result<Option<(String, Secret)>, ConfigError> {
+fn from_file_or_text(
+    name: &str,
+    text: &Secret,
+    file: &Path,
+) -> Result<Option<(String, Secret)>, ConfigError> {
     if !file.as_os_str().is_empty() {
         let unreadable = |error| ConfigError::Unreadable { path: file.to_owned(), error };
         let content = fs::read_to_string(file).map_err(unreadable)?;

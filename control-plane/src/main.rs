@@ -3,14 +3,16 @@
 //! Exit codes: 0 after an orderly stop, 1 when it could not start or was stopped at once, 2 for wrong arguments or
 //! settings.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nemo_control_plane::{
+    admin::{Admin, Caller},
     app,
     config::{ConfigError, DATABASE_PATIENCE, Settings},
-    store::Store,
+    store::{PoolSizes, Store},
 };
+use nemo_proto::admin::CreateAdminTokenRequest;
 use nemo_runtime::{TaskGroup, drain, signal, telemetry};
 use nemo_types::Secret;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   NEMO_SEAL_KEY=$(openssl rand -hex 32) nemo-control-plane --postgres-url postgres://nemo@localhost/nemo
   nemo-control-plane migrate --postgres-url postgres://nemo@localhost/nemo
+  nemo-control-plane admin-token --name alice
   nemo-control-plane --config /etc/nemo/control-plane.toml
 
 Every setting is also an environment variable, which keeps secrets off the command line:
@@ -42,6 +45,12 @@ enum Command {
     Serve,
     /// Bring the database up to date and exit.
     Migrate,
+    /// Make an operator's token for the admin API, print it, and exit. The only way in on a fresh database.
+    AdminToken {
+        /// What the token is for, as lists of tokens show it.
+        #[arg(long, default_value = "operator")]
+        name: String,
+    },
 }
 
 #[derive(Args)]
@@ -145,7 +154,21 @@ async fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Serve => serve(settings).await,
+        Command::AdminToken { name } => admin_token(settings, name).await,
     }
+}
+
+/// Whoever can reach the database and holds the sealing key owns the installation.
+async fn admin_token(settings: Settings, name: String) -> anyhow::Result<()> {
+    let keyring = Arc::new(settings.keyring()?);
+    let config = settings.into_config()?;
+    let store = Store::open(&config.postgres_url, PoolSizes { app: 1, system: 1 }, config.database_patience).await?;
+    let request = CreateAdminTokenRequest { name, ..CreateAdminTokenRequest::default() };
+    let made = Admin::new(store.clone(), keyring).create_admin_token(&Caller::local_operator(), request).await;
+    store.close().await;
+    let made = made.map_err(|error| anyhow::anyhow!("{error}"))?;
+    writeln!(std::io::stdout(), "{}", made.token)?;
+    Ok(())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

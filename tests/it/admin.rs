@@ -24,9 +24,24 @@ async fn bad_writes_are_problems_that_name_the_field() {
         ("POST", "/organizations", json!({ "name": "" }), "name"),
         ("POST", "/organizations", json!({ "nmae": "x" }), "nmae"),
         ("POST", keys.as_str(), json!({ "team_id": "no-id", "name": "k" }), "team_id"),
-        ("POST", keys.as_str(), json!({ "team_id": fleet.team_id, "name": "k", "expires_at": "2001-01-01T00:00:00Z" }), "expires_at"),
-        ("POST", "/deployments", json!({ "provider": "custom", "base_url": "ftp://x", "model": "test-model" }), "base_url"),
-        ("POST", "/deployments", json!({ "provider": "custom", "base_url": "http://x", "model": "nope" }), "model"),
+        (
+            "POST",
+            keys.as_str(),
+            json!({ "team_id": fleet.team_id, "name": "k", "expires_at": "2001-01-01T00:00:00Z" }),
+            "expires_at",
+        ),
+        (
+            "POST",
+            "/deployments",
+            json!({ "provider": "custom", "base_url": "ftp://x", "model": "test-model" }),
+            "base_url",
+        ),
+        (
+            "POST",
+            "/deployments",
+            json!({ "provider": "custom", "base_url": "http://x", "model": "nope" }),
+            "model",
+        ),
     ] {
         let response = fleet.admin.call(method, path, Some(&body)).await.unwrap();
         let text = response.text();
@@ -57,7 +72,8 @@ async fn grpc_speaks_the_same_operations() {
         .unwrap();
     let token = fleet.admin.token();
     let mut tenancy = TenancyServiceClient::new(channel.clone());
-    let listed = tenancy.list_organizations(with_token(ListOrganizationsRequest::default(), token)).await.unwrap();
+    let listed =
+        tenancy.list_organizations(with_token(ListOrganizationsRequest::default(), token)).await.unwrap();
     let listed = listed.into_inner().organizations;
     assert!(listed.iter().any(|org| org.id == fleet.org_id), "{listed:?}");
     let request = ListTeamsRequest { org_id: fleet.org_id.clone(), ..Default::default() };
@@ -72,7 +88,8 @@ async fn grpc_speaks_the_same_operations() {
         name: "over grpc".into(),
         ..Default::default()
     };
-    let issued = KeyServiceClient::new(channel).issue_key(with_token(request, token)).await.unwrap().into_inner();
+    let issued =
+        KeyServiceClient::new(channel).issue_key(with_token(request, token)).await.unwrap().into_inner();
     let client = fleet.client_with(Some(&issued.secret));
     fleet.settled(&client).await.unwrap();
 }

@@ -32,21 +32,31 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nemo-llm", &["nemo-types"]),
     ("nemo-data-plane", &["nemo-types", "nemo-proto", "nemo-snapshot", "nemo-runtime", "nemo-llm"]),
     ("nemo-control-plane", &["nemo-types", "nemo-proto", "nemo-snapshot", "nemo-runtime"]),
-    ("nemo", &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-llm", "nemo-control-plane", "nemo-data-plane"]),
+    (
+        "nemo",
+        &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-llm", "nemo-control-plane", "nemo-data-plane"],
+    ),
     ("nemo-tests", &["nemo-types", "nemo-proto"]),
 ];
 
 #[test]
 fn crates_depend_downwards_only() {
     let metadata = metadata();
-    let members: BTreeSet<_> = metadata["workspace_members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let members: BTreeSet<_> =
+        metadata["workspace_members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let mut seen = BTreeSet::new();
-    for package in metadata["packages"].as_array().unwrap().iter().filter(|it| it["id"].as_str().is_some_and(|id| members.contains(id))) {
+    for package in metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["id"].as_str().is_some_and(|id| members.contains(id)))
+    {
         let name = package["name"].as_str().unwrap();
         let allowed = EDGES.iter().find(|(crate_name, _)| *crate_name == name);
         let (_, allowed) = allowed.unwrap_or_else(|| panic!("{name} is not in the crate graph"));
         seen.insert(name);
-        for dependency in package["dependencies"].as_array().unwrap().iter().filter(|it| it["kind"].is_null()) {
+        for dependency in package["dependencies"].as_array().unwrap().iter().filter(|it| it["kind"].is_null())
+        {
             let to = dependency["name"].as_str().unwrap();
             assert!(!to.starts_with("nemo") || allowed.contains(&to), "{name} may not depend on {to}");
         }
@@ -72,7 +82,8 @@ fn the_data_plane_links_no_sql_and_no_etcd() {
             continue;
         }
         for dependency in nodes[id]["deps"].as_array().unwrap() {
-            let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
+            let normal =
+                dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
             if normal {
                 queue.push(dependency["pkg"].as_str().unwrap());
             }

@@ -54,7 +54,8 @@ async fn disabling_rotating_and_deleting_a_key_is_felt_at_the_node() {
     fleet.admin.patch(&path, json!({ "disabled": false })).await.unwrap();
     until(&first, 200).await;
 
-    let rotated = fleet.admin.post(&format!("{path}/rotate"), json!({ "overlap_seconds": 3600 })).await.unwrap();
+    let rotated =
+        fleet.admin.post(&format!("{path}/rotate"), json!({ "overlap_seconds": 3600 })).await.unwrap();
     let second = fleet.client_with(Some(&text(&rotated, "secret").unwrap()));
     until(&second, 200).await;
     assert_eq!(ask(&first).await.unwrap().status, 200, "the old secret works during the overlap");

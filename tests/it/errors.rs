@@ -63,7 +63,10 @@ async fn an_upstreams_4xx_passes_through_as_it_is() {
         assert_eq!((response.status, response.text().as_str()), (status, body));
     }
     let rows = fleet.request_log(4).await.unwrap();
-    assert!(rows.iter().all(|row| row["outcome"] == "error" && row["error_code"] == "upstream_rejected"), "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row["outcome"] == "error" && row["error_code"] == "upstream_rejected"),
+        "{rows:?}"
+    );
     assert!(rows.iter().all(|row| row["cost_nanos"].is_null()), "nothing was consumed: {rows:?}");
 }
 
@@ -97,7 +100,9 @@ async fn an_upstreams_429_keeps_its_hint() {
 #[tokio::test]
 async fn an_upstream_fault_is_a_502_with_the_chain() {
     let fleet = Fleet::start().await.unwrap();
-    for script in [Script::status(500), Script::status(529), Script::wire("not http\r\n\r\n"), Script::wire("")] {
+    for script in
+        [Script::status(500), Script::status(529), Script::wire("not http\r\n\r\n"), Script::wire("")]
+    {
         fleet.upstream.push(script.clone());
         let response = fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
         assert_eq!(response.status, 502, "{script:?}");

@@ -16,7 +16,10 @@ async fn i4_a_restarted_node_serves_without_control_plane_and_database() {
     assert_eq!(fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap().status, 200);
     let saved = fleet.dir().join("node/snapshot/last-good.bin");
     let served = fleet.client.get("/v1/models").await.unwrap().text();
-    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists())).await.unwrap();
+    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists()))
+        .await
+        .unwrap();
+    fleet.request_log(1).await.unwrap();
     // Debounced: the newest set is on disk after an orderly stop.
     fleet.control_plane.take().unwrap().stop().await.unwrap();
     fleet.data_plane.take().unwrap().stop().await.unwrap();
@@ -36,7 +39,9 @@ async fn i4_a_restarted_node_serves_without_control_plane_and_database() {
 async fn i4_kill_9_of_both_planes_loses_no_configuration() {
     let mut fleet = Fleet::start_as(Pairing::Fleet).await.unwrap();
     let saved = fleet.dir().join("node/snapshot/last-good.bin");
-    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists())).await.unwrap();
+    eventually("the last-good file is written", async || nemo_tests::eventually::yes(saved.exists()))
+        .await
+        .unwrap();
     let before = fleet.client.get("/v1/models").await.unwrap().text();
     eventually("the newest set is saved", async || {
         // Debounced by a second: wait until the file is newer than the set that is served.
@@ -76,9 +81,9 @@ async fn nodes_report_the_revision_that_they_serve() {
 #[tokio::test]
 async fn a_drain_finishes_streams_and_ships_usage() {
     let mut fleet = Fleet::start().await.unwrap();
-    fleet.upstream.push(
-        nemo_tests::script::Script::ok().pieces(10).pause(std::time::Duration::from_millis(100)),
-    );
+    fleet
+        .upstream
+        .push(nemo_tests::script::Script::ok().pieces(10).pause(std::time::Duration::from_millis(100)));
     let request = json!({
         "model": nemo_tests::fleet::MODEL, "stream": true, "messages": [{ "role": "user", "content": "hi" }],
     });

@@ -78,12 +78,14 @@ async fn an_unknown_model_is_a_404_that_names_the_nearest() {
 #[tokio::test]
 async fn groups_and_prefixed_names_resolve() {
     let fleet = Fleet::start().await.unwrap();
-    let prefixed = json!({ "model": format!("custom/{MODEL}"), "messages": [{ "role": "user", "content": "hi" }] });
+    let prefixed =
+        json!({ "model": format!("custom/{MODEL}"), "messages": [{ "role": "user", "content": "hi" }] });
     let response = fleet.client.post("/v1/chat/completions", prefixed.to_string()).await.unwrap();
     assert_eq!(response.status, 200, "{}", response.text());
     let listed = fleet.admin.get("/deployments?model=test-model").await.unwrap();
     let id = listed["deployments"][0]["id"].as_str().unwrap();
-    let group = json!({ "name": "fast", "links": [{ "deployments": [{ "deployment_id": id, "weight": 1 }] }] });
+    let group =
+        json!({ "name": "fast", "links": [{ "deployments": [{ "deployment_id": id, "weight": 1 }] }] });
     fleet.admin.post(&fleet.org("/model-groups"), group).await.unwrap();
     nemo_tests::eventually("the group answers", async || {
         let request = json!({ "model": "fast", "messages": [{ "role": "user", "content": "hi" }] });
@@ -94,5 +96,9 @@ async fn groups_and_prefixed_names_resolve() {
     .await
     .unwrap();
     let row = fleet.request_log(2).await.unwrap().remove(0);
-    assert_eq!((row["requested_model"].as_str(), row["model"].as_str()), (Some("fast"), Some("fast")), "{row}");
+    assert_eq!(
+        (row["requested_model"].as_str(), row["model"].as_str()),
+        (Some("fast"), Some("fast")),
+        "{row}"
+    );
 }

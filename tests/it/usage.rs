@@ -14,7 +14,8 @@ use super::chat::chat;
 #[tokio::test]
 async fn a_request_leaves_one_row_with_what_happened() {
     let fleet = Fleet::start().await.unwrap();
-    let client = fleet.client.clone().header("x-request-id", "mine-1").header("x-nemo-metadata", r#"{"team":"red"}"#);
+    let client =
+        fleet.client.clone().header("x-request-id", "mine-1").header("x-nemo-metadata", r#"{"team":"red"}"#);
     let response = client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     assert_eq!(response.status, 200);
     let row = fleet.request_log(1).await.unwrap().remove(0);
@@ -44,7 +45,8 @@ async fn a_request_leaves_one_row_with_what_happened() {
     assert_eq!(row["request_bytes"].as_u64(), Some(chat("hi").len() as u64));
     assert_eq!(row["response_bytes"].as_u64(), Some(response.body.len() as u64));
     assert!(row["total_us"].as_u64() >= row["upstream_us"].as_u64(), "{row}");
-    let one = fleet.admin.get(&fleet.org(&format!("/requests/{}", row["id"].as_str().unwrap()))).await.unwrap();
+    let one =
+        fleet.admin.get(&fleet.org(&format!("/requests/{}", row["id"].as_str().unwrap()))).await.unwrap();
     assert_eq!(one, row);
 }
 
@@ -117,7 +119,11 @@ async fn i10_no_prompt_and_no_secret_is_kept() {
         assert!(!logs.contains(secret), "{secret} in the log");
         for file in walk(fleet.dir()) {
             let bytes = std::fs::read(&file).unwrap_or_default();
-            assert!(!bytes.windows(secret.len()).any(|it| it == secret.as_bytes()), "{secret} in {}", file.display());
+            assert!(
+                !bytes.windows(secret.len()).any(|it| it == secret.as_bytes()),
+                "{secret} in {}",
+                file.display()
+            );
         }
         let found = database_contains(&fleet, secret).await.unwrap();
         assert_eq!(found, None, "{secret} in the database");

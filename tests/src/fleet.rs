@@ -231,7 +231,7 @@ impl Fleet {
                     "price": { "input": 2_500_000_000_i64, "output": 10_000_000_000_i64, "cache_read": 1_250_000_000_i64 },
                 }],
             });
-            admin.put(&format!("/models/{id}"), model).await?;
+            admin.put(&format!("/models/{id}"), json!({ "model": model })).await?;
         }
         let credential = json!({ "name": "upstream", "provider": "custom", "secret": UPSTREAM_KEY });
         let credential = text(&admin.post("/credentials", credential).await?, "id")?;

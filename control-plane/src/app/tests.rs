@@ -59,8 +59,9 @@ fn over_tcp(fixture: &Fixture) -> Channel {
     transport::channel(&format!("http://{}", fixture.bound.grpc_addr), None).unwrap()
 }
 
-async fn first_push(channel: Channel) -> (Push, tonic::Streaming<Push>) {
-    let hello = Message::Hello(Hello { info: Some(info()), ..Hello::default() });
+async fn first_push(channel: Channel, held_revision: u64) -> (Push, tonic::Streaming<Push>) {
+    let held_checksum = vec![7; 16].into();
+    let hello = Message::Hello(Hello { info: Some(info()), held_revision, held_checksum });
     // Open for as long as the test runs.
     let requests = futures_util::StreamExt::chain(
         tokio_stream::once(SubscribeRequest { message: Some(hello) }),
@@ -78,8 +79,12 @@ async fn it_serves_nodes_in_process_probes_and_the_admin_api_and_drains() {
     let request = RegisterRequest { info: Some(info()), ..RegisterRequest::default() };
     let response = FleetServiceClient::new(channel.clone()).register(request).await.unwrap().into_inner();
     assert_eq!(response.seal_key_ids.len(), 1);
-    let (push, mut pushes) = first_push(channel).await;
-    assert!(push.base_revision == 0 && push.upserts.len() >= 60, "the bundled catalog: {}", push.upserts.len());
+    let (push, mut pushes) = first_push(channel, 0).await;
+    assert!(
+        push.base_revision == 0 && push.upserts.len() >= 60,
+        "the bundled catalog: {}",
+        push.upserts.len()
+    );
     assert!(fixture.bound.registry.nodes()[0].connected);
 
     assert!(get(fixture.bound.metrics_addr, "/readyz").await.starts_with("HTTP/1.1 200"));
@@ -98,6 +103,15 @@ async fn it_serves_nodes_in_process_probes_and_the_admin_api_and_drains() {
     }
 }
 
+/// A restored backup: the database has lost revisions that nodes hold already.
+#[tokio::test]
+async fn a_node_that_holds_a_revision_the_database_has_lost_gets_the_full_set() {
+    let fixture = start_with(None).await;
+    let channel = transport::in_process_channel(fixture.bound.node_connector.clone());
+    let (push, _pushes) = first_push(channel, 1_000_000).await;
+    assert_eq!((push.base_revision, push.revision), (0, fixture.bound.registry.published_revision()));
+}
+
 /// An edit through the admin API reaches a node as a delta, without waiting for the poll.
 #[tokio::test]
 async fn an_admin_write_is_published() {
@@ -105,8 +119,11 @@ async fn an_admin_write_is_published() {
     let revision = fixture.bound.registry.published_revision();
     let request = CreateOrganizationRequest { name: "Acme".into() };
     fixture.bound.admin.create_organization(&Caller::local_operator(), request).await.unwrap();
-    let published = async || nemo_tests::eventually::yes(fixture.bound.registry.published_revision() > revision);
-    nemo_tests::eventually::eventually_within(Duration::from_secs(4), "the new revision", published).await.unwrap();
+    let published =
+        async || nemo_tests::eventually::yes(fixture.bound.registry.published_revision() > revision);
+    nemo_tests::eventually::eventually_within(Duration::from_secs(4), "the new revision", published)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +133,10 @@ async fn over_tcp_nodes_must_show_the_token_and_admins_need_none() {
     let mut client = FleetServiceClient::new(channel.clone());
     let request = || RegisterRequest { info: Some(info()), ..RegisterRequest::default() };
     let status = client.register(request()).await.unwrap_err();
-    assert!(status.code() == Code::Unauthenticated && status.message().contains("NEMO_NODE_TOKEN"), "{status}");
+    assert!(
+        status.code() == Code::Unauthenticated && status.message().contains("NEMO_NODE_TOKEN"),
+        "{status}"
+    );
     let token = transport::NodeToken::new(&Secret::new(TOKEN)).unwrap();
     let mut client = FleetServiceClient::with_interceptor(channel.clone(), token);
     client.register(request()).await.unwrap();
@@ -154,7 +174,10 @@ async fn a_taken_port_is_one_line_that_says_what_to_do() {
     config.grpc_addr = taken.local_addr().unwrap();
     let (_trigger, drain) = drain::channel();
     let error = start(config, keyring(), drain).await.err().unwrap().to_string();
-    assert!(error.contains(&taken.local_addr().unwrap().to_string()) && error.contains("--grpc-addr"), "{error}");
+    assert!(
+        error.contains(&taken.local_addr().unwrap().to_string()) && error.contains("--grpc-addr"),
+        "{error}"
+    );
     assert_eq!(error.lines().count(), 1);
 }
 

@@ -38,7 +38,8 @@ fn what_is_missing_is_named_with_a_way_out() {
 fn malformed_secrets_are_named_by_their_origin_and_not_shown() {
     let error = settings(&[("NEMO_SEAL_KEY", "canary")]).unwrap().keyring().unwrap_err().to_string();
     assert!(error.contains("NEMO_SEAL_KEY") && !error.contains("canary"), "{error}");
-    let error = settings(&[DATABASE, ("NEMO_NODE_TOKEN", "canary")]).unwrap().into_config().unwrap_err().to_string();
+    let error =
+        settings(&[DATABASE, ("NEMO_NODE_TOKEN", "canary")]).unwrap().into_config().unwrap_err().to_string();
     assert!(error.contains("NEMO_NODE_TOKEN") && !error.contains("canary"), "{error}");
 }
 

@@ -60,8 +60,12 @@ impl Interceptor for NodeAuth {
         let presented = presented.and_then(|value| value.strip_prefix(b"Bearer "));
         match presented {
             Some(presented) if token.matches(presented) => Ok(request),
-            Some(_) => Err(Status::unauthenticated("the node token is not the control plane's: compare NEMO_NODE_TOKEN")),
-            None => Err(Status::unauthenticated("this control plane wants a node token: set NEMO_NODE_TOKEN on the node")),
+            Some(_) => Err(Status::unauthenticated(
+                "the node token is not the control plane's: compare NEMO_NODE_TOKEN",
+            )),
+            None => Err(Status::unauthenticated(
+                "this control plane wants a node token: set NEMO_NODE_TOKEN on the node",
+            )),
         }
     }
 }

@@ -21,7 +21,11 @@ impl Collector for FleetCollector {
             ("fleet_nodes_connected", "Nodes with an open config stream here", summary.connected),
             ("fleet_nodes_refusing", "Connected nodes that refused their last push", summary.refusing),
             ("fleet_max_lag_revisions", "Revisions that the slowest connected node lacks", summary.max_lag),
-            ("fleet_usage_events_dropped", "Usage events that connected nodes have dropped", summary.usage_dropped),
+            (
+                "fleet_usage_events_dropped",
+                "Usage events that connected nodes have dropped",
+                summary.usage_dropped,
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

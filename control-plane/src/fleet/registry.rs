@@ -83,9 +83,15 @@ impl Registry {
         let before = state.nodes.remove(&info.node_id);
         let same_process = before.as_ref().filter(|node| node.info.epoch == info.epoch);
         // A larger epoch is a restart whose former stream has not ended yet.
-        if let Some(node) = before.as_ref().filter(|node| node.connection.is_some() && info.epoch < node.info.epoch) {
-            tracing::warn!(node = info.node_id, epoch = info.epoch, other_epoch = node.info.epoch,
-                "a second process connects with the id of a connected node; two nodes must not share a data directory");
+        if let Some(node) =
+            before.as_ref().filter(|node| node.connection.is_some() && info.epoch < node.info.epoch)
+        {
+            tracing::warn!(
+                node = info.node_id,
+                epoch = info.epoch,
+                other_epoch = node.info.epoch,
+                "a second process connects with the id of a connected node; two nodes must not share a data directory"
+            );
         }
         let node = Node {
             info: info.clone(),
@@ -119,7 +125,8 @@ impl Registry {
     /// All known nodes, by id.
     pub fn nodes(&self) -> Vec<admin::Node> {
         let (published, now) = (self.published_revision(), now());
-        let mut nodes: Vec<_> = self.lock().nodes.values().map(|node| node.describe(published, now)).collect();
+        let mut nodes: Vec<_> =
+            self.lock().nodes.values().map(|node| node.describe(published, now)).collect();
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         nodes
     }
@@ -229,7 +236,8 @@ fn now() -> OffsetDateTime {
 /// # Errors
 /// [`Refused::MalformedNodeId`] unless the id is 1 to 128 visible ASCII characters.
 pub fn check_node_id(node_id: &str) -> Result<(), Refused> {
-    let well_formed = (1..=MAX_NODE_ID).contains(&node_id.len()) && node_id.bytes().all(|byte| byte.is_ascii_graphic());
+    let well_formed =
+        (1..=MAX_NODE_ID).contains(&node_id.len()) && node_id.bytes().all(|byte| byte.is_ascii_graphic());
     if well_formed { Ok(()) } else { Err(Refused::MalformedNodeId) }
 }
 

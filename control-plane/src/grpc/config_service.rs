@@ -15,7 +15,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     fleet::{Connection, Registry, registry::describe_rejections},
-    publish::{Published, Publisher, Update, cursor::{Cursor, Outcome}},
+    publish::{
+        Published, Publisher, Update,
+        cursor::{Cursor, Outcome},
+    },
 };
 
 /// How long a node may take to say hello.
@@ -184,7 +187,12 @@ impl Session {
             }
             Outcome::Refused(revision) => {
                 let reason = describe_rejections(revision, &ack.rejections);
-                tracing::error!(node, serving = ack.revision, reason, "node refused the push and keeps what it has");
+                tracing::error!(
+                    node,
+                    serving = ack.revision,
+                    reason,
+                    "node refused the push and keeps what it has"
+                );
                 self.connection.refused(revision, &ack.rejections);
             }
             Outcome::Stale => tracing::debug!(node, nonce = ack.nonce, "ack of a push that is not in flight"),

@@ -22,7 +22,10 @@ impl FleetService {
 
 #[tonic::async_trait]
 impl fleet_service_server::FleetService for FleetService {
-    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
         let RegisterRequest { info, boot_id } = request.into_inner();
         let info = info.ok_or_else(|| Status::invalid_argument("info: required"))?;
         check_node_id(&info.node_id).map_err(|error| Status::invalid_argument(format!("info.{error}")))?;
@@ -57,7 +60,10 @@ mod tests {
         let request = RegisterRequest { info: Some(info), boot_id: String::new() };
         let response = service.register(Request::new(request)).await.unwrap().into_inner();
         assert_eq!((response.max_usage_batch, response.seal_key_ids), (1000, vec!["abcd".to_owned()]));
-        for request in [RegisterRequest::default(), RegisterRequest { info: Some(NodeInfo::default()), ..RegisterRequest::default() }] {
+        for request in [
+            RegisterRequest::default(),
+            RegisterRequest { info: Some(NodeInfo::default()), ..RegisterRequest::default() },
+        ] {
             let status = service.register(Request::new(request)).await.unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
         }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use nemo_proto::{
     common::PriceSheet,
     config::{
-        ApiKey, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup, Offering, Organization, Setting, Team,
-        resource,
+        ApiKey, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup, Offering, Organization,
+        Setting, Team, resource,
     },
 };
 use nemo_snapshot::{Delta, Kind, Rejection, Resource, ResourceKey};
@@ -95,9 +95,10 @@ impl Wanted {
     }
 
     fn removals(&self) -> impl Iterator<Item = ResourceKey> {
-        let uuids = self.ids.iter().flat_map(|(kind, ids)| {
-            ids.iter().map(|id| ResourceKey { kind: *kind, id: bytes(*id) })
-        });
+        let uuids = self
+            .ids
+            .iter()
+            .flat_map(|(kind, ids)| ids.iter().map(|id| ResourceKey { kind: *kind, id: bytes(*id) }));
         uuids.chain(self.models.iter().filter_map(|id| ResourceKey::model(id)))
     }
 }

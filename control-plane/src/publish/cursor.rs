@@ -83,7 +83,8 @@ impl Cursor {
         }
         self.last_nonce += 1;
         let (revision, checksum) = (to.revision, to.checksum);
-        self.in_flight = Some(InFlight { nonce: self.last_nonce, revision, checksum, full: base_revision == 0 });
+        self.in_flight =
+            Some(InFlight { nonce: self.last_nonce, revision, checksum, full: base_revision == 0 });
         messages(self.last_nonce, base_revision, &delta, &to)
     }
 

@@ -154,7 +154,8 @@ impl Publisher {
         tracing::info!(
             revision = next.revision,
             resources = next.set.len(),
-            changed = delta.as_ref().map_or(next.set.len(), |delta| delta.upserts.len() + delta.removals.len()),
+            changed =
+                delta.as_ref().map_or(next.set.len(), |delta| delta.upserts.len() + delta.removals.len()),
             "published"
         );
         let mut history = lock(&self.history);

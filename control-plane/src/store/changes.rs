@@ -60,7 +60,8 @@ impl ConfigTx {
     /// # Errors
     /// When the database can't be read.
     pub async fn revision(&mut self) -> Result<u64, StoreError> {
-        let revision: i64 = sqlx::query_scalar("SELECT revision FROM config_revision").fetch_one(self.conn()).await?;
+        let revision: i64 =
+            sqlx::query_scalar("SELECT revision FROM config_revision").fetch_one(self.conn()).await?;
         Ok(revision.unsigned_abs())
     }
 
@@ -80,11 +81,12 @@ impl ConfigTx {
         if revision == 0 || after > newest || !complete {
             return Ok(Changes::Unknown);
         }
-        let changes =
-            sqlx::query_as("SELECT DISTINCT kind, id FROM config_changes WHERE revision > $1 ORDER BY kind, id")
-                .bind(after)
-                .fetch_all(self.conn())
-                .await?;
+        let changes = sqlx::query_as(
+            "SELECT DISTINCT kind, id FROM config_changes WHERE revision > $1 ORDER BY kind, id",
+        )
+        .bind(after)
+        .fetch_all(self.conn())
+        .await?;
         Ok(Changes::Some(changes))
     }
 }

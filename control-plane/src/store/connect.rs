@@ -19,7 +19,9 @@ pub enum OpenError {
     /// Without the text: it may hold a password.
     #[error("the database URL is malformed: {0}; expected postgres://user:password@host:5432/database")]
     Url(String),
-    #[error("the database at {place} can't be reached after {seconds} s: {error}. Is it running, and is the URL right?")]
+    #[error(
+        "the database at {place} can't be reached after {seconds} s: {error}. Is it running, and is the URL right?"
+    )]
     Unreachable { place: String, seconds: u64, error: sqlx::Error },
     #[error("the database at {place} refuses us: {error}")]
     Refused { place: String, error: sqlx::Error },
@@ -131,7 +133,10 @@ mod tests {
         let server = nemo_tests::postgres::Server::shared().await.unwrap();
         let url = Secret::new(server.url("nowhere"));
         let error = Store::open(&url, PoolSizes::default(), Duration::from_secs(60)).await.err().unwrap();
-        assert!(matches!(error, OpenError::Refused { .. }) && error.to_string().contains("nowhere"), "{error}");
+        assert!(
+            matches!(error, OpenError::Refused { .. }) && error.to_string().contains("nowhere"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -193,7 +193,9 @@ impl KnownDays {
 /// Data exceptions and violated constraints: the same statement would fail again.
 fn is_about_data(error: &StoreError) -> bool {
     match error {
-        StoreError::Conflict { .. } | StoreError::Reference { .. } | StoreError::Internal(sqlx::Error::Encode(_)) => true,
+        StoreError::Conflict { .. }
+        | StoreError::Reference { .. }
+        | StoreError::Internal(sqlx::Error::Encode(_)) => true,
         StoreError::Internal(error) => {
             let code = error.as_database_error().and_then(|error| error.code());
             code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))

@@ -98,7 +98,12 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
         if drain.is_draining() && usage.waiting() == 0 {
             return;
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        // A node that stops tries once more at once: its last events wait.
+        let pause = if drain.is_draining() { FIRST_RETRY } else { backoff.next_delay() };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = async { drain.signaled().await }, if !drain.is_draining() => {}
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Account {
             if searchable == 0 {
                 bail!(
                     "PostgreSQL runs as the user {} (it refuses root) and cannot get into {} (mode {:o}); \
-                     choose a directory under /var/lib with --data-dir, or `chmod o+x {1}`",
+                     choose a directory under /var/lib with --data-dir",
                     self.name,
                     dir.display(),
                     meta.mode() & 0o7777

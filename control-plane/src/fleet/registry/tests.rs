@@ -3,7 +3,8 @@ use nemo_proto::config::{Kind, ResourceName};
 use super::*;
 
 fn registry(published: u64) -> (watch::Sender<Arc<Published>>, Registry) {
-    let (sender, receiver) = watch::channel(Arc::new(Published { revision: published, ..Published::default() }));
+    let (sender, receiver) =
+        watch::channel(Arc::new(Published { revision: published, ..Published::default() }));
     (sender, Registry::new(receiver))
 }
 

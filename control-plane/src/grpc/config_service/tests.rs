@@ -5,7 +5,8 @@ use std::future::Future;
 use nemo_proto::{
     common::NodeInfo,
     config::{
-        Organization, config_service_client::ConfigServiceClient, config_service_server::ConfigServiceServer, resource,
+        Organization, config_service_client::ConfigServiceClient, config_service_server::ConfigServiceServer,
+        resource,
     },
 };
 use nemo_runtime::{TaskGroup, drain, grpc, inproc};
@@ -128,7 +129,9 @@ async fn a_new_node_gets_the_full_set_and_then_deltas() {
     let push = node.apply().await;
     assert_eq!((push.base_revision, push.revision, push.upserts.len()), (3, 4, 1));
     node.ack(&push).await;
-    nemo_tests::eventually("the ack", async || nemo_tests::eventually::yes(fixture.revision() == 4)).await.unwrap();
+    nemo_tests::eventually("the ack", async || nemo_tests::eventually::yes(fixture.revision() == 4))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -188,7 +191,9 @@ async fn a_refused_revision_is_not_sent_again_and_not_taken_as_held() {
     let push = node.apply().await;
     assert_eq!((push.base_revision, push.revision, push.upserts.len()), (0, 2, 2));
     node.ack(&push).await;
-    nemo_tests::eventually("the ack", async || nemo_tests::eventually::yes(fixture.revision() == 2)).await.unwrap();
+    nemo_tests::eventually("the ack", async || nemo_tests::eventually::yes(fixture.revision() == 2))
+        .await
+        .unwrap();
     assert_eq!(fixture.registry.nodes()[0].last_rejection, "");
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use nemo_proto::{
     common::NodeInfo,
-    usage::{Outcome, UsageEvent, usage_service_client::UsageServiceClient, usage_service_server::UsageServiceServer},
+    usage::{
+        Outcome, UsageEvent, usage_service_client::UsageServiceClient,
+        usage_service_server::UsageServiceServer,
+    },
 };
 use nemo_runtime::{TaskGroup, drain, grpc, inproc};
 use nemo_types::{KeyId, OrgId, RequestId, TeamId};
@@ -84,7 +87,10 @@ async fn batches_are_acknowledged_after_they_are_committed_and_once_only() {
 async fn malformed_events_are_skipped_and_acknowledged_with_the_rest() {
     let mut fixture = start().await;
     let bad = UsageEvent { org_id: "x".into(), ..event() };
-    let old = UsageEvent { request_id: [&[0; 6], &RequestId::generate().as_bytes()[6..]].concat().into(), ..event() };
+    let old = UsageEvent {
+        request_id: [&[0; 6], &RequestId::generate().as_bytes()[6..]].concat().into(),
+        ..event()
+    };
     let ack = fixture.send(1, vec![event(), bad, old, event()]).await;
     assert_eq!((ack.through_seq, fixture.rows().await), (4, 2));
     assert_eq!(fixture.send(5, Vec::new()).await.through_seq, 4);
@@ -111,7 +117,11 @@ async fn the_registry_learns_what_a_node_has_dropped() {
 async fn while_the_database_is_away_nothing_is_acknowledged() {
     let mut fixture = start().await;
     fixture.store.store.close().await;
-    fixture.batches.send(UsageBatch { node_id: "n".into(), events: vec![event()], ..UsageBatch::default() }).await.unwrap();
+    fixture
+        .batches
+        .send(UsageBatch { node_id: "n".into(), events: vec![event()], ..UsageBatch::default() })
+        .await
+        .unwrap();
     let status = fixture.acks.message().await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
 }

@@ -66,19 +66,28 @@ async fn a_full_load_reads_every_kind_whole() {
 
     let resource::Kind::ApiKey(key) = get(&build.delta, Kind::ApiKey, KEY) else { panic!() };
     assert_eq!((key.team_id, key.expires_at_unix_ms), (bytes(TEAM), Some(1_893_456_000_000)));
-    assert_eq!((key.secret_hash.len(), key.allowed_models, key.previous_valid_until_unix_ms), (32, vec!["gpt-5.2".into()], None));
-    let resource::Kind::Deployment(deployment) = get(&build.delta, Kind::Deployment, DEPLOYMENT) else { panic!() };
+    assert_eq!(
+        (key.secret_hash.len(), key.allowed_models, key.previous_valid_until_unix_ms),
+        (32, vec!["gpt-5.2".into()], None)
+    );
+    let resource::Kind::Deployment(deployment) = get(&build.delta, Kind::Deployment, DEPLOYMENT) else {
+        panic!()
+    };
     let own = PriceSheet { id: "own".into(), input: Some(3), ..PriceSheet::default() };
     assert_eq!((deployment.org_id.len(), deployment.weight, deployment.price), (0, 7, Some(own)));
     assert_eq!(deployment.credential_id, bytes(CREDENTIAL));
     let resource::Kind::ModelGroup(group) = get(&build.delta, Kind::ModelGroup, GROUP) else { panic!() };
     let link = |members: &[(Uuid, u32)]| Link {
-        deployments: members.iter().map(|(id, weight)| LinkDeployment { deployment_id: bytes(*id), weight: *weight }).collect(),
+        deployments: members
+            .iter()
+            .map(|(id, weight)| LinkDeployment { deployment_id: bytes(*id), weight: *weight })
+            .collect(),
     };
     assert_eq!(group.links, [link(&[(SECOND, 9), (DEPLOYMENT, 8)]), link(&[(DEPLOYMENT, 1)])]);
     let model = &build.delta.upserts[&ResourceKey::model("gpt-5.2").unwrap()];
     let Some(resource::Kind::Model(model)) = model.kind.clone() else { panic!() };
-    let providers: Vec<_> = model.offerings.iter().map(|it| (it.provider.as_str(), it.price.clone().map(|it| it.id))).collect();
+    let providers: Vec<_> =
+        model.offerings.iter().map(|it| (it.provider.as_str(), it.price.clone().map(|it| it.id))).collect();
     assert_eq!(providers, [("zeta", None), ("openai", Some("p1".to_owned()))]);
     let resource::Kind::Setting(setting) = get(&build.delta, Kind::Setting, SETTING) else { panic!() };
     assert_eq!((setting.value.as_str(), setting.org_id), ("\"simple-shuffle\"", bytes(org.0)));
@@ -132,7 +141,11 @@ async fn steps_lead_to_the_same_set_as_a_full_load() {
         let whole = Publisher::new(PublishMetrics::default());
         whole.refresh(&store).await.unwrap();
         let (stepwise, whole) = (stepwise.subscribe().borrow().clone(), whole.subscribe().borrow().clone());
-        assert_eq!((stepwise.revision, stepwise.checksum), (whole.revision, whole.checksum), "after {change}");
+        assert_eq!(
+            (stepwise.revision, stepwise.checksum),
+            (whole.revision, whole.checksum),
+            "after {change}"
+        );
     }
     assert_eq!(stepwise.subscribe().borrow().set.len(), 1, "the operator's credential");
 }
@@ -166,7 +179,8 @@ async fn a_restored_database_is_published_although_its_revision_is_lower() {
     let publisher = Publisher::new(PublishMetrics::default());
     publisher.refresh(&store).await.unwrap();
     let mut superuser = store.superuser().await;
-    let restore = "DELETE FROM organizations; DELETE FROM config_changes; UPDATE config_revision SET revision = 1";
+    let restore =
+        "DELETE FROM organizations; DELETE FROM config_changes; UPDATE config_revision SET revision = 1";
     superuser.execute(restore).await.unwrap();
     publisher.refresh(&store).await.unwrap();
     assert_eq!((publisher.subscribe().borrow().revision, publisher.subscribe().borrow().set.len()), (1, 0));

@@ -36,7 +36,8 @@ fn every_revision_of_the_ring_is_brought_to_the_newest_by_its_delta() {
     let mut history = History::default();
     let all = publish(&mut history, &names(30));
     for held in &all[1..30] {
-        let Update::Delta { base_revision, delta, to } = history.update(held.revision, Some(held.checksum)) else {
+        let Update::Delta { base_revision, delta, to } = history.update(held.revision, Some(held.checksum))
+        else {
             panic!("revision {} got no delta", held.revision);
         };
         let mut set = held.set.clone();
@@ -57,7 +58,9 @@ fn the_newest_revision_needs_nothing() {
 fn a_node_without_revision_or_with_another_content_gets_the_full_set() {
     let mut history = History::default();
     let all = publish(&mut history, &names(5));
-    for (revision, checksum) in [(0, None), (5, None), (5, Some(all[4].checksum)), (3, Some(all[2].checksum)), (3, None)] {
+    for (revision, checksum) in
+        [(0, None), (5, None), (5, Some(all[4].checksum)), (3, Some(all[2].checksum)), (3, None)]
+    {
         assert!(matches!(history.update(revision, checksum), Update::Full { .. }), "{revision} {checksum:?}");
     }
 }

@@ -43,7 +43,9 @@ async fn a_revision_that_does_not_compile_is_not_published() {
     let (publisher, metrics) = publisher();
     publisher.publish(build(0, 1, &[organization(1)], &[])).await.unwrap();
     let error = publisher.publish(build(1, 2, &[orphan_team()], &[])).await.unwrap_err();
-    assert!(matches!(&error, PublishError::Unpublishable { revision: 2, rejections } if !rejections.is_empty()));
+    assert!(
+        matches!(&error, PublishError::Unpublishable { revision: 2, rejections } if !rejections.is_empty())
+    );
     assert!(error.to_string().contains("team"), "{error}");
     assert_eq!(publisher.subscribe().borrow().revision, 1);
     assert!(metrics.is_unpublishable());

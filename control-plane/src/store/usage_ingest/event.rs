@@ -79,7 +79,9 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
     let (request_id, created_at) = request_id(&event.request_id, now)?;
     let deployment_id = match event.deployment_id.is_empty() {
         true => None,
-        false => Some(DeploymentId::from_bytes(&event.deployment_id).ok_or(Malformed::Id("deployment_id"))?.0),
+        false => {
+            Some(DeploymentId::from_bytes(&event.deployment_id).ok_or(Malformed::Id("deployment_id"))?.0)
+        }
     };
     let usage = event.usage.unwrap_or_default();
     // Unknown stays unknown; a negative cost is no cost.
@@ -130,7 +132,8 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
 
 /// The id and the time it was made.
 fn request_id(bytes: &[u8], now: OffsetDateTime) -> Result<(Uuid, OffsetDateTime), Malformed> {
-    let id = RequestId::from_bytes(bytes).filter(|id| id.0.get_version_num() == 7).ok_or(Malformed::RequestId)?;
+    let id =
+        RequestId::from_bytes(bytes).filter(|id| id.0.get_version_num() == 7).ok_or(Malformed::RequestId)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.unix_ms()) * 1_000_000);
     match created_at {
         Ok(at) if at < now - MAX_AGE => Err(Malformed::TooOld),

@@ -26,7 +26,10 @@ fn now() -> OffsetDateTime {
 }
 
 async fn count(store: &TestStore) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM request_log").fetch_one(&mut store.superuser().await).await.unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM request_log")
+        .fetch_one(&mut store.superuser().await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -40,10 +43,11 @@ async fn a_batch_that_is_sent_again_is_counted_and_changes_nothing() {
     let second = store.ingest_usage(again, &known).await.unwrap();
     assert_eq!(second, Ingested { inserted: 1, duplicates: 2, refused: 0 });
     assert_eq!(count(&store).await, 3);
-    let changed: i64 = sqlx::query_scalar("SELECT count(*) FROM request_log WHERE requested_model = 'changed'")
-        .fetch_one(&mut store.superuser().await)
-        .await
-        .unwrap();
+    let changed: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM request_log WHERE requested_model = 'changed'")
+            .fetch_one(&mut store.superuser().await)
+            .await
+            .unwrap();
     assert_eq!(changed, 0);
 }
 
@@ -66,7 +70,8 @@ async fn each_day_has_its_partition() {
     let sql = "SELECT tableoid::regclass::text AS part, event_day FROM request_log ORDER BY event_day";
     let rows = sqlx::query(sql).fetch_all(&mut store.superuser().await).await.unwrap();
     let parts: Vec<String> = rows.iter().map(|row| row.get("part")).collect();
-    let expected = days.map(|day| format!("request_log_{}{:02}{:02}", day.year(), u8::from(day.month()), day.day()));
+    let expected =
+        days.map(|day| format!("request_log_{}{:02}{:02}", day.year(), u8::from(day.month()), day.day()));
     assert_eq!(parts, expected);
 }
 

@@ -66,7 +66,10 @@ fn bad_ids_are_malformed() {
 #[test]
 fn unknown_counts_and_costs_stay_unknown() {
     let row = row_of(UsageEvent { usage: None, cost_nanos: None, ..event() });
-    assert_eq!((row.input_tokens, row.output_tokens, row.cost_nanos, row.cost_source), (None, None, None, ""));
+    assert_eq!(
+        (row.input_tokens, row.output_tokens, row.cost_nanos, row.cost_source),
+        (None, None, None, "")
+    );
     let usage = Usage { input_tokens: Some(0), ..Usage::default() };
     assert_eq!(row_of(UsageEvent { usage: Some(usage), ..event() }).input_tokens, Some(0));
     assert_eq!(row_of(UsageEvent { cost_nanos: Some(-1), ..event() }).cost_nanos, None);
