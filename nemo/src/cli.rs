@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Nemo Router: a self-hosted, OpenAI-compatible gateway to language models.
 #[derive(Debug, Parser)]
@@ -75,12 +75,12 @@ pub struct Standalone {
     /// Admin gRPC API
     #[arg(long, value_name = "ADDRESS", env = "NEMO_GRPC_LISTEN", default_value = "127.0.0.1:8082")]
     pub grpc_listen: SocketAddr,
-    /// Health and metrics of the data plane
-    #[arg(long, value_name = "ADDRESS", env = "NEMO_OPS_LISTEN", default_value = "127.0.0.1:9080")]
-    pub ops_listen: SocketAddr,
-    /// Health and metrics of the control plane
-    #[arg(long, value_name = "ADDRESS", env = "NEMO_ADMIN_OPS_LISTEN", default_value = "127.0.0.1:9081")]
-    pub admin_ops_listen: SocketAddr,
+    /// Health and metrics of the data plane [default: 127.0.0.1:9080, a free port when that is taken]
+    #[arg(long, value_name = "ADDRESS", env = "NEMO_OPS_LISTEN")]
+    pub ops_listen: Option<SocketAddr>,
+    /// Health and metrics of the control plane [default: 127.0.0.1:9081, a free port when that is taken]
+    #[arg(long, value_name = "ADDRESS", env = "NEMO_ADMIN_OPS_LISTEN")]
+    pub admin_ops_listen: Option<SocketAddr>,
     /// Providers, deployments, model groups and keys (TOML), instead of the environment
     #[arg(long, value_name = "FILE", env = "NEMO_CONFIG")]
     pub config: Option<PathBuf>,
@@ -93,9 +93,18 @@ pub struct Standalone {
     /// What nodes elsewhere must show to connect; needed when --grpc-listen is not loopback
     #[arg(long, value_name = "TOKEN", env = "NEMO_NODE_TOKEN", hide_env_values = true)]
     pub node_token: Option<String>,
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORM", env = "NEMO_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// Pause between the words of the demo model
     #[arg(long, value_name = "MILLISECONDS", env = "NEMO_DEMO_DELAY_MS", default_value_t = 0)]
     pub demo_delay_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// Where the admin API is.

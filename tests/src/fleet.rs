@@ -148,6 +148,7 @@ impl Fleet {
             .args(["--postgres-url", self.database.url()])
             .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
             .args(["--admin-listen", &ports.rest.to_string(), "--grpc-listen", &ports.grpc.to_string()])
+            .args(["--admin-ops-listen", &ports.control_ops.to_string()])
             .spawn()?;
         self.wait_ready(&process, ports.ops).await?;
         self.data_plane = Some(process);

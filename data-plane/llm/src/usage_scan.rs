@@ -106,12 +106,12 @@ fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<Report> {
     if cursor.peek() != Some(b':') {
         return None;
     }
-    let mut cursor = Cursor::new(body, cursor.position() + 1);
-    let value = cursor.value(1).ok()?;
-    let mut rest = Members::rest(body, cursor.position());
+    let mut members = Members::open(body, cursor.position() + 1)?;
+    let report = report_of(endpoint, body, &mut members)?;
+    let mut rest = Members::rest(body, members.end());
     while rest.next().ok()?.is_some() {}
     Cursor::new(body, rest.end()).end_of_document().ok()?;
-    report(endpoint, body, &value)
+    Some(report)
 }
 
 /// Counts as the providers name them.
@@ -128,9 +128,13 @@ struct Counts {
 
 /// Reads a `usage` object; `None` for another value.
 pub(crate) fn report(endpoint: Endpoint, document: &[u8], value: &Value) -> Option<Report> {
-    let mut members = Members::of(document, value)?;
+    report_of(endpoint, document, &mut Members::of(document, value)?)
+}
+
+/// Reads the members of a `usage` object to their end; `None` when they are no JSON.
+fn report_of(endpoint: Endpoint, document: &[u8], members: &mut Members<'_>) -> Option<Report> {
     let mut counts = Counts::default();
-    while let Ok(Some(member)) = members.next() {
+    while let Some(member) = members.next().ok()? {
         let count = member.value.unsigned(document);
         match member.name.inner(document) {
             b"prompt_tokens" | b"input_tokens" => counts.prompt = count.or(counts.prompt),

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use nemo_runtime::{backoff::Backoff, drain::DrainWatcher};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::process::{Child, Command};
 
@@ -71,25 +71,30 @@ pub struct EmbeddedPostgres {
 }
 
 impl EmbeddedPostgres {
-    /// Makes the database if there is none, starts the server and waits until it answers.
+    /// Makes the database if there is none, starts the server and waits until it answers. `None` when the drain
+    /// started first; then no process is left.
     ///
     /// # Errors
     /// One line that says what is wrong and what to do about it.
-    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+    pub async fn start(options: &Options, drain: &DrainWatcher) -> anyhow::Result<Option<Self>> {
         let account = account::for_postgres(options.user.as_deref())?;
         let files = Files::prepare(&options.dir, account.as_ref())?;
         let binaries = discover::find(&options.places, files.major()?)?;
         if files.major()?.is_none() {
             let name = format!("Creating a PostgreSQL {} database", binaries.major);
-            console::step(&name, initdb(&binaries, account.as_ref(), &files)).await?;
+            tokio::select! {
+                made = console::step(&name, initdb(&binaries, account.as_ref(), &files)) => made?,
+                () = drain.signaled() => return Ok(None),
+            }
         }
-        let child = console::step("Starting PostgreSQL", launch(&binaries, account.as_ref(), &files)).await?;
+        let launching = launch(&binaries, account.as_ref(), &files, drain);
+        let Some(child) = console::step("Starting PostgreSQL", launching).await? else { return Ok(None) };
         let mut server = Self { binaries, account, files, child };
         if let Err(error) = server.create_database().await {
             server.stop().await;
             return Err(error);
         }
-        Ok(server)
+        Ok(Some(server))
     }
 
     /// Connects the control plane: role and database `nemo`.
@@ -124,7 +129,10 @@ impl EmbeddedPostgres {
                 () = drain.signaled() => return Ok(()),
                 () = tokio::time::sleep(backoff.next_delay()) => {}
             }
-            self.child = launch(&self.binaries, self.account.as_ref(), &self.files).await?;
+            match launch(&self.binaries, self.account.as_ref(), &self.files, drain).await? {
+                Some(child) => self.child = child,
+                None => return Ok(()),
+            }
             tracing::info!("PostgreSQL runs again");
         }
     }
@@ -191,38 +199,86 @@ fn connect_options(files: &Files, user: &str, database: &str) -> PgConnectOption
 /// nothing that looks like a database.
 async fn initdb(binaries: &Binaries, account: Option<&Account>, files: &Files) -> anyhow::Result<()> {
     let unfinished = files.data.with_extension("new");
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("{} cannot be removed", unfinished.display()))?;
-    }
+    remove_unfinished(&unfinished).await?;
     files::private_dir(&unfinished, account)?;
     let mut command = command(binaries, "initdb", account, "TERM");
     command
         .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--pgdata"])
         .arg(&unfinished)
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let output = command.output().await.map_err(|error| cannot_spawn(&error))?;
+    let child = command.spawn().map_err(|error| cannot_spawn(&error))?;
+    // Whoever gives up waiting leaves nothing behind.
+    let group = KillGroup(child.id().and_then(as_pid));
+    let output = child.wait_with_output().await.context("initdb")?;
+    group.disarm();
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let reason = text
-            .lines()
-            .find(|line| line.contains("error:") || line.contains("setpriv:"))
-            .unwrap_or(text.trim());
+        let bad = |line: &&str| line.contains("error:") || line.contains("setpriv:");
+        let reason = text.lines().find(bad).unwrap_or(text.trim());
         bail!("initdb could not create the database in {}: {reason}", files.data.display());
     }
     std::fs::rename(&unfinished, &files.data)
         .with_context(|| format!("{} cannot be moved into place", unfinished.display()))
 }
 
-/// Starts the server and waits until it answers, again and again while an earlier one is in the way.
-async fn launch(binaries: &Binaries, account: Option<&Account>, files: &Files) -> anyhow::Result<Child> {
+/// What an interrupted `initdb` left. Its processes may still be writing.
+async fn remove_unfinished(path: &std::path::Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.exists() => return Ok(()),
+            Err(_) if start.elapsed() < START_RETRIES => tokio::time::sleep(POLL).await,
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be removed", path.display())),
+        }
+    }
+}
+
+/// Kills a process group when dropped.
+struct KillGroup(Option<Pid>);
+
+impl KillGroup {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillGroup {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // Gone already is as good.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+fn as_pid(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
+/// Starts the server and waits until it answers, again and again while an earlier one is in the way. `None` when the
+/// drain started first.
+async fn launch(
+    binaries: &Binaries,
+    account: Option<&Account>,
+    files: &Files,
+    drain: &DrainWatcher,
+) -> anyhow::Result<Option<Child>> {
     let start = Instant::now();
     loop {
         leftovers::clear(files).await?;
         let mut child = spawn(binaries, account, files)?;
-        match wait_ready(&mut child, files).await {
-            Ok(()) => return Ok(child),
+        let ready = tokio::select! {
+            ready = wait_ready(&mut child, files) => ready,
+            () = drain.signaled() => Err(NotReady::Unwanted),
+        };
+        match ready {
+            Ok(()) => return Ok(Some(child)),
+            Err(NotReady::Unwanted) => {
+                stop(&mut child, &[Signal::INT, Signal::QUIT]).await?;
+                return Ok(None);
+            }
             Err(NotReady::Ended(status)) => {
                 let log = files.complaints();
                 if start.elapsed() >= START_RETRIES || !is_passing(&log) {
@@ -297,6 +353,7 @@ fn cannot_spawn(error: &std::io::Error) -> anyhow::Error {
 enum NotReady {
     Ended(ExitStatus),
     Silent,
+    Unwanted,
 }
 
 async fn wait_ready(child: &mut Child, files: &Files) -> Result<(), NotReady> {
@@ -319,7 +376,7 @@ async fn wait_ready(child: &mut Child, files: &Files) -> Result<(), NotReady> {
 async fn stop(child: &mut Child, signals: &[Signal]) -> anyhow::Result<()> {
     for signal in signals {
         // No id: it has ended already.
-        let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else {
+        let Some(pid) = child.id().and_then(as_pid) else {
             return Ok(());
         };
         kill_process(pid, *signal)?;

@@ -2,13 +2,23 @@
 
 use std::{path::Path, process::Stdio};
 
-use nemo_runtime::drain;
+use nemo_runtime::{TaskGroup, drain};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::*;
 
 fn options(dir: &Path) -> Options {
     Options { dir: dir.canonicalize().unwrap(), user: None, places: Places::of_this_process() }
+}
+
+async fn started(options: &Options) -> EmbeddedPostgres {
+    let (_trigger, drain) = drain::channel();
+    EmbeddedPostgres::start(options, &drain).await.unwrap().unwrap()
+}
+
+async fn refused(options: &Options) -> String {
+    let (_trigger, drain) = drain::channel();
+    EmbeddedPostgres::start(options, &drain).await.unwrap_err().to_string()
 }
 
 /// Dead, or a zombie that nobody has waited for.
@@ -41,7 +51,7 @@ async fn count(server: &EmbeddedPostgres) -> i64 {
 #[tokio::test]
 async fn rows_survive_a_restart_and_the_role_cannot_bypass_row_security() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     assert_eq!(count(&server).await, 1);
     let url: PgConnectOptions = server.url().parse().unwrap();
     let mut connection = url.connect().await.unwrap();
@@ -55,9 +65,9 @@ async fn rows_survive_a_restart_and_the_role_cannot_bypass_row_security() {
     server.stop().await;
     assert!(is_gone(pid));
 
-    let started = Instant::now();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let begin = Instant::now();
+    let mut server = started(&options(dir.path())).await;
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!(count(&server).await, 2);
     server.stop().await;
 }
@@ -65,27 +75,27 @@ async fn rows_survive_a_restart_and_the_role_cannot_bypass_row_security() {
 #[tokio::test]
 async fn a_server_that_dies_is_started_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     assert_eq!(count(&server).await, 1);
     let first = server.pid().unwrap();
-    let (trigger, watcher) = drain::channel();
+    let (_trigger, watcher) = drain::channel();
     kill(first, Signal::KILL);
     {
         let supervise = server.supervise(&watcher);
         tokio::pin!(supervise);
-        let connectable = async {
+        let answers = async {
+            eventually("the first server is gone", Duration::from_secs(5), || is_gone(first)).await;
             let options = connect_options(&Files::prepare(dir.path(), None).unwrap(), "nemo", "nemo");
             while options.connect().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            // Until the supervisor has seen that as well.
+            tokio::time::sleep(Duration::from_secs(1)).await;
         };
         tokio::select! {
             ended = &mut supervise => panic!("{ended:?}"),
-            () = async { eventually("first server gone", Duration::from_secs(5), || is_gone(first)).await; connectable.await } => {}
-            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("not started again"),
+            started = tokio::time::timeout(Duration::from_secs(30), answers) => started.expect("not started again"),
         }
-        trigger.start();
-        supervise.await.unwrap();
     }
     assert_ne!(server.pid().unwrap(), first);
     assert_eq!(count(&server).await, 2);
@@ -97,7 +107,7 @@ async fn a_server_that_dies_is_started_again() {
 #[ignore = "started by a_killed_parent_takes_the_server_along_and_the_next_start_recovers"]
 async fn helper_that_hosts_a_server() {
     let Some(dir) = std::env::var_os("NEMO_TEST_POSTGRES_DIR") else { return };
-    let server = EmbeddedPostgres::start(&options(Path::new(&dir))).await.unwrap();
+    let server = started(&options(Path::new(&dir))).await;
     assert_eq!(count(&server).await, 1);
     println!("postgres pid {}", server.pid().unwrap());
     tokio::time::sleep(Duration::from_secs(300)).await;
@@ -123,7 +133,7 @@ async fn a_killed_parent_takes_the_server_along_and_the_next_start_recovers() {
     assert!(!is_gone(pid));
     parent.kill().await.unwrap();
     eventually("the server is gone", Duration::from_secs(2), || is_gone(pid)).await;
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     assert_eq!(count(&server).await, 2);
     server.stop().await;
 }
@@ -131,10 +141,10 @@ async fn a_killed_parent_takes_the_server_along_and_the_next_start_recovers() {
 #[tokio::test]
 async fn an_orphaned_server_is_ended_before_a_new_one_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let mut first = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut first = started(&options(dir.path())).await;
     assert_eq!(count(&first).await, 1);
     // As if the parent had died between fork and exec, before the death signal was set.
-    let mut second = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut second = started(&options(dir.path())).await;
     assert!(first.child.try_wait().unwrap().is_some());
     assert_eq!(count(&second).await, 2);
     second.stop().await;
@@ -143,13 +153,13 @@ async fn an_orphaned_server_is_ended_before_a_new_one_starts() {
 #[tokio::test]
 async fn a_stale_pid_file_of_a_living_stranger_does_not_hinder() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     let data = server.files.data.clone();
     let pid_file = std::fs::read_to_string(data.join("postmaster.pid")).unwrap();
     server.stop().await;
     let (_, rest) = pid_file.split_once('\n').unwrap();
     std::fs::write(data.join("postmaster.pid"), format!("{}\n{rest}", std::process::id())).unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     assert_eq!(count(&server).await, 1);
     server.stop().await;
 }
@@ -159,9 +169,33 @@ async fn an_interrupted_first_start_is_done_again() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("postgres.new")).unwrap();
     std::fs::write(dir.path().join("postgres.new/PG_VERSION"), "15\n").unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     server.stop().await;
     assert!(!dir.path().join("postgres.new").exists());
+}
+
+#[tokio::test]
+async fn a_first_start_that_is_given_up_leaves_no_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    // Long enough for initdb to have children, short enough for it not to be done.
+    let (trigger, drain) = drain::channel();
+    TaskGroup::new().spawn("Ctrl-C", async move {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        trigger.start();
+    });
+    let server = EmbeddedPostgres::start(&options, &drain).await.unwrap();
+    assert!(server.is_none() && dir.path().join("postgres.new").exists());
+    let wanted = dir.path().to_str().unwrap().to_owned();
+    let running = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let commands = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        commands.filter(|command| String::from_utf8_lossy(command).contains(&wanted)).count()
+    };
+    eventually("initdb is gone", Duration::from_secs(1), || running() == 0).await;
+    let mut server = started(&options).await;
+    assert_eq!(count(&server).await, 1);
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -169,17 +203,17 @@ async fn a_database_of_another_major_version_is_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("postgres")).unwrap();
     std::fs::write(dir.path().join("postgres/PG_VERSION"), "9\n").unwrap();
-    let error = EmbeddedPostgres::start(&options(dir.path())).await.unwrap_err().to_string();
+    let error = refused(&options(dir.path())).await;
     assert!(error.contains("made by PostgreSQL 9") && error.contains("postgresql-9"), "{error}");
 }
 
 #[tokio::test]
 async fn a_broken_database_says_why_and_where_to_look() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = EmbeddedPostgres::start(&options(dir.path())).await.unwrap();
+    let mut server = started(&options(dir.path())).await;
     server.stop().await;
     std::fs::write(server.files.data.join("postgresql.conf"), "nonsense\n").unwrap();
-    let error = EmbeddedPostgres::start(&options(dir.path())).await.unwrap_err().to_string();
+    let error = refused(&options(dir.path())).await;
     assert!(error.starts_with("PostgreSQL did not start: ") && error.contains("postgres.log"), "{error}");
 }
 

@@ -48,11 +48,6 @@ pub fn find(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<Fou
     Ok(found)
 }
 
-/// The variables that would configure a provider, for help and messages.
-pub fn variables() -> impl Iterator<Item = &'static str> {
-    providers().iter().filter_map(|provider| provider.base_url_env.or(provider.env.first().copied()))
-}
-
 /// What the found providers ask for.
 pub async fn desired(found: &[Found], catalog: &[Model]) -> Desired {
     let mut desired = Desired::default();

@@ -5,6 +5,7 @@
 //! is shipped), control plane, database.
 
 mod banner;
+mod ports;
 mod ready;
 
 use std::{
@@ -20,13 +21,14 @@ use nemo_proto::admin::Model;
 use nemo_runtime::{
     TaskGroup,
     drain::{self, DrainTrigger, DrainWatcher},
-    http_server, signal,
+    signal,
     telemetry::{self, TelemetrySettings},
 };
 use nemo_types::{Keyring, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use self::ports::Ports;
 use crate::{
     admin_client::Running,
     bootstrap, cli, console,
@@ -53,7 +55,12 @@ const LOG_FILTER: &str = "warn";
 /// # Errors
 /// One line that says what is wrong and what to do.
 pub fn run(options: &cli::Standalone) -> anyhow::Result<()> {
-    let settings = TelemetrySettings { filter: LOG_FILTER.to_owned(), ..TelemetrySettings::default() };
+    let format = match options.log_format {
+        cli::LogFormat::Text => telemetry::Format::Text,
+        cli::LogFormat::Json => telemetry::Format::Json,
+    };
+    let settings =
+        TelemetrySettings { format, filter: LOG_FILTER.to_owned(), ..TelemetrySettings::default() };
     let _logs = telemetry::init(&settings)?;
     let control = runtime("nemo-control", Some(CONTROL_THREADS))?;
     let data = runtime("nemo-data", None)?;
@@ -105,6 +112,7 @@ struct Inputs {
     file: Option<ConfigFile>,
     environment: Vec<Found>,
     node: Settings,
+    ports: Ports,
 }
 
 impl Inputs {
@@ -120,30 +128,15 @@ impl Inputs {
                 options.grpc_listen
             );
         }
-        check_ports(options)?;
+        let ports = Ports::hold(options)?;
         let path = options.data_dir.clone().map_or_else(data_dir::default_path, Ok)?;
         let (dir, lock) = DataDir::open(&path)?;
         node.listen = options.listen;
-        node.ops_listen = options.ops_listen;
+        node.ops_listen = ports.node_ops;
         node.data_dir = dir.file("node");
         let keyring = Arc::new(bootstrap::keyring(&dir)?);
-        Ok((Self { dir, keyring, file, environment, node }, lock))
+        Ok((Self { dir, keyring, file, environment, node, ports }, lock))
     }
-}
-
-/// The planes would find out too, but late, and they know these options by other names.
-fn check_ports(options: &cli::Standalone) -> anyhow::Result<()> {
-    let ports = [
-        (options.listen, "--listen"),
-        (options.admin_listen, "--admin-listen"),
-        (options.grpc_listen, "--grpc-listen"),
-        (options.ops_listen, "--ops-listen"),
-        (options.admin_ops_listen, "--admin-ops-listen"),
-    ];
-    // All are held until all are checked, so that two options cannot name the same.
-    let held = ports.into_iter().map(|(addr, option)| http_server::bind(addr, option));
-    held.collect::<Result<Vec<_>, _>>()?;
-    Ok(())
 }
 
 async fn serve(
@@ -184,10 +177,7 @@ async fn database(
         user: options.postgres_user.clone(),
         places: Places::of_this_process(),
     };
-    let started = tokio::select! {
-        started = Box::pin(EmbeddedPostgres::start(&settings)) => started?,
-        () = drain.signaled() => return Ok(None),
-    };
+    let Some(started) = Box::pin(EmbeddedPostgres::start(&settings, drain)).await? else { return Ok(None) };
     let url = Secret::new(started.url());
     *postgres = Some(started);
     Ok(Some(url))
@@ -208,7 +198,7 @@ impl Planes {
     /// `None` when the drain started first.
     async fn start(
         options: &cli::Standalone,
-        inputs: Inputs,
+        mut inputs: Inputs,
         postgres_url: Secret,
         data: &Handle,
         drain: &DrainWatcher,
@@ -217,11 +207,12 @@ impl Planes {
         let config = Config {
             rest_addr: options.admin_listen,
             grpc_addr: options.grpc_listen,
-            metrics_addr: options.admin_ops_listen,
+            metrics_addr: inputs.ports.control_ops,
             node_token: options.node_token.as_deref().map(NodeToken::new).transpose()?,
             base_url_of: |id| nemo_llm::provider(id).map(|provider| provider.base_url),
             ..Config::local(postgres_url.clone())
         };
+        inputs.ports.release_control();
         let starting = Box::pin(control_plane::start(config, inputs.keyring.clone(), control_watcher));
         let control = tokio::select! {
             control = console::step("Starting the control plane", starting) => control?,
@@ -235,6 +226,7 @@ impl Planes {
         )
         .await?;
         let endpoint = ControlEndpoint::InProcess(control.node_connector.clone());
+        inputs.ports.release_node();
         let start = nemo_data_plane::start(inputs.node, endpoint, inputs.keyring, node_watcher);
         let node =
             data.spawn(Box::pin(start)).await.context("the data plane panicked while it started")??;
@@ -366,22 +358,5 @@ mod tests {
         let desired = demo_desired("http://127.0.0.1:1/v1");
         assert_eq!(sample(&desired, &desired.models).as_deref(), Some(demo::CHAT_MODEL));
         assert_eq!(sample(&Desired::default(), &desired.models), None);
-    }
-
-    #[test]
-    fn two_options_cannot_name_the_same_port() {
-        let free = http_server_port();
-        let arguments = ["nemo", "standalone", "--listen", &free, "--admin-listen", &free];
-        let cli::Command::Standalone(options) = <cli::Cli as clap::Parser>::parse_from(arguments).command
-        else {
-            panic!("not standalone")
-        };
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(async { check_ports(&options) }).unwrap_err().to_string();
-        assert!(error.contains(&free) && error.contains("--admin-listen"), "{error}");
-    }
-
-    fn http_server_port() -> String {
-        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
     }
 }

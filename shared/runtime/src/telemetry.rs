@@ -16,8 +16,9 @@ use std::{
 };
 
 use serde::Deserialize;
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, fmt::MakeWriter, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
 
 /// Lines that may wait for standard error. At a few hundred bytes each: under 4 MiB.
@@ -112,7 +113,8 @@ pub fn init(settings: &TelemetrySettings) -> Result<Guard, TelemetryError> {
         Format::Text => false,
         Format::Auto => !terminal,
     };
-    let subscriber = tracing_subscriber::registry().with(layer(queue, json, ansi).with_filter(filter));
+    // A global filter: one on the layer loses the event that follows a disabled `log_enabled!` of the bridge.
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer(queue, json, ansi));
     subscriber.try_init().map_err(|_| TelemetryError::Twice)?;
     Ok(guard)
 }
@@ -131,7 +133,10 @@ fn filter(
     }
 }
 
-fn layer(queue: LineQueue, json: bool, ansi: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn layer<S>(queue: LineQueue, json: bool, ansi: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let layer = tracing_subscriber::fmt::layer().with_writer(queue);
     if json {
         layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()

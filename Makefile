@@ -1,0 +1,71 @@
+# Every command that a developer or CI runs. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# Starts one PostgreSQL for a whole test run and ends it afterwards.
+TESTENV = target/debug/nemo-testenv postgres --
+
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet sdk catalog-test bench fuzz golden deny clean-state
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+run: setup ## Install what is missing, build, and start the gateway with everything it needs
+	@echo "Building the release binary; the first time takes some minutes."
+	$(CARGO) build --release --locked -p nemo
+	@exec target/release/nemo standalone $(ARGS)
+
+setup:
+	@tools/setup.sh
+
+build: setup ## Build the release binaries
+	$(CARGO) build --release --locked
+
+test: setup-test fmt-check lint bins unit it-fleet catalog-test sdk ## Install what the tests need and run them all
+	@echo "All tests passed."
+
+setup-test:
+	@tools/test-env.sh
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+fmt-check:
+	$(CARGO) fmt --all -- --check
+
+lint: ## Clippy over everything, warnings are errors; cargo-deny where it is installed
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; fi
+
+bins:
+	$(CARGO) build --locked --workspace --bins
+
+unit: bins ## Unit, golden and integration tests; the latter against `nemo standalone`
+	NEMO_TEST_PAIRING=standalone $(TESTENV) $(CARGO) nextest run --locked --workspace
+
+it: bins ## The integration suite alone, against `nemo standalone`
+	NEMO_TEST_PAIRING=standalone $(TESTENV) $(CARGO) nextest run --locked -p nemo-tests --test it
+
+it-fleet: bins ## The integration suite against control plane and data plane as separate processes
+	NEMO_TEST_PAIRING=fleet $(TESTENV) $(CARGO) nextest run --locked -p nemo-tests --test it
+
+sdk: setup-test bins ## The official OpenAI SDKs for Python and Node
+	$(TESTENV) tests/sdk/run.sh
+
+catalog-test:
+	python3 -m unittest discover -s tools/catalog -p 'test_*.py'
+
+bench: setup ## Measure the gateway against a minimal proxy
+	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+	target/dist/nemo-bench run $(ARGS)
+
+fuzz: ## Fuzz the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
+	cd tests/fuzz && for target in envelope_splice sse stream_observer; do \
+		cargo +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60; \
+	done
+
+golden: ## Rewrite the golden outputs; look at the diff before committing it
+	UPDATE_GOLDEN=1 $(CARGO) nextest run --locked -p nemo-llm --test golden
+	git diff --stat -- data-plane/llm/tests/golden
