@@ -119,7 +119,7 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     let registry = Registry::new(publisher.subscribe());
     metrics.register(|r| r.register_collector(Box::new(FleetCollector(registry.clone()))));
     let admin = Admin::new(store.clone(), keyring.clone()).with_fleet(registry.clone());
-    let admin = Arc::new(admin.with_base_urls(config.base_url_of));
+    let admin = Arc::new(admin);
 
     let tasks = TaskGroup::new();
     tasks.spawn("publisher", publisher.clone().run(store.clone(), drain.clone()));

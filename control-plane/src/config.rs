@@ -16,7 +16,6 @@ use nemo_types::{Keyring, Secret};
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    admin::BaseUrlOf,
     fleet::{NodeToken, auth::WeakNodeToken},
     store::PoolSizes,
 };
@@ -44,8 +43,6 @@ pub struct Config {
     pub node_token: Option<NodeToken>,
     /// How long the start waits for the database.
     pub database_patience: Duration,
-    /// Base URLs for deployments that name none. Only `nemo standalone`, which links the provider table, has them.
-    pub base_url_of: BaseUrlOf,
 }
 
 impl Config {
@@ -60,7 +57,6 @@ impl Config {
             pools: PoolSizes::default(),
             node_token: None,
             database_patience: DATABASE_PATIENCE,
-            base_url_of: |_| None,
         }
     }
 
@@ -172,7 +168,6 @@ impl Settings {
             pools: PoolSizes { app: self.app_connections, system: self.system_connections },
             node_token,
             database_patience: DATABASE_PATIENCE,
-            base_url_of: |_| None,
         };
         config.check()?;
         Ok(config)

@@ -4,9 +4,10 @@
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::{body::Incoming, service::Service};
 use nemo_llm::{Endpoint, ErrorDialect};
+use nemo_types::RequestId;
 use tower::ServiceExt as _;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     pipeline::{
         self, Body,
         error::{GatewayError, Kind},
+        headers,
     },
 };
 
@@ -44,21 +46,37 @@ async fn answer(
     router: Option<axum::Router>,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let Some(endpoint) = Endpoint::from_path(request.uri().path()) else {
-        return match router {
-            Some(router) => quiet(router, request).await,
-            None => GatewayError::new(Kind::RouteNotFound, "There is nothing here.")
-                .response(ErrorDialect::OpenAi),
-        };
-    };
-    if request.method() != Method::POST {
-        let error =
-            GatewayError::new(Kind::MethodNotAllowed, format!("Use POST for {}.", request.uri().path()));
-        let mut response = error.response(ErrorDialect::from_path(request.uri().path()));
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return response;
+    match Endpoint::from_path(request.uri().path()) {
+        Some(endpoint) if request.method() == Method::POST => {
+            pipeline::handle(state, endpoint, request).await
+        }
+        _ => {
+            let id = request_id(request.headers());
+            let mut response = unproxied(router, request).await;
+            response.headers_mut().insert(headers::REQUEST_ID, id);
+            response
+        }
     }
-    pipeline::handle(state, endpoint, request).await
+}
+
+async fn unproxied(router: Option<axum::Router>, request: Request<Incoming>) -> Response<Body> {
+    if let Some(router) = router {
+        return quiet(router, request).await;
+    }
+    let path = request.uri().path();
+    let error = GatewayError::new(Kind::MethodNotAllowed, format!("Use POST for {path}."));
+    let mut response = error.response(ErrorDialect::from_path(path));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+/// The client's, if it is sane; SDKs show it to their users, whatever was asked (E.1).
+fn request_id(client: &HeaderMap) -> HeaderValue {
+    let minted = || HeaderValue::try_from(RequestId::generate().to_string());
+    headers::client_request_id(client)
+        .cloned()
+        .map_or_else(minted, Ok)
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 /// Boxed: a cold branch must not make the hot future larger.

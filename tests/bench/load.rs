@@ -61,6 +61,8 @@ pub(crate) struct Args {
 pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     pub(crate) requests: u64,
+    /// Answered before, in the warm-up.
+    pub(crate) warmup_requests: u64,
     /// Answers other than 200, broken connections; with the first of them in words.
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
@@ -74,8 +76,13 @@ pub(crate) struct Outcome {
     pub(crate) max_us: f64,
     /// Open loop: most requests that were due and waited for a connection at one time.
     pub(crate) backlog: usize,
-    /// CPU time of `--pid`.
+    /// CPU time of `--pid` over the measured seconds.
     pub(crate) cpu_us: Option<f64>,
+    /// CPU time of `--pid` since its start, at the end of the measured seconds.
+    pub(crate) cpu_end_us: Option<f64>,
+    /// CPU time that `--pid` spent later on what the measured seconds had left to do; the runner adds it.
+    #[serde(default)]
+    pub(crate) later_cpu_us: f64,
 }
 
 impl Outcome {
@@ -84,11 +91,20 @@ impl Outcome {
     }
 
     pub(crate) fn cpu_us_per_request(&self) -> Option<f64> {
-        Some(self.cpu_us? / self.requests as f64)
+        Some((self.cpu_us? + self.later_cpu_us) / self.requests as f64)
     }
 
     pub(crate) fn cpu_us_per_chunk(&self) -> Option<f64> {
-        Some(self.cpu_us? / self.chunks as f64)
+        Some((self.cpu_us? + self.later_cpu_us) / self.chunks as f64)
+    }
+
+    /// Takes over this measurement's share of the CPU time that the process has spent since, up to `now_us`: the rest
+    /// is the warm-up's.
+    pub(crate) fn charge_later(&mut self, now_us: f64) {
+        let Some(end) = self.cpu_end_us else { return };
+        let all = self.requests + self.warmup_requests;
+        let share = if all == 0 { 1.0 } else { self.requests as f64 / all as f64 };
+        self.later_cpu_us = (now_us - end).max(0.0) * share;
     }
 }
 
@@ -166,6 +182,21 @@ mod tests {
 
     pub(super) fn args(line: &str) -> Args {
         Line::parse_from(["load", "--target", "127.0.0.1:1"].into_iter().chain(line.split_whitespace())).args
+    }
+
+    /// Work that is put off must not look like work that is not done.
+    #[test]
+    fn work_after_the_measurement_is_charged_in_proportion() {
+        let mut outcome = Outcome {
+            requests: 300,
+            warmup_requests: 100,
+            cpu_us: Some(3000.0),
+            cpu_end_us: Some(50_000.0),
+            ..Outcome::default()
+        };
+        assert_eq!(outcome.cpu_us_per_request(), Some(10.0));
+        outcome.charge_later(50_400.0);
+        assert_eq!(outcome.cpu_us_per_request(), Some(11.0));
     }
 
     #[test]

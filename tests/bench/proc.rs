@@ -1,9 +1,15 @@
-//! CPU time and memory of another process, from `/proc`.
+//! CPU time and memory of another process, and the program of this one, from `/proc`.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+
+/// The program that this process runs, to be started again. A path that stays valid, and the same program, when a build
+/// replaces the file in the middle of a run.
+pub(crate) fn own_program() -> String {
+    format!("/proc/{}/exe", std::process::id())
+}
 
 /// CPU time of all threads so far, to the nanosecond (but for the running tick).
 ///

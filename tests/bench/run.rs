@@ -1,9 +1,13 @@
-//! The runner: starts upstream, floor and gateway, loads them in interleaved rounds, reports.
+//! The runner: starts upstream, floors and gateway, loads them in interleaved rounds, reports.
 //!
-//! What is measured runs on one core, load generator and upstream on another. All numbers come from one run on one
-//! machine, because only their ratio means anything elsewhere.
+//! What is measured runs on one core; the load generator, the upstream, the control plane and its database on another,
+//! the latter two at low priority. All numbers come from one run on one machine, because only their ratio means
+//! anything elsewhere. The gateway is the product with everything on: authentication, routing, metering, logging,
+//! metrics. What a measurement leaves it to do (usage events to be shipped) is waited for and charged to it.
 
+mod gateway;
 mod measure;
+mod metering;
 mod report;
 mod targets;
 
@@ -12,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::builder::ArgPredicate::IsPresent;
 
 use crate::floor::ClientKind;
 use measure::Workload;
@@ -20,38 +25,43 @@ use targets::Target;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Where the gateway listens, for example http://127.0.0.1:8080. Without it only the floor is measured.
+    /// Measure a gateway that listens here, for example http://127.0.0.1:8080, instead of the product's own binaries
+    /// beside this one.
     #[arg(long)]
     pub(crate) gateway_url: Option<String>,
     /// Process of a gateway that is running already.
-    #[arg(long, requires = "gateway_url", conflicts_with = "gateway_cmd")]
+    #[arg(long, requires_all = ["gateway_url", "upstream_port"], conflicts_with = "gateway_cmd")]
     pub(crate) gateway_pid: Option<u32>,
     /// Shell command that starts the gateway; its process must stay the gateway's. `NEMO_BENCH_UPSTREAM` holds the
     /// base URL of the upstream.
     #[arg(long, requires = "gateway_url")]
     pub(crate) gateway_cmd: Option<String>,
+    /// Key that the gateway at --gateway-url wants.
     #[arg(long, default_value = "sk-none")]
     pub(crate) api_key: String,
     /// Model that the gateway routes to the upstream.
     #[arg(long, default_value = "bench")]
     pub(crate) model: String,
-    /// Port of the upstream, so that the gateway's configuration can name it.
-    #[arg(long, default_value_t = 18081)]
-    pub(crate) upstream_port: u16,
+    /// Port of the upstream, so that the configuration of a running gateway can name it; a free one by default.
+    #[arg(long)]
+    pub(crate) upstream_port: Option<u16>,
     /// Floors to measure; the first is the one that the gateway is compared with.
-    #[arg(long, value_enum, default_values_t = [ClientKind::Legacy])]
+    #[arg(long, value_enum, default_values_t = [ClientKind::Legacy, ClientKind::Raw])]
     pub(crate) floor: Vec<ClientKind>,
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, default_value_if("quick", IsPresent, "1"))]
     pub(crate) rounds: usize,
     /// Seconds of each measurement, after the warm-up.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, default_value_if("quick", IsPresent, "1"))]
     pub(crate) seconds: f64,
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, default_value_if("quick", IsPresent, "0.2"))]
     pub(crate) warmup_seconds: f64,
-    /// Core of floor and gateway.
+    /// One round of one second: shows that the bench works, not how fast the gateway is.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Core of floors and gateway.
     #[arg(long, default_value_t = 0)]
     pub(crate) target_core: usize,
-    /// Core of load generator and upstream.
+    /// Core of everything else.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
     /// Leave placement to the kernel.
@@ -82,6 +92,10 @@ pub(crate) fn main(mut args: Args) -> anyhow::Result<ExitCode> {
         say(&format!("only {cores} core(s): nothing is pinned, and the numbers mean little"));
         args.no_pin = true;
     }
+    if let Some(core) = args.core(args.load_core) {
+        // Before any thread or process starts: all inherit it, but for what is pinned elsewhere.
+        targets::pin(std::process::id(), core)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(run(&args))?;
     write!(std::io::stdout(), "{}", report.table())?;
@@ -95,8 +109,8 @@ pub(crate) fn main(mut args: Args) -> anyhow::Result<ExitCode> {
 
 async fn run(args: &Args) -> anyhow::Result<Report> {
     warn_if_busy();
-    let upstream = targets::upstream(args).await?;
-    let mut targets = targets::start(args).await?;
+    let (upstream, address) = targets::upstream(args).await?;
+    let mut targets = targets::start(args, address).await?;
     for target in &mut targets {
         target.note_idle_memory()?;
     }
@@ -104,34 +118,45 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     for round in 1..=args.rounds.max(1) {
         for workload in [Workload::Small, Workload::Large, Workload::Stream, Workload::Paced] {
             for (index, target) in targets.iter().enumerate() {
-                report.add(index, workload, step(args, round, target, workload)?);
+                report.add(index, workload, step(args, round, target, workload).await?);
             }
         }
     }
-    // Half of what the slowest compared can do, the same for all: the gateway's, or the floor's when it is alone.
+    // Half of what the gateway can do, the same for all.
     let rate = report.saturation() / 2.0;
     report.rate = rate;
     for round in 1..=args.rounds.max(1) {
         for (index, target) in targets.iter().enumerate() {
             let workload = Workload::Open { rate };
-            report.add(index, workload, step(args, round, target, workload)?);
+            report.add(index, workload, step(args, round, target, workload).await?);
         }
     }
     for (index, target) in targets.iter().enumerate() {
         report.note_memory(index, target.idle_kib, target.memory()?);
+        if let Some(gateway) = target.product() {
+            report.metering = Some(gateway.metering().await?);
+        }
     }
     drop(upstream);
     Ok(report)
 }
 
-fn step(
+async fn step(
     args: &Args,
     round: usize,
     target: &Target,
     workload: Workload,
 ) -> anyhow::Result<crate::load::Outcome> {
-    let outcome = measure::load(args, target, workload)
-        .with_context(|| format!("{} under {}{}", target.name, workload.name(), target.log()))?;
+    let load = async {
+        let mut outcome = measure::load(args, target, workload)?;
+        if let Some(gateway) = target.product() {
+            gateway.settle().await?;
+            outcome.charge_later(target.cpu_us()?);
+        }
+        anyhow::Ok(outcome)
+    };
+    let outcome =
+        load.await.with_context(|| format!("{} under {}{}", target.name, workload.name(), target.log()))?;
     say(&format!(
         "round {round}/{}  {:<10} {:<7} {:>7.0}/s  {}",
         args.rounds,

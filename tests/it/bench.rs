@@ -1,9 +1,9 @@
-//! `nemo-bench` end to end, for a fraction of a second each: that it measures, not what.
+//! `nemo-bench` end to end, for a fraction of a second each: that it measures and counts, not what it finds.
 
 use std::process::Command;
 
 use nemo_tests::ports::free_port;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn bench(args: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_nemo-bench")).args(args).output().unwrap();
@@ -11,8 +11,40 @@ fn bench(args: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Rows of the report whose number must be above zero for these targets.
+fn assert_measured(report: &Value, targets: &[&str]) {
+    for row in report["rows"].as_array().unwrap() {
+        // A floor puts nothing off until the load is over.
+        if row["what"] == "of it after the load" {
+            continue;
+        }
+        for target in targets {
+            let median = row["values"][target]["median"].as_f64();
+            assert!(median.is_some_and(|median| median > 0.0), "{target}: {row}");
+        }
+    }
+    let judged = report["rows"].as_array().unwrap().iter().filter(|row| row["met"].is_boolean()).count();
+    assert_eq!(judged, 5, "{report}");
+}
+
+/// What `make bench` does, in short: the product with everything on, and every request of the load in the request log.
 #[test]
-fn a_run_measures_both_floors_and_compares_a_gateway_with_the_first() {
+fn a_quick_run_measures_the_product_and_finds_every_request_in_the_log() {
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let json_path = json.path().to_str().unwrap();
+    let (ok, text) = bench(&["run", "--quick", "--seconds", "0.3", "--no-pin", "--json", json_path]);
+    assert!(ok, "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
+    assert_measured(&report, &["floor", "floor-raw", "gateway"]);
+    let metering = &report["metering"];
+    assert!(metering["requests"].as_u64().unwrap() > 10, "{metering}");
+    assert_eq!((&metering["dropped"], &metering["complete"]), (&json!(0), &json!(true)), "{text}");
+    assert_eq!(metering["rows"], metering["requests"]);
+    assert!(text.contains("Metering: "), "{text}");
+}
+
+#[test]
+fn a_foreign_gateway_is_compared_with_the_floor() {
     let (upstream, gateway) = (free_port().unwrap().to_string(), free_port().unwrap().to_string());
     let json = tempfile::NamedTempFile::new().unwrap();
     // The raw floor stands in for the gateway.
@@ -28,6 +60,8 @@ fn a_run_measures_both_floors_and_compares_a_gateway_with_the_first() {
         "--warmup-seconds",
         "0.1",
         "--no-pin",
+        "--floor",
+        "legacy",
         "--upstream-port",
         &upstream,
         "--gateway-url",
@@ -41,14 +75,8 @@ fn a_run_measures_both_floors_and_compares_a_gateway_with_the_first() {
     assert!(text.contains("CPU µs per request, 1 KB body"), "{text}");
 
     let report: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
-    for row in report["rows"].as_array().unwrap() {
-        for target in ["floor", "gateway"] {
-            let median = row["values"][target]["median"].as_f64();
-            assert!(median.is_some_and(|median| median > 0.0), "{target}: {row}");
-        }
-    }
-    let judged = report["rows"].as_array().unwrap().iter().filter(|row| row["met"].is_boolean()).count();
-    assert_eq!(judged, 5, "{report}");
+    assert_measured(&report, &["floor", "gateway"]);
+    assert!(report["metering"].is_null(), "{report}");
     assert!(report["memory"]["gateway"]["after_kib"].as_u64().unwrap() > 1000);
 }
 

@@ -6,21 +6,22 @@
 //! `NEMO_TEST_PAIRING` says which; the integration suite runs once in each. Everything is set up through the admin
 //! API, as an operator would do it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, ServedModel, Tenant};
 use crate::client::Client;
-use crate::eventually::{eventually, eventually_within};
-use crate::ports::free_port;
+use crate::eventually::eventually;
 use crate::postgres::{Database, Server};
-use crate::process::{Process, Spec};
+use crate::process::Process;
+use crate::site::{Site, wait_ready};
 use crate::upstream::Upstream;
+
+pub use crate::admin::text;
+pub use crate::site::binary_path;
 
 /// The credential that the gateway holds for the upstream: must never be seen anywhere else.
 pub const UPSTREAM_KEY: &str = "sk-upstream-canary-4f1c9a7be2";
@@ -28,10 +29,6 @@ pub const UPSTREAM_KEY: &str = "sk-upstream-canary-4f1c9a7be2";
 pub const UPSTREAM_MODEL: &str = "gpt-4o-mini";
 pub const MODEL: &str = "test-model";
 pub const EMBEDDING_MODEL: &str = "test-embedding";
-/// Starting three processes on a busy machine.
-const START: Duration = Duration::from_secs(60);
-const SEAL_KEY: &str = "6f0e1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100";
-const NODE_TOKEN: &str = "node-token-for-tests-only";
 
 /// How the planes are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,23 +51,6 @@ impl Pairing {
     }
 }
 
-/// Where the processes listen.
-#[derive(Clone, Copy, Debug)]
-struct Ports {
-    data: SocketAddr,
-    ops: SocketAddr,
-    rest: SocketAddr,
-    grpc: SocketAddr,
-    control_ops: SocketAddr,
-}
-
-impl Ports {
-    fn free() -> anyhow::Result<Self> {
-        let next = || anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
-        Ok(Self { data: next()?, ops: next()?, rest: next()?, grpc: next()?, control_ops: next()? })
-    }
-}
-
 /// A running gateway.
 pub struct Fleet {
     pub pairing: Pairing,
@@ -83,8 +63,7 @@ pub struct Fleet {
     pub org_id: String,
     pub team_id: String,
     pub database: Database,
-    ports: Ports,
-    dir: TempDir,
+    site: Site,
     /// The only process in a standalone pairing, else the data plane.
     pub data_plane: Option<Process>,
     pub control_plane: Option<Process>,
@@ -99,21 +78,19 @@ impl Fleet {
     pub async fn start_as(pairing: Pairing) -> anyhow::Result<Self> {
         let upstream = Upstream::builder().api_key(Some(UPSTREAM_KEY.into())).start().await?;
         let database = Server::shared().await?.create_database().await?;
-        let (ports, dir) = (Ports::free()?, tempfile::tempdir()?);
-        std::fs::write(dir.path().join("seal-key"), SEAL_KEY)?;
-        let admin = Admin::new(ports.rest, "");
+        let site = Site::new(database.url())?;
+        let admin = Admin::new(site.ports.rest, "");
         let mut fleet = Self {
             pairing,
             upstream,
             admin,
-            client: Client::new(ports.data),
+            client: Client::new(site.ports.data),
             key: String::new(),
             key_id: String::new(),
             org_id: String::new(),
             team_id: String::new(),
             database,
-            ports,
-            dir,
+            site,
             data_plane: None,
             control_plane: None,
         };
@@ -126,12 +103,12 @@ impl Fleet {
         match self.pairing {
             Pairing::Standalone => {
                 self.start_standalone().await?;
-                let token = std::fs::read_to_string(self.dir.path().join("data/admin-token"))?;
-                self.admin = Admin::new(self.ports.rest, token.trim());
+                let token = std::fs::read_to_string(self.dir().join("data/admin-token"))?;
+                self.admin = Admin::new(self.rest_addr(), token.trim());
             }
             Pairing::Fleet => {
                 self.start_control_plane().await?;
-                self.admin = Admin::new(self.ports.rest, &self.operator_token().await?);
+                self.admin = Admin::new(self.rest_addr(), &self.site.operator_token().await?);
                 self.start_data_plane()?;
             }
         }
@@ -140,118 +117,51 @@ impl Fleet {
 
     /// Starts `nemo standalone` (again) and waits until it serves.
     pub async fn start_standalone(&mut self) -> anyhow::Result<()> {
-        let ports = self.ports;
-        let process = spec("nemo")?
-            .arg("standalone")
-            .arg("--data-dir")
-            .arg(self.dir.path().join("data"))
-            .args(["--postgres-url", self.database.url()])
-            .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
-            .args(["--admin-listen", &ports.rest.to_string(), "--grpc-listen", &ports.grpc.to_string()])
-            .args(["--admin-ops-listen", &ports.control_ops.to_string()])
-            .spawn()?;
-        self.wait_ready(&process, ports.ops).await?;
+        let process = self.site.standalone()?.spawn()?;
+        wait_ready(&process, self.site.ports.ops).await?;
         self.data_plane = Some(process);
         Ok(())
     }
 
     /// Starts the control plane (again) and waits until it is ready.
     pub async fn start_control_plane(&mut self) -> anyhow::Result<()> {
-        let ports = self.ports;
-        let process = self
-            .control_plane_spec()?
-            .arg("serve")
-            .args(["--rest-addr", &ports.rest.to_string(), "--grpc-addr", &ports.grpc.to_string()])
-            .args(["--metrics-addr", &ports.control_ops.to_string()])
-            .spawn()?;
-        self.wait_ready(&process, ports.control_ops).await?;
+        let process = self.site.control_plane()?.spawn()?;
+        wait_ready(&process, self.site.ports.control_ops).await?;
         self.control_plane = Some(process);
         Ok(())
     }
 
-    fn control_plane_spec(&self) -> anyhow::Result<Spec> {
-        Ok(spec("nemo-control-plane")?
-            .env("NEMO_POSTGRES_URL", self.database.url())
-            .env("NEMO_SEAL_KEY_FILE", self.dir.path().join("seal-key"))
-            .env("NEMO_NODE_TOKEN", NODE_TOKEN))
-    }
-
-    async fn operator_token(&self) -> anyhow::Result<String> {
-        let process = self.control_plane_spec()?.args(["admin-token", "--name", "tests"]).spawn()?;
-        let line = process.wait_line("adm-nemo-").await?;
-        anyhow::ensure!(process.wait_exit().await?.success(), "admin-token failed:\n{}", process.log());
-        let token = line.split_whitespace().find(|word| word.starts_with("adm-nemo-"));
-        Ok(token.context("no token in the output")?.to_owned())
-    }
-
     /// Starts the data plane (again), without waiting.
     pub fn start_data_plane(&mut self) -> anyhow::Result<()> {
-        let ports = self.ports;
-        let process = spec("nemo-data-plane")?
-            .env("NEMO_SEAL_KEY_FILE", self.dir.path().join("seal-key"))
-            .env("NEMO_NODE_TOKEN", NODE_TOKEN)
-            .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
-            .arg("--data-dir")
-            .arg(self.dir.path().join("node"))
-            .arg(format!("--control-plane=http://{}", ports.grpc))
-            .spawn()?;
-        self.data_plane = Some(process);
+        self.data_plane = Some(self.site.data_plane()?.spawn()?);
         Ok(())
     }
 
-    /// Waits until `/readyz` says so.
-    pub async fn wait_ready(&self, process: &Process, ops: SocketAddr) -> anyhow::Result<()> {
-        let ready = eventually_within(START, "the process is ready", async || {
-            anyhow::ensure!(process.status().is_none(), "it has ended");
-            let response = Client::new(ops).get("/readyz").await?;
-            anyhow::ensure!(response.status == 200, "{}: {}", response.status, response.text());
-            Ok(())
-        });
-        ready.await.with_context(|| format!("the log:\n{}", process.log()))
-    }
-
+    /// Waits until `/readyz` of the data plane says so.
     pub async fn data_plane_ready(&self) -> anyhow::Result<()> {
         let process = self.data_plane.as_ref().context("no data plane")?;
-        self.wait_ready(process, self.ports.ops).await
+        wait_ready(process, self.site.ports.ops).await
     }
 
     async fn provision(&mut self) -> anyhow::Result<()> {
         let admin = &self.admin;
-        let org = admin.post("/organizations", json!({ "name": "tests" })).await?;
-        self.org_id = text(&org, "id")?;
-        let team = admin.post(&self.org("/teams"), json!({ "name": "first" })).await?;
-        self.team_id = text(&team, "id")?;
-        for (id, endpoints) in
-            [(MODEL, json!(["chat.completions", "completions"])), (EMBEDDING_MODEL, json!(["embeddings"]))]
-        {
-            let model = json!({
-                "id": id, "display_name": id, "owned_by": "tests", "context_window": 128_000,
-                "max_output_tokens": 4096, "tags": ["code"], "endpoints": endpoints,
-                "offerings": [{
-                    "provider": "custom", "upstream_model": UPSTREAM_MODEL,
-                    "price": { "input": 2_500_000_000_i64, "output": 10_000_000_000_i64, "cache_read": 1_250_000_000_i64 },
-                }],
-            });
-            admin.put(&format!("/models/{id}"), json!({ "model": model })).await?;
+        let tenant = admin.create_tenant("tests", "first").await?;
+        let credential_id = &admin.create_credential(UPSTREAM_KEY).await?;
+        let base_url = &self.upstream.base_url();
+        let served: [(&str, &[&str]); 2] =
+            [(MODEL, &["chat.completions", "completions"]), (EMBEDDING_MODEL, &["embeddings"])];
+        for (id, endpoints) in served {
+            let upstream_model = UPSTREAM_MODEL;
+            admin
+                .serve_model(&ServedModel { id, endpoints, upstream_model, base_url, credential_id })
+                .await?;
         }
-        let credential = json!({ "name": "upstream", "provider": "custom", "secret": UPSTREAM_KEY });
-        let credential = text(&admin.post("/credentials", credential).await?, "id")?;
-        for model in [MODEL, EMBEDDING_MODEL] {
-            self.deploy(model, &credential).await?;
-        }
+        (self.org_id, self.team_id) = (tenant.org_id, tenant.team_id);
         let (key_id, key) = self.issue_key(json!({ "name": "first" })).await?;
         (self.key_id, self.key) = (key_id, key);
-        self.client = Client::new(self.ports.data).bearer(&self.key);
+        self.client = self.client_with(Some(&self.key));
         self.data_plane_ready().await?;
         self.settled(&self.client).await
-    }
-
-    async fn deploy(&self, model: &str, credential: &str) -> anyhow::Result<Value> {
-        let deployment = json!({
-            "provider": "custom", "base_url": self.upstream.base_url(), "credential_id": credential,
-            "model": model, "upstream_model": UPSTREAM_MODEL,
-        });
-        self.admin.post("/deployments", deployment).await
     }
 
     /// A path of the admin API below this fleet's organization.
@@ -260,10 +170,9 @@ impl Fleet {
     }
 
     /// Issues a key of the first team; returns its id and secret.
-    pub async fn issue_key(&self, mut request: Value) -> anyhow::Result<(String, String)> {
-        request["team_id"] = json!(self.team_id);
-        let issued = self.admin.post(&self.org("/keys"), request).await?;
-        Ok((text(&issued["key"], "id")?, text(&issued, "secret")?))
+    pub async fn issue_key(&self, request: Value) -> anyhow::Result<(String, String)> {
+        let tenant = Tenant { org_id: self.org_id.clone(), team_id: self.team_id.clone() };
+        self.admin.issue_key(&tenant, request).await
     }
 
     /// Waits until the node knows this client's key and serves the test's models.
@@ -283,28 +192,28 @@ impl Fleet {
 
     /// A client of the data port with another key, or with none.
     pub fn client_with(&self, key: Option<&str>) -> Client {
-        let client = Client::new(self.ports.data);
+        let client = Client::new(self.site.ports.data);
         key.map_or(client.clone(), |key| client.bearer(key))
     }
 
     pub fn data_addr(&self) -> SocketAddr {
-        self.ports.data
+        self.site.ports.data
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {
-        self.ports.grpc
+        self.site.ports.grpc
     }
 
     pub fn rest_addr(&self) -> SocketAddr {
-        self.ports.rest
+        self.site.ports.rest
     }
 
     pub async fn metrics(&self) -> anyhow::Result<String> {
-        Ok(Client::new(self.ports.ops).get("/metrics").await?.text())
+        Ok(Client::new(self.site.ports.ops).get("/metrics").await?.text())
     }
 
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.site.dir()
     }
 
     /// The rows of the request log, newest first, once there are at least `count`.
@@ -322,22 +231,4 @@ impl Fleet {
     pub fn logs(&self) -> String {
         [&self.data_plane, &self.control_plane].into_iter().flatten().map(Process::log).collect()
     }
-}
-
-/// A member of an answer that must be text.
-pub fn text(value: &Value, member: &str) -> anyhow::Result<String> {
-    Ok(value[member].as_str().with_context(|| format!("no {member} in {value}"))?.to_owned())
-}
-
-fn spec(binary: &str) -> anyhow::Result<Spec> {
-    Ok(Spec::new(binary_path(binary)?).clear_env().env("NEMO_LOG", "info").env("NO_COLOR", "1"))
-}
-
-/// A binary of this workspace, built beside the tests.
-pub fn binary_path(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let found = test.ancestors().skip(1).take(3).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.with_context(|| {
-        format!("{name} is not built: run `cargo build --workspace --bins` (make test does)")
-    })
 }

@@ -3,7 +3,7 @@
 //! - [`upstream`]: an OpenAI-compatible server that records what reaches it; [`script`] says how it misbehaves
 //! - [`postgres`]: a real PostgreSQL, shared by the tests of a run, with a database of its own for each test
 //! - [`process`]: child processes that never outlive the test
-//! - [`fleet`] and [`admin`]: a whole gateway as child processes, set up through its admin API
+//! - [`fleet`], [`site`] and [`admin`]: a whole gateway as child processes, set up through its admin API
 //! - [`client`] and [`wire`]: an HTTP/1.1 and SSE client that keeps the bytes as they came, with their times
 //! - [`eventually`] and [`ports`]: waiting without sleeping, free loopback ports
 //!
@@ -18,6 +18,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod script;
+pub mod site;
 pub mod upstream;
 pub mod wire;
 

@@ -34,12 +34,13 @@ pub struct Spec {
     envs: Vec<(OsString, Option<OsString>)>,
     clear_env: bool,
     core: Option<usize>,
+    nice: Option<u8>,
 }
 
 impl Spec {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref().to_owned();
-        Self { program, args: Vec::new(), envs: Vec::new(), clear_env: false, core: None }
+        Self { program, args: Vec::new(), envs: Vec::new(), clear_env: false, core: None, nice: None }
     }
 
     #[must_use]
@@ -80,12 +81,22 @@ impl Spec {
         self
     }
 
+    /// Lets others go first: niceness from 1 to 19, through `nice`.
+    #[must_use]
+    pub fn nice(mut self, nice: Option<u8>) -> Self {
+        self.nice = nice;
+        self
+    }
+
     fn command(&self) -> Command {
-        // Both wrappers replace themselves by the program, so that the pid stays that of the program.
+        // All wrappers replace themselves by the program, so that the pid stays that of the program.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
         if let Some(core) = self.core {
             command.args(["taskset", "-c"]).arg(core.to_string());
+        }
+        if let Some(nice) = self.nice {
+            command.args(["nice", "-n"]).arg(nice.to_string());
         }
         command.arg(&self.program).args(&self.args);
         if self.clear_env {
@@ -309,6 +320,21 @@ mod tests {
         assert!(alive(pid));
         drop(child);
         assert!(!alive(pid));
+    }
+
+    #[tokio::test]
+    async fn a_nice_process_keeps_its_pid() {
+        let script = "echo pid $$; nice; exec sleep 600";
+        let child = Spec::new("sh").args(["-c", script]).nice(Some(7)).spawn().unwrap();
+        child.wait_line(&format!("pid {}", child.pid())).await.unwrap();
+        let number = |line: &str| line.parse::<i32>().ok();
+        let niceness = child.wait_for("its niceness", patience(), number).await.unwrap();
+        assert_eq!(niceness, 19.min(own_niceness() + 7));
+    }
+
+    fn own_niceness() -> i32 {
+        let output = Command::new("nice").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
     }
 
     #[tokio::test]

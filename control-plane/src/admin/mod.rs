@@ -29,9 +29,6 @@ pub use roles::{Action, Role};
 
 use crate::{fleet::Registry, sealing::Sealer, store::Store};
 
-/// Finds the base URL of a provider, for deployments that name none.
-pub type BaseUrlOf = fn(provider: &str) -> Option<&'static str>;
-
 /// What the operations work with. Shared by all faces of the admin API.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -39,23 +36,16 @@ pub struct Admin {
     sealer: Sealer,
     /// `None` outside of a serving control plane: then no nodes are listed.
     fleet: Option<Registry>,
-    base_url_of: BaseUrlOf,
 }
 
 impl Admin {
     pub fn new(store: Store, keyring: Arc<Keyring>) -> Self {
-        Self { store, sealer: Sealer::new(keyring), fleet: None, base_url_of: |_| None }
+        Self { store, sealer: Sealer::new(keyring), fleet: None }
     }
 
     /// Lists the nodes of this registry.
     #[must_use]
     pub fn with_fleet(self, fleet: Registry) -> Self {
         Self { fleet: Some(fleet), ..self }
-    }
-
-    /// Knows the base URLs of providers. Without, every deployment has to name its own.
-    #[must_use]
-    pub fn with_base_urls(self, base_url_of: BaseUrlOf) -> Self {
-        Self { base_url_of, ..self }
     }
 }

@@ -29,8 +29,7 @@ pub(crate) struct World {
 pub(crate) async fn world() -> World {
     let store = testing::store().await;
     let keyring = Arc::new(Keyring::parse(Keyring::generate_key().unwrap().expose()).unwrap());
-    let known = |provider: &str| (provider == "openai").then_some("https://api.openai.com/v1");
-    let admin = Arc::new(Admin::new(store.store.clone(), keyring.clone()).with_base_urls(known));
+    let admin = Arc::new(Admin::new(store.store.clone(), keyring.clone()));
     World { store, admin, keyring, operator: Caller::local_operator() }
 }
 

@@ -27,6 +27,13 @@ const REMOTE: Provider = Provider {
     static_headers: &[],
 };
 
+const fn home(id: &str) -> &'static str {
+    match nemo_types::base_url(id) {
+        Some(url) => url,
+        None => "",
+    }
+}
+
 /// OpenRouter reads its own request extras. `models` and `route` are stripped even there: they would let the
 /// upstream pick a model that the key may not use.
 const OPENROUTER: Quirks = Quirks {
@@ -38,7 +45,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "openai",
         name: "OpenAI",
-        base_url: "https://api.openai.com/v1",
+        base_url: home("openai"),
         env: &["OPENAI_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -46,7 +53,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "openrouter",
         name: "OpenRouter",
-        base_url: "https://openrouter.ai/api/v1",
+        base_url: home("openrouter"),
         env: &["OPENROUTER_API_KEY"],
         endpoints: ALL,
         quirks: OPENROUTER,
@@ -57,7 +64,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "anthropic",
         name: "Anthropic",
         aliases: &["claude"],
-        base_url: "https://api.anthropic.com/v1",
+        base_url: home("anthropic"),
         env: &["ANTHROPIC_API_KEY"],
         ..REMOTE
     },
@@ -65,24 +72,18 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "google-ai-studio",
         name: "Google AI Studio",
         aliases: &["gemini", "google"],
-        base_url: "https://generativelanguage.googleapis.com/v1beta/openai",
+        base_url: home("google-ai-studio"),
         env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_AI_STUDIO_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
         ..REMOTE
     },
-    Provider {
-        id: "groq",
-        name: "Groq",
-        base_url: "https://api.groq.com/openai/v1",
-        env: &["GROQ_API_KEY"],
-        ..REMOTE
-    },
+    Provider { id: "groq", name: "Groq", base_url: home("groq"), env: &["GROQ_API_KEY"], ..REMOTE },
     Provider {
         // Answers 422 to `stream_options`; usage comes with the last chunk.
         id: "mistral",
         name: "Mistral AI",
         aliases: &["mistralai"],
-        base_url: "https://api.mistral.ai/v1",
+        base_url: home("mistral"),
         env: &["MISTRAL_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
         quirks: Quirks::USAGE_ALWAYS,
@@ -91,7 +92,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "deepseek",
         name: "DeepSeek",
-        base_url: "https://api.deepseek.com/v1",
+        base_url: home("deepseek"),
         env: &["DEEPSEEK_API_KEY"],
         ..REMOTE
     },
@@ -99,7 +100,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "xai",
         name: "xAI",
         aliases: &["x-ai"],
-        base_url: "https://api.x.ai/v1",
+        base_url: home("xai"),
         env: &["XAI_API_KEY"],
         endpoints: CHAT_AND_TEXT,
         ..REMOTE
@@ -108,7 +109,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "together",
         name: "Together AI",
         aliases: &["together_ai", "together-ai", "togetherai"],
-        base_url: "https://api.together.ai/v1",
+        base_url: home("together"),
         env: &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -117,7 +118,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "fireworks",
         name: "Fireworks AI",
         aliases: &["fireworks_ai", "fireworks-ai"],
-        base_url: "https://api.fireworks.ai/inference/v1",
+        base_url: home("fireworks"),
         env: &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -125,7 +126,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "cerebras",
         name: "Cerebras",
-        base_url: "https://api.cerebras.ai/v1",
+        base_url: home("cerebras"),
         env: &["CEREBRAS_API_KEY"],
         endpoints: CHAT_AND_TEXT,
         ..REMOTE
@@ -134,7 +135,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         // Usage comes with every chunk; `stream_options` is no parameter of its API.
         id: "perplexity",
         name: "Perplexity",
-        base_url: "https://api.perplexity.ai",
+        base_url: home("perplexity"),
         env: &["PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"],
         quirks: Quirks::USAGE_ALWAYS,
         ..REMOTE
@@ -143,7 +144,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "moonshot",
         name: "Moonshot AI",
         aliases: &["moonshotai", "kimi"],
-        base_url: "https://api.moonshot.ai/v1",
+        base_url: home("moonshot"),
         env: &["MOONSHOT_API_KEY"],
         ..REMOTE
     },
@@ -151,7 +152,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "nvidia",
         name: "NVIDIA NIM",
         aliases: &["nvidia_nim", "nvidia-nim"],
-        base_url: "https://integrate.api.nvidia.com/v1",
+        base_url: home("nvidia"),
         env: &["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -159,7 +160,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "deepinfra",
         name: "DeepInfra",
-        base_url: "https://api.deepinfra.com/v1/openai",
+        base_url: home("deepinfra"),
         env: &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
         endpoints: ALL,
         ..REMOTE
@@ -169,7 +170,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "alibaba",
         name: "Alibaba Cloud",
         aliases: &["dashscope", "qwen"],
-        base_url: "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        base_url: home("alibaba"),
         env: &["DASHSCOPE_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -178,7 +179,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "zai",
         name: "Z.ai",
         aliases: &["z-ai", "zhipu"],
-        base_url: "https://api.z.ai/api/paas/v4",
+        base_url: home("zai"),
         env: &["ZAI_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
         ..REMOTE
@@ -187,7 +188,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "novita",
         name: "Novita AI",
         aliases: &["novita-ai"],
-        base_url: "https://api.novita.ai/openai/v1",
+        base_url: home("novita"),
         env: &["NOVITA_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -195,7 +196,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "sambanova",
         name: "SambaNova",
-        base_url: "https://api.sambanova.ai/v1",
+        base_url: home("sambanova"),
         env: &["SAMBANOVA_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
         ..REMOTE
@@ -203,7 +204,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "hyperbolic",
         name: "Hyperbolic",
-        base_url: "https://api.hyperbolic.xyz/v1",
+        base_url: home("hyperbolic"),
         env: &["HYPERBOLIC_API_KEY"],
         endpoints: CHAT_AND_TEXT,
         ..REMOTE
@@ -211,7 +212,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
         id: "nebius",
         name: "Nebius Token Factory",
-        base_url: "https://api.tokenfactory.nebius.com/v1",
+        base_url: home("nebius"),
         env: &["NEBIUS_API_KEY"],
         endpoints: ALL,
         ..REMOTE
@@ -220,7 +221,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         // The compatibility endpoint; the native API is another dialect.
         id: "cohere",
         name: "Cohere",
-        base_url: "https://api.cohere.ai/compatibility/v1",
+        base_url: home("cohere"),
         env: &["COHERE_API_KEY", "CO_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
         ..REMOTE
@@ -229,7 +230,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         // The variable holds the server's address, not a key.
         id: "ollama",
         name: "Ollama",
-        base_url: "http://127.0.0.1:11434/v1",
+        base_url: home("ollama"),
         base_url_env: Some("OLLAMA_HOST"),
         auth: AuthScheme::None,
         endpoints: ALL,

@@ -37,7 +37,7 @@ pub use estimate::{estimate_input_tokens, estimate_output_tokens};
 pub use extras::Extras;
 pub use finish_reason::FinishReason;
 pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
-pub use registry::{canonical_provider_id, provider, providers};
+pub use registry::{provider, providers};
 pub use splice::{EditSet, Spliced, Target, splice};
 pub use sse::{SseError, SseEvent, SseScanner};
 pub use stream::{StreamError, StreamObserver};

@@ -3,14 +3,6 @@
 
 use crate::{Provider, compatible::PROVIDERS};
 
-/// Prefixes that clients use for providers whose dialect has no adapter in this table; their names resolve so
-/// that a catalog can mention them.
-const OTHER_ALIASES: &[(&str, &[&str])] = &[
-    ("google-vertex", &["google-vertex", "vertex", "vertex_ai", "vertex-ai"]),
-    ("aws-bedrock", &["aws-bedrock", "bedrock", "amazon-bedrock"]),
-    ("azure", &["azure", "azure-openai"]),
-];
-
 /// Every provider that the gateway can call.
 pub fn providers() -> &'static [Provider] {
     PROVIDERS
@@ -20,13 +12,6 @@ pub fn providers() -> &'static [Provider] {
 pub fn provider(id_or_alias: &str) -> Option<&'static Provider> {
     let by_id = PROVIDERS.iter().find(|provider| provider.id == id_or_alias);
     by_id.or_else(|| PROVIDERS.iter().find(|provider| provider.aliases.contains(&id_or_alias)))
-}
-
-/// The id that a prefix such as `gemini` or `vertex` stands for, also of providers that [`provider`] lacks.
-pub fn canonical_provider_id(id_or_alias: &str) -> Option<&'static str> {
-    let other =
-        || OTHER_ALIASES.iter().find(|(_, aliases)| aliases.contains(&id_or_alias)).map(|(id, _)| *id);
-    provider(id_or_alias).map(|provider| provider.id).or_else(other)
 }
 
 #[cfg(test)]
@@ -46,30 +31,6 @@ mod tests {
                 assert_eq!(super::provider(alias), Some(provider));
             }
         }
-        for (_, aliases) in OTHER_ALIASES {
-            for alias in *aliases {
-                assert!(seen.insert(alias), "{alias}");
-            }
-        }
-    }
-
-    /// R003-4, B12.
-    #[test]
-    fn prefixes_of_other_gateways_resolve() {
-        for (alias, id) in [
-            ("gemini", "google-ai-studio"),
-            ("google-ai-studio", "google-ai-studio"),
-            ("vertex", "google-vertex"),
-            ("google-vertex", "google-vertex"),
-            ("bedrock", "aws-bedrock"),
-            ("aws-bedrock", "aws-bedrock"),
-            ("openai", "openai"),
-            ("anthropic", "anthropic"),
-            ("together_ai", "together"),
-        ] {
-            assert_eq!(canonical_provider_id(alias), Some(id), "{alias}");
-        }
-        assert_eq!(canonical_provider_id("nobody"), None);
     }
 
     #[test]

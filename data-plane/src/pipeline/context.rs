@@ -157,10 +157,11 @@ impl RequestContext {
     }
 
     /// The request goes upstream now; what passed so far was ours, but for the client's body.
-    pub fn dispatching(&mut self) {
+    pub fn dispatching(&mut self) -> Instant {
         let now = Instant::now();
         self.overhead = now.duration_since(self.started).saturating_sub(self.body_read);
         self.dispatched = Some(now);
+        now
     }
 
     /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate.

@@ -36,15 +36,11 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `wanted` by the client, within the node's ceiling.
-    pub fn new(settings: &Settings, wanted: Option<Duration>) -> Self {
+    /// Counted from the request's start; `wanted` by the client, within the node's ceiling.
+    pub fn new(settings: &Settings, started: Instant, wanted: Option<Duration>) -> Self {
         let ceiling = settings.total_timeout();
         let total = wanted.map_or(ceiling, |wanted| wanted.min(ceiling));
-        Self { at: Instant::now() + total, head: settings.head_timeout(), idle: settings.idle_timeout() }
-    }
-
-    pub fn remaining(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
+        Self { at: started + total, head: settings.head_timeout(), idle: settings.idle_timeout() }
     }
 }
 
@@ -86,9 +82,9 @@ pub async fn run(
     let Call { upstream, endpoint, spliced, deadline, decision } = call;
     let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
     let request = request(upstream, endpoint, SegmentBody::new(segments), client_headers)?;
-    context.dispatching();
-    let sent = Instant::now();
-    let answer = client.send(&upstream.route, request, deadline.head.min(deadline.remaining())).await;
+    let sent = context.dispatching();
+    let patience = deadline.head.min(deadline.at.saturating_duration_since(sent.into()));
+    let answer = client.send(&upstream.route, request, patience).await;
     context.upstream = sent.elapsed();
     let attempt = Attempt { decision, took: context.upstream };
     let response = answer.map_err(|error| attempt.unanswered(error))?;

@@ -93,7 +93,7 @@ async fn run(
     let spliced = splice(&body, &envelope, endpoint, &target);
     drop(envelope);
 
-    let deadline = dispatch::Deadline::new(limits, wanted);
+    let deadline = dispatch::Deadline::new(limits, context.started.into(), wanted);
     let call = dispatch::Call { upstream, endpoint, spliced, deadline, decision: &decision };
     let reply = dispatch::run(&state.upstream, call, &parts.headers, context).await?;
     let context = slot.take().ok_or_else(gone)?;

@@ -41,10 +41,11 @@ pub async fn run(
     let mut response = Response::new(Body::full(Bytes::new()));
     *response.status_mut() = head.status;
     context.status = head.status.as_u16();
-    headers::to_client(&head.headers, response.headers_mut());
     let upstream = live.upstreams.get(deployment);
     let own = response.headers_mut();
-    own.reserve(12);
+    // One table for all that follows: growing it rehashes.
+    own.reserve(16);
+    headers::to_client(&head.headers, own);
     own.insert(headers::CONFIG_VERSION, live.revision.clone());
     if let Some(upstream) = upstream {
         own.insert(headers::PROVIDER, upstream.provider_header.clone());

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use nemo_control_plane::{app as control_plane, config::Config, fleet::NodeToken};
-use nemo_data_plane::{ControlEndpoint, Settings, nemo_llm};
+use nemo_data_plane::{ControlEndpoint, Settings};
 use nemo_proto::admin::Model;
 use nemo_runtime::{
     TaskGroup,
@@ -209,7 +209,6 @@ impl Planes {
             grpc_addr: options.grpc_listen,
             metrics_addr: inputs.ports.control_ops,
             node_token: options.node_token.as_deref().map(NodeToken::new).transpose()?,
-            base_url_of: |id| nemo_llm::provider(id).map(|provider| provider.base_url),
             ..Config::local(postgres_url.clone())
         };
         inputs.ports.release_control();

@@ -5,17 +5,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::DrainTrigger;
 
-/// Resolves on the first SIGTERM or SIGINT after this is first polled.
-pub async fn shutdown() {
-    match Signals::install() {
-        Ok(mut signals) => signals.next().await,
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for signals; stop this process with SIGKILL");
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
 /// Starts `drain` on the first signal and cancels `stop` on the second, then ends.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! Values of the domain, without IO, used by every other crate.
 //!
+//! - [`base_url`](mod@base_url): where the providers are
 //! - [`ids`]: newtypes over UUIDv7, so that a team's id can't be passed where a key's is meant
 //! - [`money`]: integer nano-dollars with checked arithmetic
 //! - [`usage`] and [`price`]: what a call consumed, and what that costs
 //! - [`token`]: virtual keys and admin tokens: minting, parsing, hashing
 //! - [`secret`]: values that never reach logs, and sealing of provider credentials
 
+pub mod base_url;
 pub mod ids;
 pub mod money;
 pub mod price;
@@ -13,6 +15,7 @@ pub mod secret;
 pub mod token;
 pub mod usage;
 
+pub use base_url::base_url;
 pub use ids::{
     AdminTokenId, CredentialId, DeploymentId, KeyId, MemberId, ModelGroupId, OrgId, RequestId, SettingId,
     TeamId,

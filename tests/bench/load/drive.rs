@@ -55,28 +55,31 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Outcome> {
     driver.run_until(ticker.as_ref(), Instant::now() + args.warmup())?;
     anyhow::ensure!(driver.outcome.errors == 0, "in the warm-up: {}", driver.first_error());
 
-    let backlog_now = driver.backlog.len();
+    let (backlog, warmup_requests) = (driver.backlog.len(), driver.outcome.requests);
     driver.histogram = Histogram::new();
-    driver.outcome = Outcome { backlog: backlog_now, ..Outcome::default() };
+    driver.outcome = Outcome { backlog, warmup_requests, ..Outcome::default() };
     let cpu = args.pid.map(proc::cpu_time).transpose()?;
     let start = Instant::now();
     driver.run_until(ticker.as_ref(), start + args.duration())?;
     let seconds = start.elapsed().as_secs_f64();
-    let spent = match (args.pid, cpu) {
-        (Some(pid), Some(before)) => Some((proc::cpu_time(pid)?.saturating_sub(before)).as_secs_f64() * 1e6),
-        _ => None,
-    };
+    let cpu_end = args.pid.map(proc::cpu_time).transpose()?;
 
-    let micros = |share| driver.histogram.quantile(share).as_secs_f64() * 1e6;
+    let micros = |share| micros_of(driver.histogram.quantile(share));
+    let spent = |before| cpu_end.map(|end| end.saturating_sub(before));
     Ok(Outcome {
         seconds,
         p50_us: micros(0.5),
         p99_us: micros(0.99),
         p999_us: micros(0.999),
-        max_us: driver.histogram.max().as_secs_f64() * 1e6,
-        cpu_us: spent,
+        max_us: micros_of(driver.histogram.max()),
+        cpu_us: cpu.and_then(spent).map(micros_of),
+        cpu_end_us: cpu_end.map(micros_of),
         ..driver.outcome
     })
+}
+
+fn micros_of(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
 
 impl<'a> Driver<'a> {

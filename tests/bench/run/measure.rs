@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::Args;
 use super::targets::Target;
 use crate::load::Outcome;
+use crate::proc;
 
 /// What a target is loaded with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +71,7 @@ impl Workload {
 /// # Errors
 /// When an answer was no success: a gateway that refuses is fast, and its speed of no interest.
 pub(super) fn load(args: &Args, target: &Target, workload: Workload) -> anyhow::Result<Outcome> {
-    let program = std::env::current_exe()?;
+    let program = proc::own_program();
     let mut command = match args.core(args.load_core) {
         Some(core) => {
             let mut command = Command::new("taskset");

@@ -1,4 +1,4 @@
-//! The processes of a run: upstream, floors, gateway.
+//! The servers of a run: upstream, floors, and the gateway in one of its forms.
 
 use std::net::SocketAddr;
 
@@ -8,6 +8,7 @@ use nemo_tests::eventually::patience;
 use nemo_tests::process::{Process, Spec};
 
 use super::Args;
+use super::gateway::Gateway;
 use crate::floor::ClientKind;
 use crate::proc;
 
@@ -18,8 +19,15 @@ pub(super) struct Target {
     pub(super) pid: u32,
     pub(super) api_key: String,
     pub(super) idle_kib: u64,
-    /// `None` for a gateway that someone else runs.
-    process: Option<Process>,
+    running: Running,
+}
+
+/// What keeps it running.
+enum Running {
+    /// Someone else.
+    Elsewhere,
+    Process(Process),
+    Product(Box<Gateway>),
 }
 
 impl Target {
@@ -32,12 +40,24 @@ impl Target {
         Ok(())
     }
 
+    /// CPU time since its start.
+    pub(super) fn cpu_us(&self) -> anyhow::Result<f64> {
+        Ok(proc::cpu_time(self.pid)?.as_secs_f64() * 1e6)
+    }
+
+    /// The product, if this is it and it was started here.
+    pub(super) fn product(&self) -> Option<&Gateway> {
+        if let Running::Product(gateway) = &self.running { Some(gateway) } else { None }
+    }
+
     /// What it has written, for error messages.
     pub(super) fn log(&self) -> String {
-        match &self.process {
-            Some(process) if !process.log().is_empty() => format!("; it wrote:\n{}", process.log()),
-            _ => String::new(),
-        }
+        let log = match &self.running {
+            Running::Elsewhere => String::new(),
+            Running::Process(process) => process.log(),
+            Running::Product(gateway) => gateway.log(),
+        };
+        if log.is_empty() { log } else { format!("; it wrote:\n{log}") }
     }
 
     /// Waits until it answers a chat.
@@ -54,76 +74,93 @@ impl Target {
     }
 }
 
-fn myself() -> anyhow::Result<Spec> {
-    Ok(Spec::new(std::env::current_exe()?))
+fn myself() -> Spec {
+    Spec::new(proc::own_program())
+}
+
+/// The address that one of our own servers prints.
+async fn address(process: &Process) -> anyhow::Result<SocketAddr> {
+    let pick = |line: &str| line.strip_prefix("listening on http://")?.parse().ok();
+    process.wait_for("its address", patience(), pick).await
 }
 
 /// Starts the upstream.
-pub(super) async fn upstream(args: &Args) -> anyhow::Result<Process> {
-    let port = args.upstream_port.to_string();
-    let process = myself()?.args(["upstream", "--port", &port]).core(args.core(args.load_core)).spawn()?;
-    process.wait_line("listening on").await?;
-    Ok(process)
+pub(super) async fn upstream(args: &Args) -> anyhow::Result<(Process, SocketAddr)> {
+    let port = args.upstream_port.unwrap_or(0).to_string();
+    let process = myself().args(["upstream", "--port", &port]).core(args.core(args.load_core)).spawn()?;
+    let addr = address(&process).await?;
+    Ok((process, addr))
 }
 
-/// Starts the floors, and starts or joins the gateway; all answer when this returns. Floors come first.
-pub(super) async fn start(args: &Args) -> anyhow::Result<Vec<Target>> {
+/// Starts the floors, and starts or joins the gateway; all answer when this returns. Floors come first, the gateway
+/// last.
+pub(super) async fn start(args: &Args, upstream: SocketAddr) -> anyhow::Result<Vec<Target>> {
     let mut targets = Vec::new();
     for kind in &args.floor {
-        targets.push(floor(args, *kind).await?);
+        targets.push(floor(args, *kind, upstream).await?);
     }
     anyhow::ensure!(!targets.is_empty(), "no floor to compare with");
-    if let Some(url) = &args.gateway_url {
-        targets.push(gateway(args, url)?);
-    }
+    targets.push(match &args.gateway_url {
+        Some(url) => foreign_gateway(args, url, upstream)?,
+        None => product(args, upstream).await?,
+    });
     for target in &targets {
         target.ready(&args.model).await?;
     }
     Ok(targets)
 }
 
-async fn floor(args: &Args, kind: ClientKind) -> anyhow::Result<Target> {
+async fn floor(args: &Args, kind: ClientKind, upstream: SocketAddr) -> anyhow::Result<Target> {
     let (name, client) = match kind {
         ClientKind::Legacy => ("floor", "legacy"),
         ClientKind::Raw => ("floor-raw", "raw"),
     };
-    let upstream = format!("127.0.0.1:{}", args.upstream_port);
-    let spec = myself()?.args(["floor", "--upstream", &upstream, "--client", client]);
+    let spec = myself().args(["floor", "--upstream", &upstream.to_string(), "--client", client]);
     let process = spec.core(args.core(args.target_core)).spawn()?;
-    let addr = process
-        .wait_for("its address", patience(), |line| line.strip_prefix("listening on http://")?.parse().ok());
-    let addr = addr.await?;
+    let addr = address(&process).await?;
     let (name, api_key, pid) = (name.to_owned(), args.api_key.clone(), process.pid());
-    Ok(Target { name, addr, pid, api_key, idle_kib: 0, process: Some(process) })
+    Ok(Target { name, addr, pid, api_key, idle_kib: 0, running: Running::Process(process) })
 }
 
-fn gateway(args: &Args, url: &str) -> anyhow::Result<Target> {
+async fn product(args: &Args, upstream: SocketAddr) -> anyhow::Result<Target> {
+    let gateway = Gateway::start(args, upstream).await?;
+    Ok(Target {
+        name: "gateway".into(),
+        addr: gateway.addr(),
+        pid: gateway.pid(),
+        api_key: gateway.api_key().into(),
+        idle_kib: 0,
+        running: Running::Product(Box::new(gateway)),
+    })
+}
+
+fn foreign_gateway(args: &Args, url: &str, upstream: SocketAddr) -> anyhow::Result<Target> {
     let addr = url.trim_end_matches('/').trim_start_matches("http://");
     let addr = addr.parse().with_context(|| format!("--gateway-url {url} is not http://<ip>:<port>"))?;
     let core = args.core(args.target_core);
-    let (pid, process) = match (&args.gateway_cmd, args.gateway_pid) {
+    let (pid, running) = match (&args.gateway_cmd, args.gateway_pid) {
         (Some(command), _) => {
-            let upstream = format!("http://127.0.0.1:{}/v1", args.upstream_port);
+            let upstream = format!("http://{upstream}/v1");
             let spec =
                 Spec::new("sh").args(["-c", &format!("exec {command}")]).env("NEMO_BENCH_UPSTREAM", upstream);
             let process = spec.core(core).spawn()?;
-            (process.pid(), Some(process))
+            (process.pid(), Running::Process(process))
         }
         (None, Some(pid)) => {
             if let Some(core) = core {
                 pin(pid, core)?;
             }
-            (pid, None)
+            (pid, Running::Elsewhere)
         }
         (None, None) => {
             anyhow::bail!("--gateway-url needs --gateway-pid or --gateway-cmd: whose CPU time counts?")
         }
     };
-    Ok(Target { name: "gateway".into(), addr, pid, api_key: args.api_key.clone(), idle_kib: 0, process })
+    Ok(Target { name: "gateway".into(), addr, pid, api_key: args.api_key.clone(), idle_kib: 0, running })
 }
 
 /// Moves all threads of a running process to one core.
-fn pin(pid: u32, core: usize) -> anyhow::Result<()> {
+pub(super) fn pin(pid: u32, core: usize) -> anyhow::Result<()> {
     let output =
         std::process::Command::new("taskset").args(["-acp", &core.to_string(), &pid.to_string()]).output()?;
     anyhow::ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));

@@ -38,12 +38,13 @@ pub struct OwnedServer {
 }
 
 impl OwnedServer {
-    /// Initialises and starts a server. It may not accept connections yet. Blocks for about a second.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Initialises and starts a server, with this niceness if any. It may not accept connections yet. Blocks for about
+    /// a second.
+    pub fn start(nice: Option<u8>) -> anyhow::Result<Self> {
         let programs = find::programs()?;
         let ids = find::unprivileged()?;
         let dir = new_dir(ids)?;
-        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids));
+        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, nice));
         match started {
             Ok(supervisor) => Ok(Self { supervisor, socket_dir: dir.join("run") }),
             Err(error) => {
@@ -123,9 +124,18 @@ fn init(programs: &Path, dir: &Path, ids: Option<(u32, u32)>) -> anyhow::Result<
     Ok(())
 }
 
-fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>) -> anyhow::Result<Child> {
+fn supervise(
+    programs: &Path,
+    dir: &Path,
+    ids: Option<(u32, u32)>,
+    nice: Option<u8>,
+) -> anyhow::Result<Child> {
     let mut shell = Command::new("sh");
-    shell.args(["-c", SUPERVISOR, "nemo-pg"]).arg(dir).args(command(programs, "postgres", ids));
+    shell.args(["-c", SUPERVISOR, "nemo-pg"]).arg(dir);
+    if let Some(nice) = nice {
+        shell.args(["nice", "-n", &nice.to_string()]);
+    }
+    shell.args(command(programs, "postgres", ids));
     shell.arg("-D").arg(dir.join("data")).arg("-k").arg(dir.join("run"));
     let settings = [
         "listen_addresses=",

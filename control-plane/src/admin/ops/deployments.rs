@@ -30,7 +30,7 @@ impl Admin {
         if !request.name.is_empty() {
             validate::name("name", &request.name)?;
         }
-        let base_url = self.base_url(&request)?;
+        let base_url = Self::base_url(&request)?;
         let weight = validate::weight("weight", request.weight.unwrap_or(1))?;
         if !request.upstream_model.is_empty() {
             upstream_model("upstream_model", &request.upstream_model)?;
@@ -63,11 +63,11 @@ impl Admin {
     }
 
     /// The URL that was given, else the provider's own.
-    fn base_url(&self, request: &CreateDeploymentRequest) -> Result<String, AdminError> {
+    fn base_url(request: &CreateDeploymentRequest) -> Result<String, AdminError> {
         if !request.base_url.is_empty() {
             return validate::base_url("base_url", &request.base_url);
         }
-        let known = (self.base_url_of)(&request.provider).filter(|url| !url.is_empty());
+        let known = nemo_types::base_url(&request.provider);
         known.map(str::to_owned).ok_or_else(|| {
             let message = format!("missing, and no base URL is known for provider {:?}", request.provider);
             AdminError::invalid("base_url", message, "http(s)://host[:port][/path]")

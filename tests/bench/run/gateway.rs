@@ -1,0 +1,151 @@
+//! The gateway that is measured: the product's two planes as processes, set up through the admin API.
+//!
+//! The data plane has the target core for itself, with one worker thread as an operator would set it for one core.
+//! Control plane and PostgreSQL run beside the load generator at low priority: they write down what was used, which must
+//! not keep requests from being sent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nemo_tests::admin::{Admin, ServedModel};
+use nemo_tests::client::Client;
+use nemo_tests::eventually::eventually_within;
+use nemo_tests::postgres::{Database, Server};
+use nemo_tests::process::Process;
+use nemo_tests::site::{Site, wait_ready};
+use serde_json::json;
+use sqlx::Connection as _;
+
+use super::Args;
+use super::metering::{Counts, Metering};
+use crate::proc;
+
+/// What the upstream calls the model. Not what clients call it, so that every request is edited.
+const UPSTREAM_MODEL: &str = "bench-upstream-2026-01";
+const UPSTREAM_KEY: &str = "sk-bench-upstream";
+/// Of the control plane and PostgreSQL.
+const NICE: Option<u8> = Some(10);
+/// A full buffer of usage events takes seconds to write, a debug build ten times as long.
+const SETTLE: Duration = Duration::from_secs(180);
+/// Between two looks at the metrics, which cost the gateway CPU time.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The running product. Dropped in the order of its fields.
+pub(super) struct Gateway {
+    data_plane: Process,
+    control_plane: Process,
+    site: Site,
+    database: Database,
+    key: String,
+    /// CPU time of the control plane before the first load.
+    control_plane_idle: Duration,
+}
+
+impl Gateway {
+    /// Starts everything; serves the model when this returns.
+    pub(super) async fn start(args: &Args, upstream: SocketAddr) -> anyhow::Result<Self> {
+        let database = Server::shared_nice(NICE).await?.create_database().await?;
+        let site = Site::new(database.url())?;
+        let load_core = args.core(args.load_core);
+        let control_plane = site.control_plane()?.core(load_core).nice(NICE).spawn()?;
+        wait_ready(&control_plane, site.ports.control_ops).await?;
+        let key = provision(&site, &args.model, upstream).await.with_context(|| control_plane.log())?;
+
+        let spec = site.data_plane()?.env("TOKIO_WORKER_THREADS", "1").core(args.core(args.target_core));
+        let data_plane = spec.spawn()?;
+        let control_plane_idle = Duration::ZERO;
+        let mut gateway = Self { data_plane, control_plane, site, database, key, control_plane_idle };
+        gateway.ready(&args.model).await.with_context(|| gateway.log())?;
+        gateway.control_plane_idle = proc::cpu_time(gateway.control_plane.pid())?;
+        Ok(gateway)
+    }
+
+    /// Waits until the node has the model, then looks at what the measured path does to a stream.
+    async fn ready(&self, model: &str) -> anyhow::Result<()> {
+        wait_ready(&self.data_plane, self.site.ports.ops).await?;
+        let client = Client::new(self.addr()).bearer(&self.key);
+        // Not with a chat: refused ones would be in the counts.
+        nemo_tests::eventually("the node to have the model", async || {
+            let listed = client.get("/v1/models").await?.text();
+            anyhow::ensure!(listed.contains(&format!("\"{model}\"")), "{listed}");
+            Ok(())
+        })
+        .await?;
+        let body = json!({
+            "model": model, "stream": true, "messages": [{ "role": "user", "content": "Hi" }],
+        });
+        let answer = client.post("/v1/chat/completions", body.to_string()).await?;
+        anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+        let edits = answer.header("x-nemo-edits");
+        anyhow::ensure!(edits == Some("model,usage"), "a stream is measured with other edits: {edits:?}");
+        let with_usage = answer.chunks()?.iter().filter(|chunk| !chunk["usage"].is_null()).count();
+        anyhow::ensure!(with_usage == 0, "the usage chunk was not cut: {}", answer.text());
+        Ok(())
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.site.ports.data
+    }
+
+    /// Of the data plane: what is measured.
+    pub(super) fn pid(&self) -> u32 {
+        self.data_plane.pid()
+    }
+
+    pub(super) fn api_key(&self) -> &str {
+        &self.key
+    }
+
+    /// What both planes have written.
+    pub(super) fn log(&self) -> String {
+        [&self.data_plane, &self.control_plane].map(Process::log).concat()
+    }
+
+    async fn counts(&self) -> anyhow::Result<Counts> {
+        let answer = Client::new(self.site.ports.ops).get("/metrics").await?;
+        Counts::parse(&answer.text())
+    }
+
+    /// Waits until every request has ended and its usage event is shipped or dropped, so that the next measurement
+    /// has the machine for itself.
+    pub(super) async fn settle(&self) -> anyhow::Result<Counts> {
+        eventually_within(SETTLE, "the usage events to be shipped", async || {
+            let counts = self.counts().await?;
+            if !counts.settled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            anyhow::ensure!(counts.settled(), "{counts:?}");
+            Ok(counts)
+        })
+        .await
+    }
+
+    /// What became of the requests so far. To be called once all is settled.
+    pub(super) async fn metering(&self) -> anyhow::Result<Metering> {
+        let counts = self.settle().await?;
+        let mut connection = sqlx::PgConnection::connect(self.database.url()).await?;
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM request_log").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        let spent = proc::cpu_time(self.control_plane.pid())?.saturating_sub(self.control_plane_idle);
+        Ok(Metering { counts, rows: rows.cast_unsigned(), control_plane_us: spent.as_secs_f64() * 1e6 })
+    }
+}
+
+/// Makes an organization, a team, a key, and the priced model; returns the key.
+async fn provision(site: &Site, model: &str, upstream: SocketAddr) -> anyhow::Result<String> {
+    let admin = Admin::new(site.ports.rest, &site.operator_token().await?);
+    let tenant = admin.create_tenant("bench", "bench").await?;
+    let credential_id = &admin.create_credential(UPSTREAM_KEY).await?;
+    let served = ServedModel {
+        id: model,
+        endpoints: &["chat.completions"],
+        upstream_model: UPSTREAM_MODEL,
+        base_url: &format!("http://{upstream}/v1"),
+        credential_id,
+    };
+    admin.serve_model(&served).await?;
+    let (_, key) = admin.issue_key(&tenant, json!({ "name": "bench" })).await?;
+    Ok(key)
+}

@@ -1,0 +1,132 @@
+//! What the processes of one gateway share: ports, keys, a database, a directory; and how each of them is started.
+//!
+//! Used by [`crate::fleet`] for tests and by the bench for the gateway that it measures.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::eventually::eventually_within;
+use crate::ports::free_port;
+use crate::process::{Process, Spec};
+
+/// Starting three processes on a busy machine.
+const START: Duration = Duration::from_secs(60);
+const SEAL_KEY: &str = "6f0e1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100";
+const NODE_TOKEN: &str = "node-token-for-tests-only";
+
+/// Where the processes listen.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub data: SocketAddr,
+    pub ops: SocketAddr,
+    pub rest: SocketAddr,
+    pub grpc: SocketAddr,
+    pub control_ops: SocketAddr,
+}
+
+impl Ports {
+    fn free() -> anyhow::Result<Self> {
+        let next = || anyhow::Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
+        Ok(Self { data: next()?, ops: next()?, rest: next()?, grpc: next()?, control_ops: next()? })
+    }
+}
+
+/// The place of one gateway. Its directory goes when it is dropped.
+#[derive(Debug)]
+pub struct Site {
+    pub ports: Ports,
+    dir: TempDir,
+    postgres_url: String,
+}
+
+impl Site {
+    pub fn new(postgres_url: &str) -> anyhow::Result<Self> {
+        let (ports, dir) = (Ports::free()?, tempfile::tempdir()?);
+        std::fs::write(dir.path().join("seal-key"), SEAL_KEY)?;
+        Ok(Self { ports, dir, postgres_url: postgres_url.into() })
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `nemo standalone`.
+    pub fn standalone(&self) -> anyhow::Result<Spec> {
+        let ports = self.ports;
+        Ok(spec("nemo")?
+            .arg("standalone")
+            .arg("--data-dir")
+            .arg(self.dir().join("data"))
+            .args(["--postgres-url", &self.postgres_url])
+            .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
+            .args(["--admin-listen", &ports.rest.to_string(), "--grpc-listen", &ports.grpc.to_string()])
+            .args(["--admin-ops-listen", &ports.control_ops.to_string()]))
+    }
+
+    /// `nemo-control-plane serve`.
+    pub fn control_plane(&self) -> anyhow::Result<Spec> {
+        let ports = self.ports;
+        Ok(self
+            .control_plane_spec()?
+            .arg("serve")
+            .args(["--rest-addr", &ports.rest.to_string(), "--grpc-addr", &ports.grpc.to_string()])
+            .args(["--metrics-addr", &ports.control_ops.to_string()]))
+    }
+
+    fn control_plane_spec(&self) -> anyhow::Result<Spec> {
+        Ok(spec("nemo-control-plane")?
+            .env("NEMO_POSTGRES_URL", &self.postgres_url)
+            .env("NEMO_SEAL_KEY_FILE", self.dir().join("seal-key"))
+            .env("NEMO_NODE_TOKEN", NODE_TOKEN))
+    }
+
+    /// `nemo-data-plane`.
+    pub fn data_plane(&self) -> anyhow::Result<Spec> {
+        let ports = self.ports;
+        Ok(spec("nemo-data-plane")?
+            .env("NEMO_SEAL_KEY_FILE", self.dir().join("seal-key"))
+            .env("NEMO_NODE_TOKEN", NODE_TOKEN)
+            .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
+            .arg("--data-dir")
+            .arg(self.dir().join("node"))
+            .arg(format!("--control-plane=http://{}", ports.grpc)))
+    }
+
+    /// Makes an operator's token as the operator would, with `nemo-control-plane admin-token`.
+    pub async fn operator_token(&self) -> anyhow::Result<String> {
+        let process = self.control_plane_spec()?.args(["admin-token", "--name", "tests"]).spawn()?;
+        let line = process.wait_line("adm-nemo-").await?;
+        anyhow::ensure!(process.wait_exit().await?.success(), "admin-token failed:\n{}", process.log());
+        let token = line.split_whitespace().find(|word| word.starts_with("adm-nemo-"));
+        Ok(token.context("no token in the output")?.to_owned())
+    }
+}
+
+/// Waits until `/readyz` on the ops port says so.
+pub async fn wait_ready(process: &Process, ops: SocketAddr) -> anyhow::Result<()> {
+    let ready = eventually_within(START, "the process is ready", async || {
+        anyhow::ensure!(process.status().is_none(), "it has ended");
+        let response = Client::new(ops).get("/readyz").await?;
+        anyhow::ensure!(response.status == 200, "{}: {}", response.status, response.text());
+        Ok(())
+    });
+    ready.await.with_context(|| format!("the log:\n{}", process.log()))
+}
+
+fn spec(binary: &str) -> anyhow::Result<Spec> {
+    Ok(Spec::new(binary_path(binary)?).clear_env().env("NEMO_LOG", "info").env("NO_COLOR", "1"))
+}
+
+/// A binary of this workspace, built beside this one.
+pub fn binary_path(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let found = test.ancestors().skip(1).take(3).map(|dir| dir.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!("{name} is not built: run `cargo build --workspace --bins` (make test does)")
+    })
+}

