@@ -22,6 +22,8 @@ use crate::eventually::{eventually_within, patience};
 const LOG_LINES: usize = 20_000;
 /// A longer line is cut.
 const LOG_LINE_BYTES: u64 = 64 * 1024;
+/// Standard output and standard error.
+const OUTPUTS: usize = 2;
 /// How often the waiting thread looks for the end of its child.
 const REAP_EVERY: Duration = Duration::from_millis(10);
 
@@ -143,6 +145,8 @@ struct Log {
     lines: VecDeque<String>,
     /// Lines that were dropped from the front.
     dropped: usize,
+    /// Outputs that were read to their end.
+    closed: usize,
 }
 
 /// A running child. Killed on drop.
@@ -173,10 +177,10 @@ fn run(spec: &Spec, log: &Arc<Mutex<Log>>, started: &Started) {
     drop(sent);
     thread::scope(|scope| {
         if let Some(stdout) = stdout {
-            scope.spawn(move || pump(stdout, log));
+            scope.spawn(move || pump_all(stdout, log));
         }
         if let Some(stderr) = stderr {
-            scope.spawn(move || pump(stderr, log));
+            scope.spawn(move || pump_all(stderr, log));
         }
         loop {
             let mut state = lock(&state);
@@ -188,6 +192,11 @@ fn run(spec: &Spec, log: &Arc<Mutex<Log>>, started: &Started) {
             thread::sleep(REAP_EVERY);
         }
     });
+}
+
+fn pump_all(output: impl Read, log: &Mutex<Log>) {
+    pump(output, log);
+    lock(log).closed += 1;
 }
 
 fn pump(output: impl Read, log: &Mutex<Log>) {
@@ -245,12 +254,13 @@ impl Process {
         pick: impl Fn(&str) -> Option<T>,
     ) -> anyhow::Result<T> {
         let found = eventually_within(patience, what, async || {
-            // The status first: a line written just before the end must still be found.
             let ended = self.status();
-            match (lock(&self.log).lines.iter().find_map(|line| pick(line)), ended) {
+            let log = lock(&self.log);
+            match (log.lines.iter().find_map(|line| pick(line)), ended) {
                 (Some(found), _) => Ok(Ok(found)),
-                (None, Some(status)) => Ok(Err(status)),
-                (None, None) => Err("no such line yet"),
+                // A line that was written just before the end must still be found.
+                (None, Some(status)) if log.closed == OUTPUTS => Ok(Err(status)),
+                (None, _) => Err("no such line yet"),
             }
         });
         let found = found.await.with_context(|| format!("{} wrote:\n{}", self.name, self.log()))?;
