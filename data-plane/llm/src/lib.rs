@@ -38,7 +38,7 @@ pub use extras::Extras;
 pub use finish_reason::FinishReason;
 pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
 pub use registry::{provider, providers};
-pub use splice::{EditSet, Spliced, Target, splice};
+pub use splice::{EditSet, Segments, Spliced, Target, splice};
 pub use sse::{SseError, SseEvent, SseScanner};
 pub use stream::{StreamError, StreamObserver};
 pub use usage_scan::{UnaryInfo, scan_response};

@@ -18,11 +18,14 @@ pub struct Target<'a> {
     pub upstream_model: &'a str,
 }
 
+/// Slices of the client's body and the edits between them, in order, none empty. Four: one edit, or two that touch.
+pub type Segments = SmallVec<[Bytes; 4]>;
+
 /// A request body for one target.
 #[derive(Clone, Debug)]
 pub struct Spliced {
     /// The body, to be sent in this order.
-    pub segments: SmallVec<[Bytes; 8]>,
+    pub segments: Segments,
     /// Sum of the lengths of the segments: the content length.
     pub len: usize,
     pub edits: EditSet,

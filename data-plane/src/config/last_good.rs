@@ -197,7 +197,7 @@ mod tests {
 
     /// I10.
     #[test]
-    fn the_file_tells_nothing_without_the_key() {
+    fn i10_the_file_tells_nothing_without_the_key() {
         let (dir, keyring) = (tempfile::tempdir().unwrap(), keyring());
         let last_good = LastGood::open(dir.path()).unwrap();
         last_good.save(&set("canary-organization"), 1, &keyring).unwrap();

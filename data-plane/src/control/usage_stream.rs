@@ -3,18 +3,17 @@
 
 use std::time::Duration;
 
-use nemo_proto::{
-    common::NodeInfo,
-    fleet::RegisterResponse,
-    usage::{UsageAck, UsageBatch, UsageEvent, usage_service_client::UsageServiceClient},
-};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use nemo_proto::{common::NodeInfo, fleet::RegisterResponse, usage::UsageAck};
 use nemo_runtime::drain::DrainWatcher;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Request, Status, Streaming, client::Grpc};
+use tonic_prost::ProstCodec;
 
 use super::{NodeChannel, metrics::ControlMetrics};
-use crate::usage::UsageBuffer;
+use crate::usage::{EncodedBatch, UsageBuffer};
 
 /// When the control plane does not say.
 const DEFAULT_FLUSH: Duration = Duration::from_millis(200);
@@ -28,7 +27,7 @@ pub struct UsageStream {
     buffer: UsageBuffer,
     metrics: ControlMetrics,
     /// Taken from the buffer, not yet acknowledged.
-    unacked: Vec<UsageEvent>,
+    unacked: Vec<Bytes>,
     /// Sequence of the first unacknowledged event.
     next_seq: u64,
 }
@@ -57,8 +56,7 @@ impl UsageStream {
         let flush = flush.map_or(DEFAULT_FLUSH, |ms| Duration::from_millis(ms.into()));
         let batch = Some(welcome.max_usage_batch as usize).filter(|max| *max > 0).unwrap_or(DEFAULT_BATCH);
         let (batches, outgoing) = mpsc::channel(1);
-        let mut client = UsageServiceClient::new(channel.clone());
-        let mut acks = client.ingest(ReceiverStream::new(outgoing)).await?.into_inner();
+        let mut acks = ingest(channel.clone(), ReceiverStream::new(outgoing)).await?;
         loop {
             if self.unacked.is_empty() {
                 self.unacked = self.buffer.take(batch.min(MAX_BATCH));
@@ -86,8 +84,8 @@ impl UsageStream {
         }
     }
 
-    fn batch(&self) -> UsageBatch {
-        UsageBatch {
+    fn batch(&self) -> EncodedBatch {
+        EncodedBatch {
             node_id: self.info.node_id.clone(),
             epoch: self.info.epoch,
             first_seq: self.next_seq,
@@ -108,4 +106,17 @@ impl UsageStream {
         self.metrics.events_waiting.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
         self.metrics.events_dropped.set(self.buffer.dropped());
     }
+}
+
+/// `UsageService.Ingest`, as the generated client would call it but for the type of the batch.
+async fn ingest(
+    channel: NodeChannel,
+    batches: ReceiverStream<EncodedBatch>,
+) -> Result<Streaming<UsageAck>, Status> {
+    const INGEST: &str = "/nemo.usage.v1.UsageService/Ingest";
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<EncodedBatch, UsageAck>::default();
+    let answer = client.streaming(Request::new(batches), PathAndQuery::from_static(INGEST), codec).await?;
+    Ok(answer.into_inner())
 }

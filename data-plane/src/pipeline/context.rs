@@ -52,6 +52,8 @@ pub struct RequestContext {
     /// Waiting for the upstream: head, and for complete answers the body.
     pub upstream: Duration,
     pub first_byte: Option<Duration>,
+    /// When the answer was complete, if its ending has read the clock already.
+    finished: Option<Instant>,
     pub overhead: Duration,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -100,12 +102,13 @@ impl RequestContext {
             sinks.metrics.rejected.inc();
             return None;
         }
+        let started_unix_us = clock::unix_us();
         Some(Box::new(Self {
             sinks,
-            id: RequestId::generate(),
+            id: RequestId::at(started_unix_us),
             endpoint,
             started: Instant::now(),
-            started_unix_us: clock::unix_us(),
+            started_unix_us,
             key: None,
             requested_model: "".into(),
             group: None,
@@ -119,6 +122,7 @@ impl RequestContext {
             dispatched: None,
             upstream: Duration::ZERO,
             first_byte: None,
+            finished: None,
             overhead: Duration::ZERO,
             request_bytes: 0,
             response_bytes: 0,
@@ -164,6 +168,14 @@ impl RequestContext {
         now
     }
 
+    /// The whole answer has come.
+    pub fn answered(&mut self) {
+        let now = Instant::now();
+        self.upstream = now.duration_since(self.dispatched.unwrap_or(now));
+        self.first_byte = Some(now.duration_since(self.started));
+        self.finished = Some(now);
+    }
+
     /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate.
     fn measured(&self, ending: Ending<'_>) -> (Option<Usage>, bool) {
         if let Some(usage) = self.usage {
@@ -204,7 +216,8 @@ impl RequestContext {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let total = self.started.elapsed();
+        let total =
+            self.finished.map_or_else(|| self.started.elapsed(), |at| at.duration_since(self.started));
         let (usage, estimated) = self.measured(ending);
         let cost = self.cost_of(usage.as_ref(), estimated);
         let (outcome, code) = match ending {
@@ -224,7 +237,7 @@ impl RequestContext {
         if let Some(key) = self.key.take() {
             let event =
                 self.event(&key, outcome, code, total, usage.as_ref().map(|it| (it, estimated)), cost);
-            self.sinks.usage.push(event);
+            self.sinks.usage.push(&event);
         }
     }
 

@@ -11,7 +11,6 @@ use http_body_util::BodyExt as _;
 use nemo_llm::{EditSet, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response};
 use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
-use tokio::time::Instant;
 
 use super::{
     body::Body,
@@ -161,7 +160,6 @@ fn unary(
     context.finish_reason = info.finish_reason;
     context.response_bytes = whole.len() as u64;
     context.output_bytes = info.output_bytes;
-    context.first_byte = Some(context.started.elapsed());
     if let Some(cost) = context.cost() {
         let headers = response.headers_mut();
         headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
@@ -191,7 +189,6 @@ async fn complete(
     deadline: Deadline,
     context: &mut RequestContext,
 ) -> Result<Read, GatewayError> {
-    let started = Instant::now();
     let mut frames = Vec::new();
     let mut size = 0;
     let read = async {
@@ -206,7 +203,7 @@ async fn complete(
         Ok::<_, hyper::Error>(true)
     };
     let outcome = tokio::time::timeout_at(deadline.at, read).await;
-    context.upstream += started.elapsed();
+    context.answered();
     match outcome {
         Ok(Ok(true)) => Ok(Read::All(frames)),
         Ok(Ok(false)) => Ok(Read::TooLarge(frames, incoming)),

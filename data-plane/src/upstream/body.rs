@@ -8,19 +8,18 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use smallvec::SmallVec;
+use nemo_llm::Segments;
 
 /// Slices in order. The length is known, so the request carries `content-length`.
 pub struct SegmentBody {
-    segments: SmallVec<[Bytes; 8]>,
+    segments: Segments,
     next: usize,
     remaining: u64,
 }
 
 impl SegmentBody {
-    pub fn new(segments: impl IntoIterator<Item = Bytes>) -> Self {
-        let segments: SmallVec<[Bytes; 8]> =
-            segments.into_iter().filter(|segment| !segment.is_empty()).collect();
+    /// None of the segments may be empty: [`nemo_llm::splice`] makes none.
+    pub fn new(segments: Segments) -> Self {
         let remaining = segments.iter().map(|segment| segment.len() as u64).sum();
         Self { segments, next: 0, remaining }
     }
@@ -58,9 +57,9 @@ mod tests {
 
     #[tokio::test]
     async fn slices_arrive_in_order_with_their_length_known() {
-        let body = SegmentBody::new(["ab", "", "c"].map(Bytes::from));
+        let body = SegmentBody::new(Segments::from_iter(["ab", "c"].map(Bytes::from)));
         assert_eq!(body.size_hint().exact(), Some(3));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abc");
-        assert!(SegmentBody::new([]).is_end_stream());
+        assert!(SegmentBody::new(Segments::new()).is_end_stream());
     }
 }

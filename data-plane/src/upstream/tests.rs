@@ -24,7 +24,8 @@ impl World {
 
     async fn send(&self) -> Result<Response<UpstreamBody>, CallError> {
         let body = br#"{"model":"gpt-4o","messages":[]}"#.as_slice();
-        let mut request = Request::new(SegmentBody::new([Bytes::from_static(body)]));
+        let mut request =
+            Request::new(SegmentBody::new(nemo_llm::Segments::from_iter([Bytes::from_static(body)])));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = "/v1/chat/completions".parse().unwrap();
         let host = self.upstream.addr().to_string().parse().unwrap();

@@ -1,7 +1,10 @@
-//! Usage events on their way to the control plane: a bounded buffer that counts what it drops.
+//! Usage events on their way to the control plane: a bounded buffer that counts what it drops. Events are encoded
+//! when they are made: they are sent from the same bytes, as often as it takes.
 //!
 //! Filled by `pipeline::context` at the end of every request, emptied by `control::usage_stream`. Pushing takes a
 //! short lock and wakes nobody unless a batch is full: shipping is paced by a timer.
+
+mod batch;
 
 use std::{
     collections::VecDeque,
@@ -11,10 +14,14 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use nemo_proto::usage::UsageEvent;
+use prost::Message as _;
 use tokio::sync::Notify;
 
-/// Events kept while the control plane is away: about 40 MB.
+pub use batch::EncodedBatch;
+
+/// Events kept while the control plane is away: about 20 MB.
 pub const CAPACITY: usize = 65_536;
 /// A waiting shipper is woken when so many events wait.
 pub const WAKE_AT: usize = 500;
@@ -26,7 +33,7 @@ pub struct UsageBuffer {
 }
 
 struct Shared {
-    events: Mutex<VecDeque<UsageEvent>>,
+    events: Mutex<VecDeque<Bytes>>,
     capacity: usize,
     dropped: AtomicU64,
     full_batch: Notify,
@@ -44,7 +51,8 @@ impl UsageBuffer {
     }
 
     /// Adds an event; when the buffer is full, the oldest one is dropped and counted.
-    pub fn push(&self, event: UsageEvent) {
+    pub fn push(&self, event: &UsageEvent) {
+        let event = Bytes::from(event.encode_to_vec());
         let waiting = {
             let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
             if events.len() == self.shared.capacity {
@@ -59,8 +67,8 @@ impl UsageBuffer {
         }
     }
 
-    /// The oldest events, at most `max`.
-    pub fn take(&self, max: usize) -> Vec<UsageEvent> {
+    /// The oldest events, encoded, at most `max`.
+    pub fn take(&self, max: usize) -> Vec<Bytes> {
         let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
         let count = events.len().min(max);
         events.drain(..count).collect()
@@ -97,9 +105,10 @@ mod tests {
     #[test]
     fn i12_a_full_buffer_drops_the_oldest_and_counts_it() {
         let buffer = UsageBuffer::new(3);
-        (0..5).for_each(|at| buffer.push(event(at)));
+        (0..5).for_each(|at| buffer.push(&event(at)));
         assert_eq!((buffer.len(), buffer.dropped()), (3, 2));
-        let kept: Vec<_> = buffer.take(2).iter().map(|event| event.attempts).collect();
+        let decode = |event: &Bytes| UsageEvent::decode(event.clone()).unwrap().attempts;
+        let kept: Vec<_> = buffer.take(2).iter().map(decode).collect();
         assert_eq!(kept, [2, 3]);
         assert_eq!(buffer.take(9).len(), 1);
         assert!(buffer.is_empty());
@@ -109,9 +118,9 @@ mod tests {
     async fn the_shipper_is_woken_by_a_full_batch_only() {
         use futures_util::FutureExt as _;
         let buffer = UsageBuffer::new(CAPACITY);
-        (1..WAKE_AT).for_each(|_| buffer.push(event(0)));
+        (1..WAKE_AT).for_each(|_| buffer.push(&event(0)));
         assert!(buffer.full_batch().now_or_never().is_none());
-        buffer.push(event(0));
+        buffer.push(&event(0));
         buffer.full_batch().await;
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -74,6 +74,13 @@ ids! {
 }
 
 impl RequestId {
+    /// A new id with this creation time, for callers that have read the clock already.
+    pub fn at(unix_us: i64) -> Self {
+        let micros = u64::try_from(unix_us).unwrap_or(0);
+        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+        Self(Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos)))
+    }
+
     /// Creation time in milliseconds since the Unix epoch.
     pub fn unix_ms(&self) -> u64 {
         let mut bytes = [0_u8; 8];
@@ -100,5 +107,8 @@ mod tests {
         assert!(first < second);
         // 2020-01-01 < now < 2100-01-01
         assert!((1_577_836_800_000..4_102_444_800_000).contains(&first.unix_ms()));
+        let at = RequestId::at(1_763_700_000_123_456);
+        assert_eq!(at.unix_ms(), 1_763_700_000_123);
+        assert_ne!(at, RequestId::at(1_763_700_000_123_456));
     }
 }

@@ -52,7 +52,7 @@ impl Schedule {
 pub(crate) fn measure(args: &Args) -> anyhow::Result<Outcome> {
     let mut driver = Driver::new(args)?;
     let ticker = driver.start()?;
-    driver.run_until(ticker.as_ref(), Instant::now() + args.warmup())?;
+    driver.run(ticker.as_ref(), args.warmup(), args.max_requests / 5)?;
     anyhow::ensure!(driver.outcome.errors == 0, "in the warm-up: {}", driver.first_error());
 
     let (backlog, warmup_requests) = (driver.backlog.len(), driver.outcome.requests);
@@ -60,7 +60,7 @@ pub(crate) fn measure(args: &Args) -> anyhow::Result<Outcome> {
     driver.outcome = Outcome { backlog, warmup_requests, ..Outcome::default() };
     let cpu = args.pid.map(proc::cpu_time).transpose()?;
     let start = Instant::now();
-    driver.run_until(ticker.as_ref(), start + args.duration())?;
+    driver.run(ticker.as_ref(), args.duration(), args.max_requests)?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu_end = args.pid.map(proc::cpu_time).transpose()?;
 
@@ -118,11 +118,13 @@ impl<'a> Driver<'a> {
         Ok(None)
     }
 
-    fn run_until(&mut self, ticker: Option<&Ticker>, end: Instant) -> anyhow::Result<()> {
+    /// Until the time is over or so many answers have come.
+    fn run(&mut self, ticker: Option<&Ticker>, time: Duration, max_requests: u64) -> anyhow::Result<()> {
+        let end = Instant::now() + time;
         let mut ready = Vec::new();
         loop {
             let now = Instant::now();
-            if now >= end {
+            if now >= end || self.outcome.requests >= max_requests {
                 return Ok(());
             }
             anyhow::ensure!(self.backlog.len() < MAX_BACKLOG, "the server is slower than the rate");
@@ -275,6 +277,15 @@ mod tests {
         // One request in twenty stalls. Measured from when they were sent, only 5 % would take long; but in 100 ms
         // twenty are due, so about all of them wait, half of them for more than 40 ms.
         assert!(outcome.p50_us > 20_000.0 && outcome.backlog > 10, "{} {}", outcome.p50_us, outcome.backlog);
+    }
+
+    #[test]
+    fn a_measurement_ends_at_its_number_of_requests_and_knows_its_warm_up() {
+        let mut args = args("--connections 1 --warmup-seconds 60 --seconds 60 --max-requests 10");
+        args.target = stalling_server();
+        let outcome = measure(&args).unwrap();
+        assert_eq!((outcome.requests, outcome.warmup_requests), (10, 2));
+        assert!(outcome.seconds < 30.0, "{}", outcome.seconds);
     }
 
     #[test]

@@ -9,6 +9,10 @@ use super::targets::Target;
 use crate::load::Outcome;
 use crate::proc;
 
+/// Requests of one measurement. With the warm-up fewer than the gateway keeps usage events for (65,536), since on two
+/// cores it makes them faster than the control plane, PostgreSQL and the load generator together leave time to write.
+const MAX_REQUESTS: u64 = 50_000;
+
 /// What a target is loaded with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Workload {
@@ -88,6 +92,7 @@ pub(super) fn load(args: &Args, target: &Target, workload: Workload) -> anyhow::
         ("--pid", target.pid.to_string()),
         ("--seconds", args.seconds.to_string()),
         ("--warmup-seconds", args.warmup_seconds.to_string()),
+        ("--max-requests", MAX_REQUESTS.to_string()),
     ] {
         command.args([name, &value]);
     }

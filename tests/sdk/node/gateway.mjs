@@ -122,11 +122,12 @@ export class Gateway {
     const [code, signal] = await ended;
     assert.deepEqual([code, signal], [0, null], this.log);
     assert.deepEqual(processesAt(this.#dir), [], 'left behind');
-    rmSync(this.#dir, { recursive: true });
   }
 
+  /** Ends it if it still runs, and removes its files. */
   kill() {
     this.#child?.kill('SIGKILL');
+    if (this.#dir) rmSync(this.#dir, { recursive: true, force: true });
   }
 }
 

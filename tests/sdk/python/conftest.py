@@ -1,4 +1,4 @@
-"""What every test gets: a gateway for the whole session, and clients that differ from stock code in two arguments."""
+"""What every test gets: one gateway per session, and clients that differ from stock code in two arguments."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from upstream import Upstream
 
 # Loopback is not reached through a proxy, and no setting of the SDK comes from outside.
 os.environ["NO_PROXY"] = "127.0.0.1"
+# How much of the gateway's log is shown when a test failed.
+LOG_SHOWN = 20_000
+
 for name in [name for name in os.environ if name.startswith("OPENAI_")]:
     del os.environ[name]
 
 
 @pytest.fixture(scope="session")
-def gateway() -> Iterator[Gateway]:
+def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
     gateway = Gateway()
     try:
         yield gateway
+        if request.session.testsfailed:
+            # Attached to the last test, as what happens after all of them.
+            print(gateway.log[-LOG_SHOWN:])
         gateway.stop()
     finally:
         gateway.kill()

@@ -37,10 +37,17 @@ class Gateway:
         self.data_dir = self._dir / "data"
         # No variable of a provider gets through, so the demo answers.
         env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        args = ["standalone", "--data-dir", self.data_dir]
+        args: list[str | Path] = [binary(), "standalone", "--data-dir", self.data_dir]
         for listener in LISTENERS:
             args += [listener, "127.0.0.1:0"]
-        self._process = Process([binary(), *args], env | {"NEMO_LOG": "info"}, self._dir)
+        self._process = Process(args, env | {"NEMO_LOG": "info"}, self._dir)
+        try:
+            self._connect()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _connect(self) -> None:
         self._process.wait_output("(Ctrl-C stops it)")
         self.base_url = self._process.wait_output(r"Base URL +(\S+)")
         self.api_key = self._process.wait_output(r"Key +(sk-nemo-\S+)")
@@ -110,7 +117,8 @@ class Gateway:
         left = processes_at(self._dir)
         assert code == 0, f"exit code {code}:\n{self.log}"
         assert not left, f"left behind: {left}"
-        shutil.rmtree(self._dir)
 
     def kill(self) -> None:
+        """Ends it if it still runs, and removes its files."""
         self._process.kill()
+        shutil.rmtree(self._dir, ignore_errors=True)

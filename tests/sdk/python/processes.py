@@ -1,4 +1,4 @@
-"""Child processes of the tests: starts them, waits for a line that they print, ends them, and finds what they left.
+"""Child processes of the tests: starts them, waits for a line of output, ends them, finds what they left.
 
 Used by gateway.py and upstream.py.
 """

@@ -18,7 +18,10 @@ WEATHER: ChatCompletionFunctionToolParam = {
         "description": "Weather at a place",
         "parameters": {
             "type": "object",
-            "properties": {"place": {"type": "string"}, "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]}},
+            "properties": {
+                "place": {"type": "string"},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            },
             "required": ["place", "unit"],
         },
     },
@@ -28,7 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def typed(answer: M) -> M:
-    """`answer`, after its types were enforced: the SDK builds its objects without looking at what is in them."""
+    """`answer`, with its types enforced: the SDK builds its objects without looking at what is in them."""
     type(answer).model_validate(answer.to_dict())  # type: ignore[attr-defined]
     return answer
 

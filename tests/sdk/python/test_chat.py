@@ -31,8 +31,9 @@ def test_an_answer_has_the_types_that_the_sdk_declares(client: OpenAI) -> None:
 
 
 def test_the_same_request_gets_the_same_answer(client: OpenAI) -> None:
-    ask = lambda: client.chat.completions.create(model=CHAT, messages=says("again"), seed=1)  # noqa: E731
-    first, second = ask(), ask()
+    first, second = (
+        client.chat.completions.create(model=CHAT, messages=says("again"), seed=1) for _ in range(2)
+    )
     assert first.choices == second.choices and first._request_id != second._request_id
 
 
@@ -58,6 +59,7 @@ def test_a_request_id_of_the_caller_comes_back(client: OpenAI) -> None:
 
 def test_a_limit_on_tokens_ends_with_length(client: OpenAI) -> None:
     """E.3: both names of the limit."""
+    limit: Any
     for limit in ({"max_tokens": 3}, {"max_completion_tokens": 3}):
         answer = client.chat.completions.create(model=CHAT, messages=says("a b c d e f"), **limit)
         assert typed(answer).choices[0].finish_reason == "length"
@@ -183,7 +185,9 @@ def test_legacy_completions(client: OpenAI) -> None:
     assert answer.object == "text_completion" and answer.choices[0].text
     assert answer.usage and answer.usage.completion_tokens > 0
     # No types enforced: the SDK declares a finish reason for each chunk, the API has it in the last.
-    chunks = list(client.completions.create(model=CHAT, prompt="Once upon a time", max_tokens=50, stream=True))
+    chunks = list(
+        client.completions.create(model=CHAT, prompt="Once upon a time", max_tokens=50, stream=True)
+    )
     assert len(chunks) > 2
     assert "".join(chunk.choices[0].text for chunk in chunks) == answer.choices[0].text
     assert chunks[-1].choices[0].finish_reason == answer.choices[0].finish_reason

@@ -1,4 +1,4 @@
-"""Refusals and faults as the exceptions of the SDK, and how often the SDK tries again (E.1, B2, B3, B4, B7, B11)."""
+"""Refusals and faults as exceptions of the SDK, and how often it tries again (E.1, B2, B3, B4, B7, B11)."""
 
 from __future__ import annotations
 

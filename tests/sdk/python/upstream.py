@@ -1,6 +1,6 @@
 """An upstream that fails on order, `nemo-testenv upstream`, and models that the gateway serves from it.
 
-A script in the upstream's model name, after `!`, says how it fails (tests/src/script.rs). Used by conftest.py.
+A script in the upstream's model name, after `!`, says how it fails: tests/src/script.rs. Used by conftest.py.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Upstream:
         testenv = Path(os.environ.get("NEMO_TESTENV_BIN") or binary().with_name("nemo-testenv"))
         assert testenv.is_file(), f"{testenv} is missing: `cargo build -p nemo-tests --bins` makes it"
         self._logs = tempfile.TemporaryDirectory(prefix="nemo-sdk-upstream-")
-        args = [testenv, "upstream", "--api-key", API_KEY]
+        args: list[str | Path] = [testenv, "upstream", "--api-key", API_KEY]
         self._process = Process(args, {}, Path(self._logs.name))
         url = self._process.wait_output(r"listening on (\S+)")
         self._gateway = gateway
@@ -49,7 +49,9 @@ class Upstream:
 
     def _provision(self, url: str) -> None:
         admin = self._gateway.admin
-        credential = admin("POST", "/credentials", {"name": "upstream", "provider": "custom", "secret": API_KEY})
+        credential = admin(
+            "POST", "/credentials", {"name": "upstream", "provider": "custom", "secret": API_KEY}
+        )
         for name, upstream_model in MODELS.items():
             model = {
                 "id": name, "display_name": name, "owned_by": "tests", "context_window": 128_000,
@@ -63,12 +65,16 @@ class Upstream:
             }  # fmt: skip
             admin("POST", "/deployments", deployment)
         with OpenAI(base_url=self._gateway.base_url, api_key=self._gateway.api_key) as client:
-            eventually("the models are served", lambda: set(MODELS) <= {it.id for it in client.models.list()} or None)
+            eventually(
+                "the models are served", lambda: set(MODELS) <= {it.id for it in client.models.list()} or None
+            )
 
     def calls(self) -> int:
         """How many requests it has had, with this one: it numbers its answers."""
         with OpenAI(base_url=self._gateway.base_url, api_key=self._gateway.api_key) as client:
-            answer = client.chat.completions.create(model="steady", messages=[{"role": "user", "content": "count"}])
+            answer = client.chat.completions.create(
+                model="steady", messages=[{"role": "user", "content": "count"}]
+            )
         number = re.fullmatch(r"chatcmpl-mock(\d+)", answer.id)
         assert number, answer.id
         return int(number[1])

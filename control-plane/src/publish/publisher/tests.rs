@@ -39,7 +39,7 @@ async fn subscribers_see_each_published_revision() {
 }
 
 #[tokio::test]
-async fn a_revision_that_does_not_compile_is_not_published() {
+async fn i5_a_revision_that_does_not_compile_is_not_published() {
     let (publisher, metrics) = publisher();
     publisher.publish(build(0, 1, &[organization(1)], &[])).await.unwrap();
     let error = publisher.publish(build(1, 2, &[orphan_team()], &[])).await.unwrap_err();

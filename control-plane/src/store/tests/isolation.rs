@@ -82,7 +82,7 @@ async fn refusal(session: &mut PgConnection, sql: &str) -> String {
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 #[tokio::test]
-async fn every_table_with_org_id_forces_row_level_security() {
+async fn i9_every_table_with_org_id_forces_row_level_security() {
     let mut world = world().await;
     let unprotected: Vec<String> =
         sqlx::query_scalar(UNPROTECTED).fetch_all(&mut world.superuser).await.unwrap();
@@ -134,7 +134,7 @@ async fn no_role_of_ours_can_log_in_or_bypass_row_level_security() {
 }
 
 #[tokio::test]
-async fn without_a_tenant_the_app_role_sees_no_row_of_any_table() {
+async fn i9_without_a_tenant_the_app_role_sees_no_row_of_any_table() {
     let world = world().await;
     let mut session = world.session("nemo_app", None).await;
     for table in &world.tables {
@@ -288,7 +288,7 @@ async fn only_the_operators_deployments_can_be_found_out_about() {
 }
 
 #[tokio::test]
-async fn usage_and_prices_are_append_only_for_both_roles() {
+async fn i15_usage_and_prices_are_append_only_for_both_roles() {
     let world = world().await;
     for role in ["nemo_app", "nemo_system"] {
         let mut session = world.session(role, Some(world.own)).await;

@@ -278,7 +278,7 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
 proptest! {
     /// I8. Also as the fuzz target `envelope_splice`.
     #[test]
-    fn passthrough_is_byte_exact_except_for_declared_edits(
+    fn i8_passthrough_is_byte_exact_except_for_declared_edits(
         members in members(),
         provider in prop::sample::select(providers()),
         upstream_model in prop::sample::select(vec!["m", "vendor/model:1", "a\"b"]),
