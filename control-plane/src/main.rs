@@ -162,9 +162,11 @@ async fn run(command: Command, settings: Settings) -> anyhow::Result<()> {
 async fn admin_token(settings: Settings, name: String) -> anyhow::Result<()> {
     let keyring = Arc::new(settings.keyring()?);
     let config = settings.into_config()?;
-    let store = Store::open(&config.postgres_url, PoolSizes { app: 1, system: 1 }, config.database_patience).await?;
+    let store =
+        Store::open(&config.postgres_url, PoolSizes { app: 1, system: 1 }, config.database_patience).await?;
     let request = CreateAdminTokenRequest { name, ..CreateAdminTokenRequest::default() };
-    let made = Admin::new(store.clone(), keyring).create_admin_token(&Caller::local_operator(), request).await;
+    let made =
+        Admin::new(store.clone(), keyring).create_admin_token(&Caller::local_operator(), request).await;
     store.close().await;
     let made = made.map_err(|error| anyhow::anyhow!("{error}"))?;
     writeln!(std::io::stdout(), "{}", made.token)?;

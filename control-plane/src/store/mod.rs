@@ -97,7 +97,8 @@ impl Store {
     /// When the server can't be reached, or the roles are missing because the migrations have not run.
     pub async fn connect(options: PgConnectOptions, sizes: PoolSizes) -> Result<Self, StoreError> {
         let app = pool(sizes.app, AS_APP).connect_with(options.clone().application_name("nemo-app")).await?;
-        let system = pool(sizes.system, AS_SYSTEM).connect_with(options.application_name("nemo-system")).await?;
+        let system =
+            pool(sizes.system, AS_SYSTEM).connect_with(options.application_name("nemo-system")).await?;
         Ok(Self { app, system })
     }
 
