@@ -1,7 +1,7 @@
 //! The runner: starts upstream, floors and gateway, loads them in interleaved rounds, reports.
 //!
 //! What is measured runs on one core; the load generator, the upstream, the control plane and its database on another,
-//! the latter two at low priority. All numbers come from one run on one machine, because only their ratio means
+//! the latter two only when it is idle. All numbers come from one run on one machine, because only their ratio means
 //! anything elsewhere. The gateway is the product with everything on: authentication, routing, metering, logging,
 //! metrics. What a measurement leaves it to do (usage events to be shipped) is waited for and charged to it.
 
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     /// Core of everything else.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
-    /// Leave placement to the kernel.
+    /// Leave placement and priorities to the kernel.
     #[arg(long)]
     pub(crate) no_pin: bool,
     /// Also write the result as JSON.
@@ -76,7 +76,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn pinned(&self) -> bool {
+    pub(crate) fn pinned(&self) -> bool {
         !self.no_pin
     }
 

@@ -36,26 +36,26 @@ static SHARED: OnceCell<Server> = OnceCell::const_new();
 impl Server {
     /// The server of this test run.
     pub async fn shared() -> anyhow::Result<&'static Self> {
-        Self::shared_nice(None).await
+        Self::shared_idle(false).await
     }
 
-    /// The server of this test run; when it has to be started, with this niceness.
-    pub async fn shared_nice(nice: Option<u8>) -> anyhow::Result<&'static Self> {
+    /// The server of this test run. If it has to be started and `idle`, it gets only time that nobody else wants.
+    pub async fn shared_idle(idle: bool) -> anyhow::Result<&'static Self> {
         SHARED
             .get_or_try_init(async || match std::env::var_os(SHARED_DIR_ENV) {
                 Some(dir) => Ok(Self { socket_dir: dir.into(), _owned: None }),
-                None => Self::start_nice(nice).await,
+                None => Self::start_idle(idle).await,
             })
             .await
     }
 
     /// A server of one's own, for tests that stop it or change roles. Takes a second.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_nice(None).await
+        Self::start_idle(false).await
     }
 
-    async fn start_nice(nice: Option<u8>) -> anyhow::Result<Self> {
-        let owned = tokio::task::spawn_blocking(move || OwnedServer::start(nice)).await??;
+    async fn start_idle(idle: bool) -> anyhow::Result<Self> {
+        let owned = tokio::task::spawn_blocking(move || OwnedServer::start(idle)).await??;
         let server = Self { socket_dir: owned.socket_dir().to_owned(), _owned: Some(owned) };
         crate::eventually("PostgreSQL to accept connections", async || server.connect(SUPERUSER).await)
             .await?;

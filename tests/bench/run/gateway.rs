@@ -1,8 +1,8 @@
 //! The gateway that is measured: the product's two planes as processes, set up through the admin API.
 //!
 //! The data plane has the target core for itself, with one worker thread as an operator would set it for one core.
-//! Control plane and PostgreSQL run beside the load generator at low priority: they write down what was used, which must
-//! not keep requests from being sent.
+//! Control plane and PostgreSQL run beside the load generator and get only the time that it leaves: they write down what
+//! was used, which must not keep requests from being sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,8 +24,6 @@ use crate::proc;
 /// What the upstream calls the model. Not what clients call it, so that every request is edited.
 const UPSTREAM_MODEL: &str = "bench-upstream-2026-01";
 const UPSTREAM_KEY: &str = "sk-bench-upstream";
-/// Of the control plane and PostgreSQL.
-const NICE: Option<u8> = Some(10);
 /// A full buffer of usage events takes seconds to write, a debug build ten times as long.
 const SETTLE: Duration = Duration::from_secs(180);
 /// Between two looks at the metrics, which cost the gateway CPU time.
@@ -45,10 +43,11 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything; serves the model when this returns.
     pub(super) async fn start(args: &Args, upstream: SocketAddr) -> anyhow::Result<Self> {
-        let database = Server::shared_nice(NICE).await?.create_database().await?;
+        // Placed by hand or not at all: on a busy machine idle processes may never get ready.
+        let (load_core, idle) = (args.core(args.load_core), args.pinned());
+        let database = Server::shared_idle(idle).await?.create_database().await?;
         let site = Site::new(database.url())?;
-        let load_core = args.core(args.load_core);
-        let control_plane = site.control_plane()?.core(load_core).nice(NICE).spawn()?;
+        let control_plane = site.control_plane()?.core(load_core).idle(idle).spawn()?;
         wait_ready(&control_plane, site.ports.control_ops).await?;
         let key = provision(&site, &args.model, upstream).await.with_context(|| control_plane.log())?;
 

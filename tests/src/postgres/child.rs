@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 
 use super::find;
+use crate::process::IDLE;
 
 /// `$1` is the directory, the rest the command line of the server.
 ///
@@ -38,13 +39,13 @@ pub struct OwnedServer {
 }
 
 impl OwnedServer {
-    /// Initialises and starts a server, with this niceness if any. It may not accept connections yet. Blocks for about
-    /// a second.
-    pub fn start(nice: Option<u8>) -> anyhow::Result<Self> {
+    /// Initialises and starts a server; an `idle` one gets only time that nobody else wants. It may not accept
+    /// connections yet. Blocks for about a second.
+    pub fn start(idle: bool) -> anyhow::Result<Self> {
         let programs = find::programs()?;
         let ids = find::unprivileged()?;
         let dir = new_dir(ids)?;
-        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, nice));
+        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, idle));
         match started {
             Ok(supervisor) => Ok(Self { supervisor, socket_dir: dir.join("run") }),
             Err(error) => {
@@ -124,16 +125,11 @@ fn init(programs: &Path, dir: &Path, ids: Option<(u32, u32)>) -> anyhow::Result<
     Ok(())
 }
 
-fn supervise(
-    programs: &Path,
-    dir: &Path,
-    ids: Option<(u32, u32)>,
-    nice: Option<u8>,
-) -> anyhow::Result<Child> {
+fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>, idle: bool) -> anyhow::Result<Child> {
     let mut shell = Command::new("sh");
     shell.args(["-c", SUPERVISOR, "nemo-pg"]).arg(dir);
-    if let Some(nice) = nice {
-        shell.args(["nice", "-n", &nice.to_string()]);
+    if idle {
+        shell.args(IDLE);
     }
     shell.args(command(programs, "postgres", ids));
     shell.arg("-D").arg(dir.join("data")).arg("-k").arg(dir.join("run"));
