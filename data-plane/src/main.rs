@@ -1,6 +1,6 @@
 //! The binary `nemo-data-plane`: one node of a fleet.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
@@ -12,6 +12,7 @@ use nemo_runtime::{
     telemetry::{self, TelemetrySettings},
 };
 use nemo_types::{Keyring, Secret};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 /// A request allocates a few dozen small things and frees them on the same thread: mimalloc's home ground.
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&anyhow::Error::new(error)),
     };
-    let outcome = run(arguments);
+    let outcome = runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(run(arguments)));
     drop(guard);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,7 +79,19 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[tokio::main]
+/// One thread per core that this process may use, or as many as `TOKIO_WORKER_THREADS` says. For one, the scheduler
+/// that shares work between threads would only cost.
+fn runtime() -> std::io::Result<Runtime> {
+    let given = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|text| text.trim().parse().ok());
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = given.filter(|threads| *threads > 0).unwrap_or_else(cores);
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads).enable_all().thread_name("nemo-data").build()
+}
+
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = settings(&arguments)?;
     let keyring = Arc::new(keyring(&arguments)?);

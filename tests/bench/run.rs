@@ -1,7 +1,7 @@
 //! The runner: starts upstream, floors and gateway, loads them in interleaved rounds, reports.
 //!
-//! What is measured runs on one core; the load generator, the upstream, the control plane and its database on another,
-//! the latter two only when it is idle. All numbers come from one run on one machine, because only their ratio means
+//! What is measured runs on one core, load generator and upstream on another, the control plane with its database on a
+//! third, if there is one, else on the second when that is idle. All numbers come from one run on one machine, because only their ratio means
 //! anything elsewhere. The gateway is the product with everything on: authentication, routing, metering, logging,
 //! metrics. What a measurement leaves it to do (usage events to be shipped) is waited for and charged to it.
 
@@ -61,9 +61,12 @@ pub(crate) struct Args {
     /// Core of floors and gateway.
     #[arg(long, default_value_t = 0)]
     pub(crate) target_core: usize,
-    /// Core of everything else.
+    /// Core of load generator and upstream.
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
+    /// Core of control plane and database; by default the third, if there is one, else the load core.
+    #[arg(long)]
+    pub(crate) control_core: Option<usize>,
     /// Leave placement and priorities to the kernel.
     #[arg(long)]
     pub(crate) no_pin: bool,
@@ -80,6 +83,10 @@ impl Args {
         !self.no_pin
     }
 
+    pub(crate) fn control_core(&self) -> usize {
+        self.control_core.unwrap_or(self.load_core)
+    }
+
     /// The core to run something on, unless nothing is pinned.
     pub(crate) fn core(&self, core: usize) -> Option<usize> {
         self.pinned().then_some(core)
@@ -88,7 +95,9 @@ impl Args {
 
 pub(crate) fn main(mut args: Args) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism()?.get();
-    if args.pinned() && cores <= args.target_core.max(args.load_core) {
+    let others = (0..cores).find(|core| ![args.target_core, args.load_core].contains(core));
+    args.control_core = args.control_core.or(others);
+    if args.pinned() && cores <= args.target_core.max(args.load_core).max(args.control_core()) {
         say(&format!("only {cores} core(s): nothing is pinned, and the numbers mean little"));
         args.no_pin = true;
     }
@@ -125,16 +134,17 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     // Half of what the gateway can do, the same for all.
     let rate = report.saturation() / 2.0;
     report.rate = rate;
+    let punctual = args.pinned() && targets::make_punctual(upstream.pid());
     for round in 1..=args.rounds.max(1) {
         for (index, target) in targets.iter().enumerate() {
-            let workload = Workload::Open { rate };
+            let workload = Workload::Open { rate, punctual };
             report.add(index, workload, step(args, round, target, workload).await?);
         }
     }
     for (index, target) in targets.iter().enumerate() {
         report.note_memory(index, target.idle_kib, target.memory()?);
         if let Some(gateway) = target.product() {
-            report.metering = Some(gateway.metering().await?);
+            report.metering = Some(gateway.metering(report.answered(index)).await?);
         }
     }
     drop(upstream);

@@ -37,7 +37,7 @@ fn a_quick_run_measures_the_product_and_finds_every_request_in_the_log() {
     let report: Value = serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap();
     assert_measured(&report, &["floor", "floor-raw", "gateway"]);
     let metering = &report["metering"];
-    assert!(metering["requests"].as_u64().unwrap() > 10, "{metering}");
+    assert!(metering["answered"].as_u64().unwrap() > 10, "{metering}");
     assert_eq!((&metering["dropped"], &metering["complete"]), (&json!(0), &json!(true)), "{text}");
     assert_eq!(metering["rows"], metering["requests"]);
     assert!(text.contains("Metering: "), "{text}");

@@ -17,6 +17,8 @@ use tokio::sync::OnceCell;
 
 pub use child::OwnedServer;
 
+use crate::process::Place;
+
 /// Names the socket directory of a running server that tests should share.
 pub const SHARED_DIR_ENV: &str = "NEMO_TEST_PG_DIR";
 
@@ -36,26 +38,26 @@ static SHARED: OnceCell<Server> = OnceCell::const_new();
 impl Server {
     /// The server of this test run.
     pub async fn shared() -> anyhow::Result<&'static Self> {
-        Self::shared_idle(false).await
+        Self::shared_at(Place::default()).await
     }
 
-    /// The server of this test run. If it has to be started and `idle`, it gets only time that nobody else wants.
-    pub async fn shared_idle(idle: bool) -> anyhow::Result<&'static Self> {
+    /// The server of this test run; if it has to be started, in this place.
+    pub async fn shared_at(place: Place) -> anyhow::Result<&'static Self> {
         SHARED
             .get_or_try_init(async || match std::env::var_os(SHARED_DIR_ENV) {
                 Some(dir) => Ok(Self { socket_dir: dir.into(), _owned: None }),
-                None => Self::start_idle(idle).await,
+                None => Self::start_at(place).await,
             })
             .await
     }
 
     /// A server of one's own, for tests that stop it or change roles. Takes a second.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::start_idle(false).await
+        Self::start_at(Place::default()).await
     }
 
-    async fn start_idle(idle: bool) -> anyhow::Result<Self> {
-        let owned = tokio::task::spawn_blocking(move || OwnedServer::start(idle)).await??;
+    async fn start_at(place: Place) -> anyhow::Result<Self> {
+        let owned = tokio::task::spawn_blocking(move || OwnedServer::start(place)).await??;
         let server = Self { socket_dir: owned.socket_dir().to_owned(), _owned: Some(owned) };
         crate::eventually("PostgreSQL to accept connections", async || server.connect(SUPERUSER).await)
             .await?;

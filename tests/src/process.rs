@@ -24,11 +24,26 @@ const LOG_LINES: usize = 20_000;
 const LOG_LINE_BYTES: u64 = 64 * 1024;
 /// Standard output and standard error.
 const OUTPUTS: usize = 2;
-/// Starts the rest of a command line under the scheduler's idle policy. Stronger than any niceness: whoever else wakes
-/// up goes first at once.
-pub const IDLE: [&str; 3] = ["chrt", "--idle", "0"];
 /// How often the waiting thread looks for the end of its child.
 const REAP_EVERY: Duration = Duration::from_millis(10);
+
+/// Where and when a process may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The only core that it runs on.
+    pub core: Option<usize>,
+    /// It gets only time that nobody else wants. Unlike with niceness, whoever else wakes up goes first at once.
+    pub idle: bool,
+}
+
+impl Place {
+    /// What has to stand before a command line: programs that replace themselves by the rest of it.
+    pub fn prefix(self) -> Vec<String> {
+        let core = self.core.map(|core| ["taskset".into(), "-c".into(), core.to_string()]);
+        let idle = self.idle.then(|| ["chrt", "--idle", "0"].map(String::from));
+        core.into_iter().chain(idle).flatten().collect()
+    }
+}
 
 /// What to start, and how.
 #[derive(Debug, Clone)]
@@ -38,14 +53,13 @@ pub struct Spec {
     /// `None` removes the variable.
     envs: Vec<(OsString, Option<OsString>)>,
     clear_env: bool,
-    core: Option<usize>,
-    idle: bool,
+    place: Place,
 }
 
 impl Spec {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref().to_owned();
-        Self { program, args: Vec::new(), envs: Vec::new(), clear_env: false, core: None, idle: false }
+        Self { program, args: Vec::new(), envs: Vec::new(), clear_env: false, place: Place::default() }
     }
 
     #[must_use]
@@ -79,17 +93,15 @@ impl Spec {
         self
     }
 
-    /// Pins the child to one core, through `taskset`.
+    /// Pins the child to one core.
     #[must_use]
-    pub fn core(mut self, core: Option<usize>) -> Self {
-        self.core = core;
-        self
+    pub fn core(self, core: Option<usize>) -> Self {
+        self.place(Place { core, ..Place::default() })
     }
 
-    /// Gives the child only time that nobody else wants, through `chrt`.
     #[must_use]
-    pub fn idle(mut self, idle: bool) -> Self {
-        self.idle = idle;
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = place;
         self
     }
 
@@ -97,12 +109,7 @@ impl Spec {
         // All wrappers replace themselves by the program, so that the pid stays that of the program.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
-        if let Some(core) = self.core {
-            command.args(["taskset", "-c"]).arg(core.to_string());
-        }
-        if self.idle {
-            command.args(IDLE);
-        }
+        command.args(self.place.prefix());
         command.arg(&self.program).args(&self.args);
         if self.clear_env {
             command.env_clear();
@@ -338,7 +345,8 @@ mod tests {
     #[tokio::test]
     async fn an_idle_process_keeps_its_pid() {
         let script = "echo pid $$; exec sleep 600";
-        let child = Spec::new("sh").args(["-c", script]).idle(true).spawn().unwrap();
+        let child =
+            Spec::new("sh").args(["-c", script]).place(Place { core: None, idle: true }).spawn().unwrap();
         child.wait_line(&format!("pid {}", child.pid())).await.unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
         // Field 41 by the manual; the name in parentheses, which may hold spaces, is field 2.

@@ -1,8 +1,8 @@
 //! The gateway that is measured: the product's two planes as processes, set up through the admin API.
 //!
 //! The data plane has the target core for itself, with one worker thread as an operator would set it for one core.
-//! Control plane and PostgreSQL run beside the load generator and get only the time that it leaves: they write down what
-//! was used, which must not keep requests from being sent.
+//! Control plane and PostgreSQL have the control core, on a machine of two cores beside the load generator, and get only
+//! time that it leaves: they write down what was used, which must not keep requests from being sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use nemo_tests::admin::{Admin, ServedModel};
 use nemo_tests::client::Client;
 use nemo_tests::eventually::eventually_within;
 use nemo_tests::postgres::{Database, Server};
-use nemo_tests::process::Process;
+use nemo_tests::process::{Place, Process};
 use nemo_tests::site::{Site, wait_ready};
 use serde_json::json;
 use sqlx::Connection as _;
@@ -44,10 +44,10 @@ impl Gateway {
     /// Starts everything; serves the model when this returns.
     pub(super) async fn start(args: &Args, upstream: SocketAddr) -> anyhow::Result<Self> {
         // Placed by hand or not at all: on a busy machine idle processes may never get ready.
-        let (load_core, idle) = (args.core(args.load_core), args.pinned());
-        let database = Server::shared_idle(idle).await?.create_database().await?;
+        let place = Place { core: args.core(args.control_core()), idle: args.pinned() };
+        let database = Server::shared_at(place).await?.create_database().await?;
         let site = Site::new(database.url())?;
-        let control_plane = site.control_plane()?.core(load_core).idle(idle).spawn()?;
+        let control_plane = site.control_plane()?.place(place).spawn()?;
         wait_ready(&control_plane, site.ports.control_ops).await?;
         let key = provision(&site, &args.model, upstream).await.with_context(|| control_plane.log())?;
 
@@ -120,15 +120,16 @@ impl Gateway {
         .await
     }
 
-    /// What became of the requests so far. To be called once all is settled.
-    pub(super) async fn metering(&self) -> anyhow::Result<Metering> {
+    /// What became of the requests so far, of which the load generator counted so many answers.
+    pub(super) async fn metering(&self, answered: u64) -> anyhow::Result<Metering> {
         let counts = self.settle().await?;
         let mut connection = sqlx::PgConnection::connect(self.database.url()).await?;
         let rows: i64 =
             sqlx::query_scalar("SELECT count(*) FROM request_log").fetch_one(&mut connection).await?;
         connection.close().await?;
         let spent = proc::cpu_time(self.control_plane.pid())?.saturating_sub(self.control_plane_idle);
-        Ok(Metering { counts, rows: rows.cast_unsigned(), control_plane_us: spent.as_secs_f64() * 1e6 })
+        let control_plane_us = spent.as_secs_f64() * 1e6;
+        Ok(Metering { counts, answered, rows: rows.cast_unsigned(), control_plane_us })
     }
 }
 

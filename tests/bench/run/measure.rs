@@ -3,9 +3,10 @@
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use nemo_tests::process::Place;
 
 use super::Args;
-use super::targets::Target;
+use super::targets::{PUNCTUAL, Target};
 use crate::load::Outcome;
 use crate::proc;
 
@@ -24,8 +25,8 @@ pub(super) enum Workload {
     Stream,
     /// Closed loop of streams with an event each millisecond.
     Paced,
-    /// 1 KB requests at fixed times.
-    Open { rate: f64 },
+    /// 1 KB requests at fixed times, by a load generator that is `punctual` where that is allowed.
+    Open { rate: f64, punctual: bool },
 }
 
 impl Workload {
@@ -45,7 +46,7 @@ impl Workload {
             Self::Large => "--body-bytes 102400 --connections 16".into(),
             Self::Stream => "--body-bytes 1024 --connections 16 --stream".into(),
             Self::Paced => "--body-bytes 1024 --connections 64 --stream --paced".into(),
-            Self::Open { rate } => format!("--body-bytes 1024 --connections 64 --rate {rate:.1}"),
+            Self::Open { rate, .. } => format!("--body-bytes 1024 --connections 64 --rate {rate:.1}"),
         };
         text.split(' ').map(String::from).collect()
     }
@@ -75,15 +76,13 @@ impl Workload {
 /// # Errors
 /// When an answer was no success: a gateway that refuses is fast, and its speed of no interest.
 pub(super) fn load(args: &Args, target: &Target, workload: Workload) -> anyhow::Result<Outcome> {
-    let program = proc::own_program();
-    let mut command = match args.core(args.load_core) {
-        Some(core) => {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &core.to_string()]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
+    let mut line = Place { core: args.core(args.load_core), idle: false }.prefix();
+    if let Workload::Open { punctual: true, .. } = workload {
+        line.extend(PUNCTUAL.map(String::from));
+    }
+    line.push(proc::own_program());
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]);
     command.arg("load").args(workload.arguments());
     for (name, value) in [
         ("--target", target.addr.to_string()),

@@ -38,6 +38,12 @@ impl Report {
         self.outcomes.entry((target, workload.name())).or_default().push(outcome);
     }
 
+    /// Answers of a target to all loads, warm-ups included.
+    pub(super) fn answered(&self, target: usize) -> u64 {
+        let outcomes = self.outcomes.iter().filter(|((of, _), _)| *of == target);
+        outcomes.flat_map(|(_, rounds)| rounds).map(|round| round.requests + round.warmup_requests).sum()
+    }
+
     pub(super) fn note_memory(&mut self, target: usize, idle_kib: u64, after_kib: u64) {
         self.memory.insert(target, (idle_kib, after_kib));
     }
@@ -163,6 +169,7 @@ impl Report {
         let metering = self.metering.map(|metering| {
             json!({
                 "requests": metering.counts.served,
+                "answered": metering.answered,
                 "shipped": metering.counts.shipped,
                 "dropped": metering.counts.dropped,
                 "rows": metering.rows,
@@ -189,9 +196,10 @@ fn metered(metering: &Metering) -> String {
         "INCOMPLETE: not every request was metered, so the numbers above do not count"
     };
     format!(
-        "Metering: {} requests, {} usage events shipped, {} dropped, {} rows in the request log: {verdict}.\n\
+        "Metering: {} requests ({} answers counted by the clients), {} usage events shipped, {} dropped, {} rows in the request log: {verdict}.\n\
          Control plane: {:.1} µs CPU per request in its own process, for information.\n",
         counts.served,
+        metering.answered,
         counts.shipped,
         counts.dropped,
         metering.rows,

@@ -7,8 +7,8 @@ use nemo_tests::client::Client;
 use nemo_tests::eventually::patience;
 use nemo_tests::process::{Process, Spec};
 
-use super::Args;
 use super::gateway::Gateway;
+use super::{Args, say};
 use crate::floor::ClientKind;
 use crate::proc;
 
@@ -157,6 +157,21 @@ fn foreign_gateway(args: &Args, url: &str, upstream: SocketAddr) -> anyhow::Resu
         }
     };
     Ok(Target { name: "gateway".into(), addr, pid, api_key: args.api_key.clone(), idle_kib: 0, running })
+}
+
+/// What must stand before a command line for the program to run whenever it has something to do: real-time priority.
+/// Scheduler groups are equals otherwise (a session is one, and so is each of PostgreSQL's processes), and whoever
+/// shares the core makes a load generator late by milliseconds.
+pub(super) const PUNCTUAL: [&str; 3] = ["chrt", "--fifo", "1"];
+
+/// Gives a running process the priority of [`PUNCTUAL`]. Says so, and returns `false`, where that is not allowed.
+pub(super) fn make_punctual(pid: u32) -> bool {
+    let output = std::process::Command::new("chrt").args(["--fifo", "-p", "1", &pid.to_string()]).output();
+    let done = output.is_ok_and(|output| output.status.success());
+    if !done {
+        say("no real-time priority for the load generator: latencies will be noisy");
+    }
+    done
 }
 
 /// Moves all threads of a running process to one core.

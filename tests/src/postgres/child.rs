@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 
 use super::find;
-use crate::process::IDLE;
+use crate::process::Place;
 
 /// `$1` is the directory, the rest the command line of the server.
 ///
@@ -39,13 +39,12 @@ pub struct OwnedServer {
 }
 
 impl OwnedServer {
-    /// Initialises and starts a server; an `idle` one gets only time that nobody else wants. It may not accept
-    /// connections yet. Blocks for about a second.
-    pub fn start(idle: bool) -> anyhow::Result<Self> {
+    /// Initialises a server and starts it in this place. It may not accept connections yet. Blocks for about a second.
+    pub fn start(place: Place) -> anyhow::Result<Self> {
         let programs = find::programs()?;
         let ids = find::unprivileged()?;
         let dir = new_dir(ids)?;
-        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, idle));
+        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, place));
         match started {
             Ok(supervisor) => Ok(Self { supervisor, socket_dir: dir.join("run") }),
             Err(error) => {
@@ -125,13 +124,10 @@ fn init(programs: &Path, dir: &Path, ids: Option<(u32, u32)>) -> anyhow::Result<
     Ok(())
 }
 
-fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>, idle: bool) -> anyhow::Result<Child> {
+fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>, place: Place) -> anyhow::Result<Child> {
     let mut shell = Command::new("sh");
     shell.args(["-c", SUPERVISOR, "nemo-pg"]).arg(dir);
-    if idle {
-        shell.args(IDLE);
-    }
-    shell.args(command(programs, "postgres", ids));
+    shell.args(place.prefix()).args(command(programs, "postgres", ids));
     shell.arg("-D").arg(dir.join("data")).arg("-k").arg(dir.join("run"));
     let settings = [
         "listen_addresses=",

@@ -38,7 +38,7 @@ pub(super) fn rows(rate: f64) -> Vec<Row> {
     let per_request = |outcome: &Outcome| outcome.cpu_us_per_request().unwrap_or(f64::NAN);
     let per_chunk = |outcome: &Outcome| outcome.cpu_us_per_chunk().unwrap_or(f64::NAN);
     let request_goal = Compare::Ratio { goal: Some(REQUEST_RATIO_GOAL) };
-    let open = Workload::Open { rate };
+    let open = Workload::Open { rate, punctual: false };
     vec![
         row("CPU µs per request, 1 KB body", Workload::Small, per_request, request_goal, 2),
         row("  of it after the load", Workload::Small, later, Compare::No, 2),

@@ -23,7 +23,7 @@ fn report(small: [f64; 3], open_p99: [f64; 3]) -> Report {
             Workload::Large,
             Workload::Stream,
             Workload::Paced,
-            Workload::Open { rate: 100.0 },
+            Workload::Open { rate: 100.0, punctual: false },
         ] {
             report.add(0, workload, outcome(10.0, 50.0 * round as f64));
             report.add(1, workload, outcome(small[round], 50.0 * round as f64 + open_p99[round]));
