@@ -345,7 +345,6 @@ impl<'a> Cursor<'a> {
     /// Passes a string, from its opening quote; true when it holds escapes.
     fn string(&mut self) -> Result<bool, JsonError> {
         self.at += 1;
-        let mut escaped = false;
         // Most strings are names or words.
         if let Some(at) = scan::special_in_two_words(self.document, self.at)
             && self.document[at] == b'"'
@@ -353,61 +352,14 @@ impl<'a> Cursor<'a> {
             self.at = at + 1;
             return Ok(false);
         }
-        let mut carry = 0;
-        while let Some(block) = self.document.get(self.at..).and_then(|rest| rest.first_chunk()) {
-            if self.string_block(block, &mut carry, &mut escaped)? {
-                return Ok(escaped);
-            }
-        }
-        if carry == 1 {
-            // The last block ended between a backslash and what it escapes.
-            self.at -= 1;
-        }
+        let mut escaped;
+        (self.at, escaped) = scan::stretch(self.document, self.at);
         loop {
             self.at = scan::special_in_string(self.document, self.at);
             if self.special(&mut escaped)? {
                 return Ok(escaped);
             }
         }
-    }
-
-    /// Passes the part of a string that lies in `block`, which starts here; true at the string's end.
-    #[inline]
-    fn string_block(
-        &mut self,
-        block: &[u8; scan::BLOCK],
-        carry: &mut u64,
-        any_escaped: &mut bool,
-    ) -> Result<bool, JsonError> {
-        let (base, masks) = (self.at, scan::masks(block));
-        let escaped =
-            if masks.backslashes | *carry == 0 { 0 } else { scan::escaped(masks.backslashes, carry) };
-        let end = masks.quotes & !escaped;
-        // The bits before the closing quote, or all.
-        let inside = (end & end.wrapping_neg()).wrapping_sub(1);
-        let mut escapes = escaped & inside;
-        *any_escaped |= escapes != 0;
-        while escapes != 0 {
-            let index = escapes.trailing_zeros() as usize;
-            if !scan::SIMPLE_ESCAPES[usize::from(block[index])] {
-                self.at = base + index - 1;
-                self.escape()?;
-            }
-            escapes &= escapes - 1;
-        }
-        if masks.any_control {
-            let controls = scan::controls(block) & inside;
-            if controls != 0 {
-                self.at = base + controls.trailing_zeros() as usize;
-                return Err(self.error("no raw control character in a string"));
-            }
-        }
-        if end != 0 {
-            self.at = base + end.trailing_zeros() as usize + 1;
-            return Ok(true);
-        }
-        self.at = base + scan::BLOCK;
-        Ok(false)
     }
 
     /// Passes the special byte that stands here; true for the closing quote.
