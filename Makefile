@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Starts one PostgreSQL for a whole test run and ends it afterwards.
 TESTENV = target/debug/nemo-testenv postgres --
 
-.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet sdk catalog-test bench fuzz golden deny clean-state
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet api-test sdk catalog-test bench bench-scale fuzz golden deny clean-state
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ setup:
 build: setup ## Build the release binaries
 	$(CARGO) build --release --locked
 
-test: setup-test fmt-check lint bins unit it-fleet catalog-test sdk ## Install what the tests need and run them all
+test: setup-test fmt-check lint bins unit it-fleet api-test catalog-test sdk ## Install what the tests need and run them all
 	@echo "All tests passed."
 
 setup-test:
@@ -51,6 +51,9 @@ it: bins ## The integration suite alone, against `nemo standalone`
 it-fleet: bins ## The integration suite against control plane and data plane as separate processes
 	NEMO_TEST_PAIRING=fleet $(TESTENV) $(CARGO) nextest run --locked -p nemo-tests --test it
 
+api-test: setup-test bins ## The admin REST API against its OpenAPI document, by Schemathesis
+	$(TESTENV) tests/schemathesis/run.sh $(ARGS)
+
 sdk: setup-test bins ## The official OpenAI SDKs for Python and Node
 	$(TESTENV) tests/sdk/run.sh
 
@@ -61,8 +64,12 @@ bench: setup ## Measure the gateway against a minimal proxy
 	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
 	target/dist/nemo-bench run $(ARGS)
 
+bench-scale: setup ## Measure with 100,000 and 1,000,000 keys, and with 10,000 open streams
+	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+	target/dist/nemo-bench scale $(ARGS)
+
 fuzz: ## Fuzz the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
-	cd tests/fuzz && for target in envelope_splice sse stream_observer; do \
+	cd tests/fuzz && for target in envelope_splice form sse stream_observer; do \
 		cargo +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60; \
 	done
 

@@ -16,7 +16,9 @@ const FILES: &[&str] = &[
     "nemo/admin/v1/catalog.proto",
     "nemo/admin/v1/settings.proto",
     "nemo/admin/v1/requests.proto",
+    "nemo/admin/v1/usage.proto",
     "nemo/admin/v1/fleet.proto",
+    "nemo/admin/v1/audit.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

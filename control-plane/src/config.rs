@@ -11,12 +11,18 @@ use std::{
     time::Duration,
 };
 
-use nemo_runtime::{config_file, telemetry::TelemetrySettings};
+use nemo_runtime::{
+    config_file,
+    telemetry::TelemetrySettings,
+    tls::{Identity, PlaintextRefused, check_plaintext},
+};
 use nemo_types::{Keyring, Secret};
 use serde::{Deserialize, Deserializer};
 
 use crate::{
+    admin::oidc::{OidcError, OidcOptions, OidcSettings},
     fleet::{NodeToken, auth::WeakNodeToken},
+    retention::{Retention, TooShort},
     store::PoolSizes,
 };
 
@@ -39,10 +45,21 @@ pub struct Config {
     /// `postgres://…`; may hold a password.
     pub postgres_url: Secret,
     pub pools: PoolSizes,
-    /// Required unless `grpc_addr` is loopback.
+    /// This or `node_ca` is required unless `grpc_addr` is loopback.
     pub node_token: Option<NodeToken>,
+    /// REST and gRPC.
+    pub tls: Identity,
+    /// Health and metrics.
+    pub ops_tls: Identity,
+    /// Nodes must show a certificate that an authority in this PEM file signed.
+    pub node_ca: Option<PathBuf>,
+    /// Ports that other machines can reach may do without TLS.
+    pub allow_plaintext: bool,
     /// How long the start waits for the database.
     pub database_patience: Duration,
+    pub retention: Retention,
+    /// Whose tokens the admin API accepts beside its own.
+    pub oidc: Option<OidcSettings>,
 }
 
 impl Config {
@@ -56,16 +73,33 @@ impl Config {
             postgres_url,
             pools: PoolSizes::default(),
             node_token: None,
+            tls: Identity::default(),
+            ops_tls: Identity::default(),
+            node_ca: None,
+            allow_plaintext: false,
             database_patience: DATABASE_PATIENCE,
+            retention: Retention::default(),
+            oidc: None,
         }
     }
 
     /// # Errors
-    /// [`ConfigError::NodeTokenRequired`] when nodes elsewhere could connect without a token.
+    /// [`ConfigError::NodeTokenRequired`] when nodes elsewhere could connect without a token and without a certificate;
+    /// [`ConfigError::Plaintext`] when another machine could reach a port without TLS;
+    /// [`ConfigError::Retention`] when rollups would be dropped before all usage has arrived.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.node_token.is_none() && !self.grpc_addr.ip().is_loopback() {
+        if self.node_token.is_none() && self.node_ca.is_none() && !self.grpc_addr.ip().is_loopback() {
             return Err(ConfigError::NodeTokenRequired(self.grpc_addr));
         }
+        if self.node_ca.is_some() && self.tls.given().is_ok_and(|tls| tls.is_none()) {
+            return Err(ConfigError::NodeCaWithoutTls);
+        }
+        let tls = ("--tls-cert and --tls-key", &self.tls);
+        check_plaintext(("--rest-addr", self.rest_addr), tls, self.allow_plaintext)?;
+        check_plaintext(("--grpc-addr", self.grpc_addr), tls, self.allow_plaintext)?;
+        let ops = ("--ops-tls-cert and --ops-tls-key", &self.ops_tls);
+        check_plaintext(("--metrics-addr", self.metrics_addr), ops, self.allow_plaintext)?;
+        self.retention.check()?;
         Ok(())
     }
 }
@@ -84,9 +118,22 @@ pub struct Settings {
     #[serde(deserialize_with = "secret")]
     pub node_token: Secret,
     pub node_token_file: PathBuf,
+    pub node_ca: PathBuf,
+    pub tls: Identity,
+    pub ops_tls: Identity,
+    pub allow_plaintext: bool,
     #[serde(deserialize_with = "secret")]
     pub seal_key: Secret,
     pub seal_key_file: PathBuf,
+    pub retention: Retention,
+    pub oidc_issuer: String,
+    pub oidc_audience: String,
+    pub oidc_subject_claim: String,
+    pub oidc_email_claim: String,
+    pub oidc_trust_email: bool,
+    pub oidc_groups_claim: String,
+    pub oidc_roles: String,
+    pub oidc_ca_file: PathBuf,
     pub logging: TelemetrySettings,
 }
 
@@ -118,6 +165,14 @@ pub enum ConfigError {
          --node-token-file (`openssl rand -hex 32` makes one), and the same on every node"
     )]
     NodeTokenRequired(SocketAddr),
+    #[error("--node-ca asks nodes for certificates, which needs TLS: give --tls-cert and --tls-key as well")]
+    NodeCaWithoutTls,
+    #[error(transparent)]
+    Plaintext(#[from] PlaintextRefused),
+    #[error(transparent)]
+    Retention(#[from] TooShort),
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     #[error("{name}: expected 1 to 1000 connections, got {value}")]
     Connections { name: &'static str, value: u32 },
 }
@@ -141,6 +196,32 @@ impl Settings {
         Keyring::parse(text.expose()).map_err(|error| ConfigError::SealKey { origin, error })
     }
 
+    /// What is set in options wins.
+    pub fn set_oidc(&mut self, options: OidcOptions) {
+        let oidc = options.or(self.oidc());
+        self.oidc_issuer = oidc.issuer.unwrap_or_default();
+        self.oidc_audience = oidc.audience.unwrap_or_default();
+        self.oidc_subject_claim = oidc.subject_claim.unwrap_or_default();
+        self.oidc_email_claim = oidc.email_claim.unwrap_or_default();
+        self.oidc_trust_email = oidc.trust_email.unwrap_or_default();
+        self.oidc_groups_claim = oidc.groups_claim.unwrap_or_default();
+        self.oidc_roles = oidc.roles.unwrap_or_default();
+        self.oidc_ca_file = oidc.ca_file.unwrap_or_default();
+    }
+
+    fn oidc(&self) -> OidcOptions {
+        OidcOptions {
+            issuer: Some(self.oidc_issuer.clone()),
+            audience: Some(self.oidc_audience.clone()),
+            subject_claim: Some(self.oidc_subject_claim.clone()),
+            email_claim: Some(self.oidc_email_claim.clone()),
+            trust_email: Some(self.oidc_trust_email),
+            groups_claim: Some(self.oidc_groups_claim.clone()),
+            roles: Some(self.oidc_roles.clone()),
+            ca_file: Some(self.oidc_ca_file.clone()),
+        }
+    }
+
     /// # Errors
     /// When the settings are incomplete or contradict each other.
     pub fn into_config(self) -> Result<Config, ConfigError> {
@@ -160,6 +241,7 @@ impl Settings {
             ),
             None => None,
         };
+        let oidc = self.oidc().check()?;
         let config = Config {
             rest_addr: self.rest_addr,
             grpc_addr: self.grpc_addr,
@@ -167,7 +249,13 @@ impl Settings {
             postgres_url: self.postgres_url,
             pools: PoolSizes { app: self.app_connections, system: self.system_connections },
             node_token,
+            tls: self.tls,
+            ops_tls: self.ops_tls,
+            node_ca: Some(self.node_ca).filter(|path| !path.as_os_str().is_empty()),
+            allow_plaintext: self.allow_plaintext,
             database_patience: DATABASE_PATIENCE,
+            retention: self.retention,
+            oidc,
         };
         config.check()?;
         Ok(config)

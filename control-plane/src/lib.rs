@@ -6,6 +6,7 @@
 //! - [`publish`]: rows → resources → compiled revisions → deltas for the nodes
 //! - [`fleet`]: which nodes are connected and what they hold
 //! - [`catalog`]: the bundled model catalog
+//! - [`retention`]: partitions of request log and rollups, made ahead and dropped in time
 //! - [`sealing`]: provider credentials are sealed before they reach the store
 //! - [`app`] and [`config`]: wiring and bootstrap settings; `nemo standalone` and the tests use the same wiring
 
@@ -16,5 +17,6 @@ pub mod config;
 pub mod fleet;
 pub mod grpc;
 pub mod publish;
+pub mod retention;
 pub mod sealing;
 pub mod store;

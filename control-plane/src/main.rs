@@ -7,9 +7,10 @@ use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode, syn
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nemo_control_plane::{
-    admin::{Admin, Caller},
+    admin::{Admin, Call, oidc::OidcOptions},
     app,
     config::{ConfigError, DATABASE_PATIENCE, Settings},
+    retention::RetentionOptions,
     store::{PoolSizes, Store},
 };
 use nemo_proto::admin::CreateAdminTokenRequest;
@@ -26,7 +27,7 @@ Examples:
 
 Every setting is also an environment variable, which keeps secrets off the command line:
   NEMO_POSTGRES_URL, NEMO_SEAL_KEY (64 hexadecimal digits), NEMO_NODE_TOKEN, NEMO_REST_ADDR, NEMO_GRPC_ADDR,
-  NEMO_METRICS_ADDR, NEMO_APP_CONNECTIONS, NEMO_SYSTEM_CONNECTIONS, NEMO_LOGGING__FORMAT; NEMO_LOG filters the log.
+  NEMO_METRICS_ADDR, NEMO_OIDC_ISSUER, NEMO_OIDC_AUDIENCE, NEMO_APP_CONNECTIONS, NEMO_SYSTEM_CONNECTIONS, NEMO_LOGGING__FORMAT; NEMO_LOG filters the log.
 Options win over the environment, the environment over the file.";
 
 /// The control plane of Nemo Router: tenancy, configuration, request log.
@@ -76,9 +77,31 @@ struct Options {
     /// File with the token that nodes must show; required unless gRPC listens on loopback.
     #[arg(long, global = true, value_name = "FILE")]
     node_token_file: Option<PathBuf>,
+    /// Certificate chain of the REST and gRPC ports (PEM); read again when the file changes.
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Certificate chain of the health and metrics port (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    ops_tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    ops_tls_key: Option<PathBuf>,
+    /// Authority of the nodes' certificates (PEM): with it, every node must show one.
+    #[arg(long, global = true, value_name = "FILE")]
+    node_ca: Option<PathBuf>,
+    /// Allow ports without TLS that other machines can reach.
+    #[arg(long, global = true)]
+    allow_plaintext: bool,
     /// Form of the log on standard error [default: auto].
     #[arg(long, global = true)]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    oidc: OidcOptions,
+    #[command(flatten)]
+    retention: RetentionOptions,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,6 +123,21 @@ impl Options {
         settings.metrics_addr = self.metrics_addr.unwrap_or(settings.metrics_addr);
         settings.seal_key_file = self.seal_key_file.unwrap_or(settings.seal_key_file);
         settings.node_token_file = self.node_token_file.unwrap_or(settings.node_token_file);
+        settings.retention = self.retention.over(settings.retention);
+        let files = [
+            (self.tls_cert, &mut settings.tls.cert),
+            (self.tls_key, &mut settings.tls.key),
+            (self.ops_tls_cert, &mut settings.ops_tls.cert),
+            (self.ops_tls_key, &mut settings.ops_tls.key),
+            (self.node_ca, &mut settings.node_ca),
+        ];
+        for (given, setting) in files {
+            if let Some(path) = given {
+                *setting = path;
+            }
+        }
+        settings.allow_plaintext |= self.allow_plaintext;
+        settings.set_oidc(self.oidc);
         settings.logging.format = match self.log_format {
             Some(LogFormat::Text) => telemetry::Format::Text,
             Some(LogFormat::Json) => telemetry::Format::Json,
@@ -165,8 +203,7 @@ async fn admin_token(settings: Settings, name: String) -> anyhow::Result<()> {
     let store =
         Store::open(&config.postgres_url, PoolSizes { app: 1, system: 1 }, config.database_patience).await?;
     let request = CreateAdminTokenRequest { name, ..CreateAdminTokenRequest::default() };
-    let made =
-        Admin::new(store.clone(), keyring).create_admin_token(&Caller::local_operator(), request).await;
+    let made = Admin::new(store.clone(), keyring).create_admin_token(&Call::local_operator(), request).await;
     store.close().await;
     let made = made.map_err(|error| anyhow::anyhow!("{error}"))?;
     writeln!(std::io::stdout(), "{}", made.token)?;
@@ -174,6 +211,7 @@ async fn admin_token(settings: Settings, name: String) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
+    nemo_runtime::open_files::raise_limit();
     let keyring = Arc::new(settings.keyring()?);
     let config = settings.into_config()?;
     let (trigger, drain) = drain::channel();

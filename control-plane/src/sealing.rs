@@ -1,4 +1,4 @@
-//! Sealing of provider credentials (I10). Called by the admin operations before a secret reaches the store; the nodes
+//! Sealing of provider credentials (I10), and of the answers that idempotency keys repeat. Called by the admin operations before a secret reaches the store; the nodes
 //! open what is sealed here with the same keys and the credential's id as context.
 
 use std::sync::Arc;
@@ -30,6 +30,22 @@ impl Sealer {
     pub fn seal(&self, id: CredentialId, secret: &Secret) -> Result<SealedSecret, SealError> {
         let sealed = self.0.seal(id.as_bytes(), secret.expose().as_bytes())?;
         Ok(SealedSecret { sealed, hint: hint(secret.expose()) })
+    }
+
+    /// Seals what only the control plane opens again, under a context that says what it is.
+    ///
+    /// # Errors
+    /// When the system's random source fails.
+    pub fn seal_record(&self, context: &[u8], record: &[u8]) -> Result<Sealed, SealError> {
+        self.0.seal(context, record)
+    }
+
+    /// Opens what [`Sealer::seal_record`] made with the same context.
+    ///
+    /// # Errors
+    /// When it was made with another context, or with a key that is not in the ring any more.
+    pub fn open(&self, context: &[u8], sealed: &Sealed) -> Result<Vec<u8>, SealError> {
+        self.0.open(context, sealed)
     }
 }
 

@@ -7,12 +7,14 @@ use nemo_proto::common::NodeInfo;
 use nemo_runtime::{
     TaskGroup,
     drain::{self, DrainWatcher},
-    grpc::NodeToken,
+    grpc::{self, NodeToken},
     http_server::{self, ServerSettings},
     inproc,
     metrics::Registry,
     ops_server,
+    otlp::Otlp,
     readiness::Readiness,
+    tls::{ClientTls, Identity, ServerTls},
 };
 use nemo_types::Keyring;
 use tonic::transport::Channel;
@@ -20,8 +22,8 @@ use tonic::transport::Channel;
 use crate::{
     config::{Settings, SnapshotHandle, apply::Applier, last_good::LastGood},
     control::{self, identity},
-    edge,
-    pipeline::{context::Sinks, metrics::Metrics},
+    drain as phases, edge,
+    pipeline::{context::Sinks, metrics::Metrics, telemetry::Telemetry},
     upstream::UpstreamClient,
     usage::{CAPACITY, UsageBuffer},
 };
@@ -37,7 +39,14 @@ pub struct State {
 /// How to reach the control plane.
 pub enum ControlEndpoint {
     /// Over the network, with the fleet's token.
-    Address { uri: String, authority: Option<std::path::PathBuf>, token: NodeToken },
+    Address {
+        /// Of every replica, separated by commas.
+        uri: String,
+        authority: Option<std::path::PathBuf>,
+        /// The node's own certificate, for control planes that ask for one.
+        identity: Identity,
+        token: NodeToken,
+    },
     /// In this process.
     InProcess(inproc::Connector),
 }
@@ -55,7 +64,8 @@ pub struct Bound {
 impl Bound {
     /// Waits until the drain is over: requests finished, usage shipped, or their deadlines reached.
     pub async fn join(self) {
-        let patience = self.settings.drain_deadline() + self.settings.flush_deadline();
+        let settings = &self.settings;
+        let patience = settings.drain_notice() + settings.drain_deadline() + settings.flush_deadline();
         let late = self.tasks.join(patience + std::time::Duration::from_secs(5)).await;
         if !late.is_empty() {
             tracing::warn!(tasks = ?late, "stopped at the drain deadline");
@@ -73,7 +83,10 @@ pub async fn start(
     keyring: Arc<Keyring>,
     drain: DrainWatcher,
 ) -> anyhow::Result<Bound> {
-    let (channel, token) = channel(endpoint)?;
+    settings.check_plaintext()?;
+    let (data_tls, ops_tls) =
+        (ServerTls::load(&settings.tls, None)?, ServerTls::load(&settings.ops_tls, None)?);
+    let (channels, token, control_tls) = channels(endpoint, settings.allow_plaintext)?;
     let identity = identity::load(&settings.data_dir)
         .with_context(|| format!("the data directory {} can't be used", settings.data_dir.display()))?;
     let data = http_server::bind(settings.listen, "--listen")?;
@@ -84,13 +97,16 @@ pub async fn start(
     let usage = UsageBuffer::new(CAPACITY);
     let metrics = registry.register(Metrics::register);
     let snapshot = SnapshotHandle::default();
-    let upstream = UpstreamClient::new(settings.connect_timeout()).context("TLS can't be set up")?;
+    let upstream =
+        UpstreamClient::new(upstream_authority(&settings)).context("TLS to upstreams can't be set up")?;
+    let otlp = Otlp::start(&settings.otlp, "nemo-data-plane", &identity.node_id)?;
     let state = Arc::new(State {
         snapshot: snapshot.clone(),
         upstream: upstream.clone(),
         sinks: Arc::new(Sinks {
             usage: usage.clone(),
             metrics,
+            telemetry: otlp.map(Telemetry::new),
             max_in_flight: settings.max_in_flight.into(),
         }),
         settings: settings.clone(),
@@ -112,27 +128,30 @@ pub async fn start(
         zone: settings.zone.clone(),
     };
     let control = control::Control {
-        channel,
+        channels,
         token,
         info,
+        snapshot: snapshot.clone(),
         usage,
         flush_deadline: settings.flush_deadline(),
         metrics: registry.register(control::metrics::ControlMetrics::register),
     };
     control::spawn(&tasks, control, applier, (last_good, keyring), &flushing);
     let ops_drain = flushing.clone();
-    let ops_readiness = readiness.clone();
-    tasks.spawn("ops port", async move { ops_server::serve(ops, ops_readiness, registry, ops_drain).await });
-    let server =
-        ServerSettings { drain_deadline: settings.drain_deadline(), ..ServerSettings::named("data") };
+    flush_telemetry(&tasks, &state.sinks, flushing.clone());
+    watch_certificates(&tasks, [&data_tls, &ops_tls], control_tls, &flushing);
+    let ops_serving = ops_server::serve_with(ops, ops_tls, readiness.clone(), registry, ops_drain);
+    tasks.spawn("ops port", ops_serving);
+    let server = ServerSettings {
+        drain_deadline: settings.drain_deadline(),
+        max_connections: settings.max_connections,
+        ..ServerSettings::named("data")
+    };
     let service = edge::service(state);
+    let notice = settings.drain_notice();
     tasks.spawn("data port", async move {
-        let watcher = drain.clone();
-        let unready = async {
-            watcher.signaled().await;
-            readiness.set_draining();
-        };
-        tokio::join!(http_server::serve(data, service, server, drain), unready);
+        let port = |closing| http_server::serve_with(data, data_tls, service, server, closing);
+        phases::run_port(port, drain, readiness, notice, data_addr).await;
         upstream.close().await;
         after.start();
     });
@@ -140,15 +159,60 @@ pub async fn start(
     Ok(Bound { data_addr, ops_addr, node_id: identity.node_id, snapshot, tasks, settings })
 }
 
-fn channel(endpoint: ControlEndpoint) -> anyhow::Result<(Channel, NodeToken)> {
+/// One for each replica of the control plane.
+fn channels(
+    endpoint: ControlEndpoint,
+    allow_plaintext: bool,
+) -> anyhow::Result<(Vec<Channel>, NodeToken, Option<ClientTls>)> {
     Ok(match endpoint {
-        ControlEndpoint::Address { uri, authority, token } => {
-            (nemo_runtime::grpc::channel(&uri, authority.as_deref())?, token)
+        ControlEndpoint::Address { uri, authority, identity, token } => {
+            let tls = authority.map(|path| ClientTls::load(path, &identity)).transpose()?;
+            let mut channels = Vec::new();
+            for uri in uri.split(',').map(str::trim).filter(|uri| !uri.is_empty()) {
+                grpc::check_plaintext(uri, allow_plaintext)?;
+                channels.push(grpc::channel_with(uri, tls.clone())?);
+            }
+            anyhow::ensure!(!channels.is_empty(), "no address of a control plane in {uri:?}");
+            (channels, token, tls)
         }
         ControlEndpoint::InProcess(connector) => {
-            (nemo_runtime::grpc::in_process_channel(connector), NodeToken::none())
+            (vec![grpc::in_process_channel(connector)], NodeToken::none(), None)
         }
     })
+}
+
+/// The last spans are made by the last requests.
+fn flush_telemetry(tasks: &TaskGroup, sinks: &Arc<Sinks>, drain: DrainWatcher) {
+    if sinks.telemetry.is_none() {
+        return;
+    }
+    let sinks = sinks.clone();
+    tasks.spawn("OTLP", async move {
+        drain.signaled().await;
+        let sent = tokio::task::spawn_blocking(move || sinks.telemetry.as_ref().map(Telemetry::shutdown));
+        if let Err(error) = sent.await {
+            tracing::warn!(%error, "the last spans and metrics were not sent");
+        }
+    });
+}
+
+fn upstream_authority(settings: &Settings) -> Option<&std::path::Path> {
+    Some(settings.upstream_ca.as_path()).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// New certificates count for new connections, without a restart.
+fn watch_certificates(
+    tasks: &TaskGroup,
+    ports: [&Option<ServerTls>; 2],
+    control: Option<ClientTls>,
+    drain: &DrainWatcher,
+) {
+    for tls in ports.into_iter().flatten() {
+        tasks.spawn("certificates", tls.clone().watch(drain.clone()));
+    }
+    if let Some(tls) = control {
+        tasks.spawn("certificates", tls.watch(drain.clone()));
+    }
 }
 
 /// I4: what was served last is served again, whoever else is away.

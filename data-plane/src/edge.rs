@@ -40,12 +40,23 @@ pub fn service(
     })
 }
 
+/// HTTP/1.1's own bound is in hyper; HTTP/2 bounds only the size of all together.
+const MAX_HEADERS: usize = 100;
+
+fn too_many_headers(path: &str) -> Response<Body> {
+    let message = format!("The request has more than {MAX_HEADERS} headers.");
+    GatewayError::new(Kind::HeadersTooLarge, message).response(ErrorDialect::from_path(path))
+}
+
 /// `router` is there for what is not proxied.
 async fn answer(
     state: &Arc<State>,
     router: Option<axum::Router>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    if request.headers().len() > MAX_HEADERS {
+        return too_many_headers(request.uri().path());
+    }
     match Endpoint::from_path(request.uri().path()) {
         Some(endpoint) if request.method() == Method::POST => {
             pipeline::handle(state, endpoint, request).await

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod config;
 pub mod control;
+pub mod drain;
 pub mod edge;
 pub mod models;
 pub mod pipeline;

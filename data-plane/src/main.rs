@@ -39,6 +39,33 @@ struct Arguments {
     /// Health and metrics [default: 127.0.0.1:9080]
     #[arg(long, value_name = "ADDRESS")]
     ops_listen: Option<std::net::SocketAddr>,
+    /// Certificate chain of the data port (PEM); read again when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Certificate chain of the health and metrics port (PEM)
+    #[arg(long, value_name = "FILE", requires = "ops_tls_key")]
+    ops_tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "ops_tls_cert")]
+    ops_tls_key: Option<PathBuf>,
+    /// Allow ports without TLS that other machines can reach, and a control plane elsewhere without TLS
+    #[arg(long)]
+    allow_plaintext: bool,
+    /// The authority of the control plane's certificate (PEM), for https addresses
+    #[arg(long, value_name = "FILE")]
+    control_plane_ca: Option<PathBuf>,
+    /// This node's certificate (PEM), for control planes that are started with --node-ca
+    #[arg(long, value_name = "FILE", requires = "node_key")]
+    node_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "node_cert")]
+    node_key: Option<PathBuf>,
+    /// Collector that gets traces and metrics, for example http://127.0.0.1:4317 (OTLP over gRPC)
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
     /// The control plane's gRPC address, for example http://127.0.0.1:8082
     #[arg(long, value_name = "URL")]
     control_plane: Option<String>,
@@ -103,14 +130,22 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         bail!("no control plane given: use --control-plane http://host:8082 or NEMO_CONTROL_PLANE");
     }
     let authority = Some(settings.control_plane_ca.clone()).filter(|path| !path.as_os_str().is_empty());
-    let endpoint = ControlEndpoint::Address { uri: settings.control_plane.clone(), authority, token };
+    let endpoint = ControlEndpoint::Address {
+        uri: settings.control_plane.clone(),
+        authority,
+        identity: settings.control_plane_tls.clone(),
+        token,
+    };
     let (trigger, watcher) = drain::channel();
     let stop = CancellationToken::new();
-    let node = nemo_data_plane::start(settings, endpoint, keyring, watcher).await?;
+    let open_files = nemo_runtime::open_files::raise_limit();
+    tracing::debug!(open_files, "the limit of open files");
+    let node = nemo_data_plane::start(settings, endpoint, keyring, watcher.clone()).await?;
     let signals = signal::watch(trigger, stop.clone());
     let ended = async {
         tokio::select! {
-            () = node.join() => {}
+            // The patience of the drain counts from its start.
+            () = async { watcher.signaled().await; node.join().await } => {}
             () = stop.cancelled() => {}
         }
         anyhow::Ok(())
@@ -128,6 +163,24 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
     }
     if let Some(listen) = arguments.ops_listen {
         settings.ops_listen = listen;
+    }
+    let files = [
+        (&arguments.tls_cert, &mut settings.tls.cert),
+        (&arguments.tls_key, &mut settings.tls.key),
+        (&arguments.ops_tls_cert, &mut settings.ops_tls.cert),
+        (&arguments.ops_tls_key, &mut settings.ops_tls.key),
+        (&arguments.control_plane_ca, &mut settings.control_plane_ca),
+        (&arguments.node_cert, &mut settings.control_plane_tls.cert),
+        (&arguments.node_key, &mut settings.control_plane_tls.key),
+    ];
+    for (given, setting) in files {
+        if let Some(path) = given {
+            setting.clone_from(path);
+        }
+    }
+    settings.allow_plaintext |= arguments.allow_plaintext;
+    if let Some(endpoint) = &arguments.otlp_endpoint {
+        settings.otlp.endpoint.clone_from(endpoint);
     }
     if let Some(uri) = &arguments.control_plane {
         settings.control_plane.clone_from(uri);

@@ -7,11 +7,11 @@ use axum::{
     Router,
     extract::{Path, State as Shared},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use nemo_llm::ErrorDialect;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
+use nemo_llm::{Endpoint, ErrorDialect};
 use nemo_runtime::clock;
 use nemo_snapshot::{KeyRecord, Model, ModelGroup};
 use nemo_types::{NanosPerMillion, PriceSheet};
@@ -21,7 +21,7 @@ use crate::{
     app::State,
     config::{Live, live::PublicModels},
     pipeline::{
-        authenticate,
+        authenticate, authorize, client_addr,
         error::{GatewayError, Kind},
     },
 };
@@ -34,31 +34,27 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/api/v1/models", get(list))
         .route("/api/v1/models/{*id}", get(one))
         .route("/api/public/models", get(public))
+        .route("/v1/responses/{*rest}", any(stored_response))
+        .route("/api/v1/responses/{*rest}", any(stored_response))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
 }
 
-async fn list(Shared(state): Shared<Arc<State>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&uri, || {
-        let (live, key) = tenant(&state, &headers)?;
+async fn list(Shared(state): Shared<Arc<State>>, request: Parts) -> Response {
+    answer(&request.uri, || {
+        let (live, key) = tenant(&state, &request)?;
         let groups = live.snapshot.routing.visible(Some(key.org_id));
-        let permitted =
-            groups.into_iter().filter(|group| key.allowed_models.permit(&group.name, &group.name));
+        let permitted = groups.into_iter().filter(|group| key.policy.allowed_models.permits(&group.name));
         let data: Vec<Value> = permitted.map(|group| entry(group)).collect();
         Ok(json!({ "object": "list", "data": data }))
     })
 }
 
-async fn one(
-    Shared(state): Shared<Arc<State>>,
-    Path(id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    answer(&uri, || {
-        let (live, key) = tenant(&state, &headers)?;
-        let group = crate::pipeline::authorize::run(&live.snapshot, &key, &id)?;
+async fn one(Shared(state): Shared<Arc<State>>, Path(id): Path<String>, request: Parts) -> Response {
+    answer(&request.uri, || {
+        let (live, key) = tenant(&state, &request)?;
+        let group = authorize::run(&live.snapshot, &key, &id)?;
         let mut entry = entry(&group);
         // A client that asks for an alias finds the name that it asked for, and the concrete one beside it.
         if let Some(object) = entry.as_object_mut().filter(|_| *group.name != *id) {
@@ -104,11 +100,20 @@ fn render_public(live: &Live) -> PublicModels {
     PublicModels { body, etag }
 }
 
+/// The gateway keeps no state, so it can't know which upstream has a stored response.
+async fn stored_response(uri: Uri) -> Response {
+    let message = "Stored responses can't be read, cancelled or deleted through this gateway: it keeps no state and does \
+                   not know which upstream has them. Create responses with POST /v1/responses, and send \
+                   \"store\": false unless previous_response_id is needed.";
+    refuse(&uri, &GatewayError::new(Kind::RouteNotFound, message))
+}
+
 async fn not_found(uri: Uri) -> Response {
+    let served: Vec<_> = Endpoint::ALL.into_iter().map(|it| format!("/v1{}", it.upstream_path())).collect();
     let message = format!(
-        "There is nothing at {}. This gateway serves POST /v1/chat/completions, /v1/completions, /v1/embeddings and \
-         GET /v1/models.",
-        uri.path()
+        "There is nothing at {}. This gateway serves POST {} and GET /v1/models.",
+        uri.path(),
+        served.join(", ")
     );
     refuse(&uri, &GatewayError::new(Kind::RouteNotFound, message))
 }
@@ -132,9 +137,12 @@ fn not_ready() -> GatewayError {
     GatewayError::new(Kind::NotReady, "This node has no configuration yet. Try again in a moment.")
 }
 
-fn tenant(state: &State, headers: &HeaderMap) -> Result<(Arc<Live>, Arc<KeyRecord>), GatewayError> {
+fn tenant(state: &State, request: &Parts) -> Result<(Arc<Live>, Arc<KeyRecord>), GatewayError> {
     let live = state.snapshot.load().ok_or_else(not_ready)?;
-    let key = authenticate::run(&live.snapshot, headers, clock::unix_us() / 1000)?;
+    let key = authenticate::run(&live, &request.headers, clock::unix_us() / 1000)?;
+    authorize::client(&key, || {
+        client_addr::find(&request.extensions, &request.headers, &state.settings.trusted_proxies)
+    })?;
     Ok((live, key))
 }
 

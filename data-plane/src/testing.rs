@@ -33,5 +33,6 @@ pub fn deployment(provider: &str, model: &str) -> Arc<Deployment> {
         price: None,
         weight: 1,
         disabled: false,
+        timeouts: nemo_snapshot::Timeouts::default(),
     })
 }

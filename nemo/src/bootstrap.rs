@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use nemo_control_plane::admin::{Admin, Caller, ErrorKind};
+use nemo_control_plane::admin::{Admin, AdminError, Call, ErrorKind};
 use nemo_proto::admin::{
     CreateAdminTokenRequest, CreateOrganizationRequest, IssueKeyRequest, ListKeysRequest,
     ListOrganizationsRequest, Organization,
@@ -13,7 +13,7 @@ use nemo_types::{Keyring, Secret};
 
 use crate::{
     data_dir::{self, DataDir},
-    providers::apply::{Applier, all},
+    providers::apply::{Applier, backend::all},
 };
 
 const SEALING_KEY: &str = "sealing.key";
@@ -55,21 +55,24 @@ pub fn keyring(dir: &DataDir) -> anyhow::Result<Keyring> {
 /// # Errors
 /// When the control plane or the data directory fails.
 pub async fn run(admin: &Admin, applier: &Applier<'_>, dir: &DataDir) -> anyhow::Result<Bootstrapped> {
-    let caller = Caller::local_operator();
-    let org = organization(admin, &caller).await?;
+    let call = Call::local_operator();
+    let org = organization(admin, &call).await?;
     let team_id = applier.team(&org.id, DEFAULT).await?;
-    let new_key = first_key(admin, &caller, &org.id, team_id).await?;
-    let (admin_token, new_token) = admin_token(admin, &caller, &dir.file(ADMIN_TOKEN)).await?;
+    let new_key = first_key(admin, &call, &org.id, team_id).await?;
+    let (admin_token, new_token) = admin_token(admin, &call, &dir.file(ADMIN_TOKEN)).await?;
     Ok(Bootstrapped { org_id: org.id, admin_token, new_token, new_key })
 }
 
 /// The organization called `default`, else the oldest, else a new one.
-async fn organization(admin: &Admin, caller: &Caller) -> anyhow::Result<Organization> {
+async fn organization(admin: &Admin, call: &Call) -> anyhow::Result<Organization> {
     let organizations = all(async |page_token| {
         let page = admin
-            .list_organizations(caller, ListOrganizationsRequest { page_size: 1000, page_token })
+            .list_organizations(
+                call,
+                ListOrganizationsRequest { page_size: 1000, page_token, ..Default::default() },
+            )
             .await?;
-        Ok((page.organizations, page.next_page_token))
+        Ok::<_, AdminError>((page.organizations, page.next_page_token))
     })
     .await?;
     let named = organizations.iter().find(|org| org.name == DEFAULT);
@@ -78,28 +81,29 @@ async fn organization(admin: &Admin, caller: &Caller) -> anyhow::Result<Organiza
         return Ok(org.clone());
     }
     let request = CreateOrganizationRequest { name: DEFAULT.to_owned() };
-    admin.create_organization(caller, request).await.context("the first organization cannot be created")
+    let created = admin.create_organization(call, request).await;
+    Ok(created.context("the first organization cannot be created")?.into_answer())
 }
 
 /// Issues a key when the organization has none.
 async fn first_key(
     admin: &Admin,
-    caller: &Caller,
+    call: &Call,
     org_id: &str,
     team_id: String,
 ) -> anyhow::Result<Option<Secret>> {
     let org_id = org_id.to_owned();
     let request = ListKeysRequest { org_id: org_id.clone(), page_size: 1, ..ListKeysRequest::default() };
-    if !admin.list_keys(caller, request).await?.keys.is_empty() {
+    if !admin.list_keys(call, request).await?.keys.is_empty() {
         return Ok(None);
     }
     let request = IssueKeyRequest { org_id, team_id, name: DEFAULT.to_owned(), ..IssueKeyRequest::default() };
-    let issued = admin.issue_key(caller, request).await.context("the first key cannot be issued")?;
-    Ok(Some(Secret::new(issued.secret)))
+    let issued = admin.issue_key(call, request).await.context("the first key cannot be issued")?;
+    Ok(Some(Secret::new(issued.into_answer().secret)))
 }
 
 /// The token in `path` if it works, else a new one that is kept there.
-async fn admin_token(admin: &Admin, caller: &Caller, path: &Path) -> anyhow::Result<(Secret, bool)> {
+async fn admin_token(admin: &Admin, call: &Call, path: &Path) -> anyhow::Result<(Secret, bool)> {
     if let Some(token) = data_dir::read_secret(path)? {
         match admin.authenticate(Some(&format!("Bearer {token}"))).await {
             Ok(_) => return Ok((Secret::new(token), false)),
@@ -111,7 +115,7 @@ async fn admin_token(admin: &Admin, caller: &Caller, path: &Path) -> anyhow::Res
     let request =
         CreateAdminTokenRequest { name: "standalone".to_owned(), ..CreateAdminTokenRequest::default() };
     let created =
-        admin.create_admin_token(caller, request).await.context("the admin token cannot be created")?;
+        admin.create_admin_token(call, request).await.context("the admin token cannot be created")?;
     data_dir::write_file(path, format!("{}\n", created.token).as_bytes(), 0o600)?;
-    Ok((Secret::new(created.token), true))
+    Ok((Secret::new(created.into_answer().token), true))
 }

@@ -1,6 +1,6 @@
 //! Conversions between wire values and [`nemo_types`]. Called by both planes.
 
-use nemo_types::{NanosPerMillion, PriceSheet, Usage};
+use nemo_types::{Measure, NanosPerMillion, PriceSheet, Unit, UnitPrice, Usage};
 
 use crate::common;
 
@@ -40,6 +40,8 @@ impl From<&common::PriceSheet> for PriceSheet {
             output: sheet.output.map(NanosPerMillion),
             cache_read: sheet.cache_read.map(NanosPerMillion),
             cache_write: sheet.cache_write.map(NanosPerMillion),
+            // A unit of a newer control plane has no price here: what is counted in it costs nobody knows what.
+            units: sheet.units.iter().filter_map(unit_price).collect(),
         }
     }
 }
@@ -52,6 +54,35 @@ impl From<&PriceSheet> for common::PriceSheet {
             output: sheet.output.map(|price| price.0),
             cache_read: sheet.cache_read.map(|price| price.0),
             cache_write: sheet.cache_write.map(|price| price.0),
+            units: sheet.units.iter().map(common::UnitPrice::from).collect(),
+        }
+    }
+}
+
+fn unit_price(price: &common::UnitPrice) -> Option<UnitPrice> {
+    let unit = Unit::from_name(&price.unit)?;
+    let (quality, size) = (price.quality.as_str().into(), price.size.as_str().into());
+    Some(UnitPrice { unit, quality, size, price: NanosPerMillion(price.price) })
+}
+
+impl From<&UnitPrice> for common::UnitPrice {
+    fn from(price: &UnitPrice) -> Self {
+        Self {
+            unit: price.unit.name().into(),
+            quality: price.quality.to_string(),
+            size: price.size.to_string(),
+            price: price.price.0,
+        }
+    }
+}
+
+impl From<&Measure> for common::Measure {
+    fn from(measure: &Measure) -> Self {
+        Self {
+            unit: measure.unit.name().into(),
+            quantity: measure.quantity,
+            quality: measure.quality.to_string(),
+            size: measure.size.to_string(),
         }
     }
 }

@@ -10,7 +10,7 @@ mod timestamp;
 pub use timestamp::Timestamp;
 
 /// Newest resource schema that this build reads and writes (`NodeInfo.schema_version`).
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The descriptors of every service, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -4,7 +4,9 @@
 //! - `upstream` answers with prepared bytes, `floor` is the minimal proxy, `load` is one measurement; `run` starts
 //!   these as processes, and each can be used alone
 //!
-//! Called by `make bench`.
+//! - `scale` measures what many keys and many streams do to it; `scale-upstream` is its upstream
+//!
+//! Called by `make bench` and `make bench-scale`.
 
 mod floor;
 mod histogram;
@@ -12,6 +14,7 @@ mod load;
 mod poll;
 mod proc;
 mod run;
+mod scale;
 mod upstream;
 
 use std::io::Write as _;
@@ -34,6 +37,10 @@ enum Command {
     Upstream(upstream::Args),
     /// Run the minimal pass-through proxy.
     Floor(floor::Args),
+    /// Measure the product with many keys and many streams, print a table.
+    Scale(scale::Args),
+    /// Keep streams open, with a chunk now and then.
+    ScaleUpstream(scale::UpstreamArgs),
     /// Load one server, print the result as JSON.
     Load(load::Args),
 }
@@ -43,6 +50,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(*args),
         Command::Upstream(args) => upstream::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Floor(args) => floor::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Scale(args) => scale::main(&args),
+        Command::ScaleUpstream(args) => scale::upstream(&args).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => load::main(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

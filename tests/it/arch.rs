@@ -36,7 +36,8 @@ const EDGES: &[(&str, &[&str])] = &[
         "nemo",
         &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-llm", "nemo-control-plane", "nemo-data-plane"],
     ),
-    ("nemo-tests", &["nemo-types", "nemo-proto"]),
+    // The runtime and the snapshot for the nodes of `nemo-bench scale`.
+    ("nemo-tests", &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-snapshot"]),
 ];
 
 #[test]

@@ -96,3 +96,41 @@ fn a_gateway_that_refuses_fails_the_run_with_its_answer() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("status 502"), "{text}");
 }
+
+/// What `make bench-scale` does, in small: every node applies every change, every stream gets chunks.
+#[test]
+fn a_small_scale_run_measures_keys_and_streams() {
+    let (ok, text) = bench(&[
+        "scale",
+        "--keys",
+        "200,2000",
+        "--nodes",
+        "5",
+        "--changes",
+        "5",
+        "--streams",
+        "30",
+        "--pace-ms",
+        "50",
+        "--seconds",
+        "1",
+    ]);
+    assert!(ok, "{text}");
+    let row = |name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+        line.split_whitespace().last().unwrap().parse::<f64>().unwrap_or_else(|_| panic!("{line}"))
+    };
+    for measured in [
+        "snapshot, MiB",
+        "control plane, start to ready",
+        "node, start to serving after a full resync",
+        "one key changed: applied on 5 nodes, ms, p99",
+        "node, KiB of memory per stream",
+        "from the upstream to the client, ms, p99",
+    ] {
+        assert!(row(measured) > 0.0, "{measured} in\n{text}");
+    }
+    // 30 streams, 20 chunks a second each.
+    assert!(row("chunks") > 200.0, "{text}");
+}

@@ -200,6 +200,7 @@ fn the_readme_has_every_metric() {
         ("data-plane/src/control/metrics.rs", "registry.register(\""),
         ("control-plane/src/publish/metrics.rs", "r.register(\""),
         ("control-plane/src/grpc/metrics.rs", "r.register(\""),
+        ("control-plane/src/retention.rs", "r.register(\""),
         ("control-plane/src/fleet/metrics.rs", "(\"fleet_"),
     ] {
         // A call may be broken into several lines.

@@ -119,8 +119,8 @@ async fn a_client_can_ask_for_a_shorter_deadline() {
     fleet.upstream.push(Script::ok().delay(std::time::Duration::from_secs(30)));
     let hurried = fleet.client.clone().header("x-nemo-timeout-ms", "200");
     let response = hurried.post("/v1/chat/completions", chat("hi")).await.unwrap();
-    assert_eq!(response.status, 502);
-    assert_eq!(response.json().unwrap()["error"]["code"], "upstream_timeout");
+    assert_eq!(response.status, 504);
+    assert_eq!(response.json().unwrap()["error"]["code"], "total_timeout");
     assert!(response.total < std::time::Duration::from_secs(10), "{:?}", response.total);
 }
 

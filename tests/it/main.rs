@@ -7,13 +7,25 @@ mod admin;
 #[cfg(test)]
 mod arch;
 #[cfg(test)]
+mod audio;
+#[cfg(test)]
 mod auth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod cli_apply;
+#[cfg(test)]
+mod cli_offline;
+#[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod drain;
 #[cfg(test)]
 mod embeddings;
 #[cfg(test)]
@@ -21,12 +33,46 @@ mod errors;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod media;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod moderations;
+#[cfg(test)]
+mod oidc;
+#[cfg(test)]
+mod portkey;
+#[cfg(test)]
+mod replicas;
+#[cfg(test)]
+mod responses;
+#[cfg(test)]
+mod rest;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod stream;
+#[cfg(test)]
+mod timeouts;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tracing;
 #[cfg(test)]
 mod upstream;
 #[cfg(test)]
 mod usage;
+#[cfg(test)]
+mod usage_query;
+#[cfg(test)]
+mod writes;

@@ -92,70 +92,17 @@ async fn the_log_can_be_filtered_and_paged() {
     let errors = fleet.admin.get(&format!("{path}?outcome=error")).await.unwrap();
     assert_eq!(errors["requests"].as_array().unwrap().len(), 1);
     let mut seen = HashSet::new();
-    let mut token = String::new();
+    let mut next = String::new();
     for _ in 0..5 {
-        let page = fleet.admin.get(&format!("{path}?page_size=2&page_token={token}")).await.unwrap();
+        let page = fleet.admin.get(&format!("{path}?page_size=2{next}")).await.unwrap();
         for row in page["requests"].as_array().unwrap() {
             assert!(seen.insert(row["id"].as_str().unwrap().to_owned()));
         }
-        token = page["next_page_token"].as_str().unwrap_or_default().to_owned();
+        let token = page["next_page_token"].as_str().unwrap_or_default();
         if token.is_empty() {
             break;
         }
+        next = format!("&page_token={token}");
     }
     assert_eq!(seen.len(), 5);
-}
-
-/// No prompt, no completion and no secret is stored or logged (I10).
-#[tokio::test]
-async fn i10_no_prompt_and_no_secret_is_kept() {
-    let fleet = Fleet::start().await.unwrap();
-    fleet.upstream.push(Script::ok().content("canary-completion"));
-    fleet.client.post("/v1/chat/completions", chat("canary-prompt")).await.unwrap();
-    fleet.request_log(1).await.unwrap();
-    let logs = fleet.logs();
-    let secrets = ["canary-prompt", "canary-completion", nemo_tests::fleet::UPSTREAM_KEY, fleet.key.as_str()];
-    for secret in secrets {
-        assert!(!logs.contains(secret), "{secret} in the log");
-        for file in walk(fleet.dir()) {
-            let bytes = std::fs::read(&file).unwrap_or_default();
-            assert!(
-                !bytes.windows(secret.len()).any(|it| it == secret.as_bytes()),
-                "{secret} in {}",
-                file.display()
-            );
-        }
-        let found = database_contains(&fleet, secret).await.unwrap();
-        assert_eq!(found, None, "{secret} in the database");
-    }
-}
-
-fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
-    }
-    files
-}
-
-/// The first table that holds the text in any column.
-async fn database_contains(fleet: &Fleet, text: &str) -> anyhow::Result<Option<String>> {
-    use sqlx::Connection as _;
-    let mut connection = sqlx::PgConnection::connect(fleet.database.url()).await?;
-    let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-    )
-    .fetch_all(&mut connection)
-    .await?;
-    assert!(tables.iter().any(|table| table.contains("request_log")), "{tables:?}");
-    for table in tables {
-        let query = format!("SELECT count(*) FROM {table} AS t WHERE t::text LIKE '%' || $1 || '%'");
-        let hits: i64 =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(text).fetch_one(&mut connection).await?;
-        if hits > 0 {
-            return Ok(Some(table));
-        }
-    }
-    Ok(None)
 }

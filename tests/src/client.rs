@@ -84,6 +84,36 @@ impl Client {
         self.open("POST", path, body.as_ref()).await?.finish().await
     }
 
+    /// Sends a body of another type than JSON, in `chunks` of a chunked body if there are several, and reads the whole
+    /// response.
+    pub async fn post_as(
+        &self,
+        path: &str,
+        content_type: &str,
+        chunks: &[&[u8]],
+    ) -> anyhow::Result<Response> {
+        let mut request =
+            format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: {content_type}\r\n", self.addr);
+        for (name, value) in &self.headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut bytes;
+        if let [only] = chunks {
+            request.push_str(&format!("content-length: {}\r\n\r\n", only.len()));
+            bytes = [request.as_bytes(), only].concat();
+        } else {
+            request.push_str("transfer-encoding: chunked\r\n\r\n");
+            bytes = request.into_bytes();
+            for chunk in chunks {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.send_raw(&bytes).await?.finish().await
+    }
+
     pub async fn get(&self, path: &str) -> anyhow::Result<Response> {
         self.open("GET", path, b"").await?.finish().await
     }

@@ -76,9 +76,31 @@ impl Fleet {
     }
 
     pub async fn start_as(pairing: Pairing) -> anyhow::Result<Self> {
+        Self::start_logging(pairing, "info").await
+    }
+
+    /// The pairing that the environment names, with settings of the data plane as `NEMO_…` variables.
+    pub async fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_site(Pairing::from_env()?, "info", settings).await
+    }
+
+    /// With a filter as in `NEMO_LOG`.
+    pub async fn start_logging(pairing: Pairing, log: &'static str) -> anyhow::Result<Self> {
+        Self::start_site(pairing, log, &[]).await
+    }
+
+    /// A pairing with a log filter and with settings of the data plane.
+    pub async fn start_site(
+        pairing: Pairing,
+        log: &'static str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let upstream = Upstream::builder().api_key(Some(UPSTREAM_KEY.into())).start().await?;
         let database = Server::shared().await?.create_database().await?;
-        let site = Site::new(database.url())?;
+        let mut site = Site::new(database.url())?;
+        site.log = log;
+        site.node_settings =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let admin = Admin::new(site.ports.rest, "");
         let mut fleet = Self {
             pairing,
@@ -206,6 +228,26 @@ impl Fleet {
 
     pub fn rest_addr(&self) -> SocketAddr {
         self.site.ports.rest
+    }
+
+    /// Health and metrics of the data plane.
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.site.ports.ops
+    }
+
+    /// How many rows of the request log have this outcome, once there are at least `count`. Read from the database: a
+    /// page of the API is too short for it.
+    pub async fn count_requests(&self, outcome: &str, count: usize) -> anyhow::Result<i64> {
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(self.database.url()).await?;
+        let connection = tokio::sync::Mutex::new(&mut connection);
+        eventually("the request log has the rows", async || {
+            let sql = "SELECT count(*) FROM request_log WHERE outcome = $1";
+            let mut connection = connection.lock().await;
+            let rows: i64 = sqlx::query_scalar(sql).bind(outcome).fetch_one(&mut **connection).await?;
+            anyhow::ensure!(usize::try_from(rows)? >= count, "{rows} of {count}");
+            Ok(rows)
+        })
+        .await
     }
 
     pub async fn metrics(&self) -> anyhow::Result<String> {

@@ -4,6 +4,7 @@
 //! - [`postgres`]: a real PostgreSQL, shared by the tests of a run, with a database of its own for each test
 //! - [`process`]: child processes that never outlive the test
 //! - [`fleet`], [`site`] and [`admin`]: a whole gateway as child processes, set up through its admin API
+//! - [`control`]: a control plane with settings of its own; [`oidc`]: a real OpenID provider
 //! - [`client`] and [`wire`]: an HTTP/1.1 and SSE client that keeps the bytes as they came, with their times
 //! - [`eventually`] and [`ports`]: waiting without sleeping, free loopback ports
 //!
@@ -12,11 +13,14 @@
 
 pub mod admin;
 pub mod client;
+pub mod control;
 pub mod eventually;
 pub mod fleet;
+pub mod oidc;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod replicas;
 pub mod script;
 pub mod site;
 pub mod upstream;

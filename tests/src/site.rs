@@ -17,7 +17,7 @@ use crate::process::{Process, Spec};
 /// Starting three processes on a busy machine.
 const START: Duration = Duration::from_secs(60);
 const SEAL_KEY: &str = "6f0e1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100";
-const NODE_TOKEN: &str = "node-token-for-tests-only";
+pub const NODE_TOKEN: &str = "node-token-for-tests-only";
 
 /// Where the processes listen.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +42,17 @@ pub struct Site {
     pub ports: Ports,
     dir: TempDir,
     postgres_url: String,
+    /// What the processes log: a filter as in `NEMO_LOG`.
+    pub log: &'static str,
+    /// Settings of the data plane, as `NEMO_…` variables.
+    pub node_settings: Vec<(String, String)>,
 }
 
 impl Site {
     pub fn new(postgres_url: &str) -> anyhow::Result<Self> {
         let (ports, dir) = (Ports::free()?, tempfile::tempdir()?);
         std::fs::write(dir.path().join("seal-key"), SEAL_KEY)?;
-        Ok(Self { ports, dir, postgres_url: postgres_url.into() })
+        Ok(Self { ports, dir, postgres_url: postgres_url.into(), log: "info", node_settings: Vec::new() })
     }
 
     pub fn dir(&self) -> &Path {
@@ -58,7 +62,8 @@ impl Site {
     /// `nemo standalone`.
     pub fn standalone(&self) -> anyhow::Result<Spec> {
         let ports = self.ports;
-        Ok(spec("nemo")?
+        Ok(self
+            .node_spec("nemo")?
             .arg("standalone")
             .arg("--data-dir")
             .arg(self.dir().join("data"))
@@ -79,7 +84,8 @@ impl Site {
     }
 
     fn control_plane_spec(&self) -> anyhow::Result<Spec> {
-        Ok(spec("nemo-control-plane")?
+        Ok(self
+            .spec("nemo-control-plane")?
             .env("NEMO_POSTGRES_URL", &self.postgres_url)
             .env("NEMO_SEAL_KEY_FILE", self.dir().join("seal-key"))
             .env("NEMO_NODE_TOKEN", NODE_TOKEN))
@@ -87,14 +93,31 @@ impl Site {
 
     /// `nemo-data-plane`.
     pub fn data_plane(&self) -> anyhow::Result<Spec> {
+        self.data_plane_of(&format!("http://{}", self.ports.grpc))
+    }
+
+    /// The same, with the addresses of these control planes.
+    pub fn data_plane_of(&self, control_planes: &str) -> anyhow::Result<Spec> {
         let ports = self.ports;
-        Ok(spec("nemo-data-plane")?
+        Ok(self
+            .node_spec("nemo-data-plane")?
             .env("NEMO_SEAL_KEY_FILE", self.dir().join("seal-key"))
             .env("NEMO_NODE_TOKEN", NODE_TOKEN)
             .args(["--listen", &ports.data.to_string(), "--ops-listen", &ports.ops.to_string()])
             .arg("--data-dir")
             .arg(self.dir().join("node"))
-            .arg(format!("--control-plane=http://{}", ports.grpc)))
+            .arg(format!("--control-plane={control_planes}")))
+    }
+
+    fn node_spec(&self, binary: &str) -> anyhow::Result<Spec> {
+        let settings = self.node_settings.iter();
+        // No load balancer is in front of a test.
+        let spec = self.spec(binary)?.env("NEMO_DRAIN__NOTICE_MS", "0");
+        Ok(settings.fold(spec, |spec, (name, value)| spec.env(name, value)))
+    }
+
+    fn spec(&self, binary: &str) -> anyhow::Result<Spec> {
+        Ok(Spec::new(binary_path(binary)?).clear_env().env("NEMO_LOG", self.log).env("NO_COLOR", "1"))
     }
 
     /// Makes an operator's token as the operator would, with `nemo-control-plane admin-token`.
@@ -116,10 +139,6 @@ pub async fn wait_ready(process: &Process, ops: SocketAddr) -> anyhow::Result<()
         Ok(())
     });
     ready.await.with_context(|| format!("the log:\n{}", process.log()))
-}
-
-fn spec(binary: &str) -> anyhow::Result<Spec> {
-    Ok(Spec::new(binary_path(binary)?).clear_env().env("NEMO_LOG", "info").env("NO_COLOR", "1"))
 }
 
 /// A binary of this workspace, built beside this one.

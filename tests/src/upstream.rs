@@ -5,6 +5,7 @@
 //! all connections.
 
 mod embed;
+pub mod media;
 mod plan;
 mod record;
 mod reply;

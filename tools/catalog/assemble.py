@@ -22,6 +22,15 @@ CURATED_TAGS = frozenset({"code", "fast", "multilingual"})
 LONG_CONTEXT = 200_000
 MOST_USD_PER_MILLION = 1000
 ABILITIES = ("vision", "audio_in", "audio_out", "video", "file", "tools", "json", "reasoning")
+# What models do that do not chat: their endpoints, what they take and what they give.
+KINDS = {
+    "embedding": (["embeddings"], ["text"], ["embedding"]),
+    "image_generation": (["images.generations", "images.edits"], ["text", "image"], ["image"]),
+    "audio_speech": (["audio.speech"], ["text"], ["audio"]),
+    "audio_transcription": (["audio.transcriptions"], ["audio"], ["text"]),
+    "moderation": (["moderations"], ["text"], ["text"]),
+    "rerank": (["rerank"], ["text"], ["text"]),
+}
 INPUTS = {"image": "vision", "audio": "audio_in", "video": "video", "file": "file"}
 FIELDS = {
     "aliases", "can", "context_window", "endpoints", "first_listed", "id", "legacy", "max_output_tokens", "name", "offers",
@@ -88,8 +97,10 @@ def _model(entry: dict, sources: list, overrides: dict, today: date, notes: Note
         raise CatalogError(f"{name}: tags {unknown} are not curated ones ({sorted(CURATED_TAGS)})")
     offers = _sheets(entry, sources, today, notes)
     able = _abilities(offers) | entry.get("can", {})
-    embeds = any(sheet.mode == "embedding" for sheets in offers.values() for sheet in sheets)
-    window = entry.get("context_window") or _window(name, offers)
+    kind = next((s.mode for sheets in offers.values() for s in sheets if s.mode in KINDS), None)
+    # Images, sound and searches have no window of tokens that a client could fill.
+    chats, windowed = kind is None, kind in (None, "embedding")
+    window = entry.get("context_window") or (_window(name, offers) if windowed else 0)
     model = {
         "id": name,
         "display_name": entry["name"],
@@ -97,17 +108,23 @@ def _model(entry: dict, sources: list, overrides: dict, today: date, notes: Note
         "created_unix": _midnight_unix(entry.get("released") or entry["first_listed"]),
         "context_window": window,
     }
-    if not embeds:
+    if chats:
         model["max_output_tokens"] = min(entry.get("max_output_tokens") or _max_output(name, offers, notes), window)
     takes = ["text"] + [m for m, flag in INPUTS.items() if able.get(flag)]
-    gives = ["embedding"] if embeds else ["text"] + (["audio"] if able.get("audio_out") else [])
+    gives = ["text"] + (["audio"] if able.get("audio_out") else [])
+    # Whether a provider has the Responses API is in its row of the provider table, not the model's to know.
+    endpoints = ["chat.completions", "responses"]
+    if kind == "embedding":
+        endpoints, _, gives = KINDS[kind]
+    elif kind:
+        endpoints, takes, gives = KINDS[kind]
     model |= {
-        "tags": _tags(entry, able, takes, gives, window, embeds),
+        "tags": _tags(entry, able, takes, gives, window, chats),
         "aliases": sorted(_aliases(entry)),
         "input_modalities": takes,
         "output_modalities": gives,
-        "endpoints": ["embeddings"] if embeds else entry.get("endpoints", ["chat.completions"]),
-        "offerings": _offerings(entry, offers, overrides, embeds, notes),
+        "endpoints": entry.get("endpoints", endpoints),
+        "offerings": _offerings(entry, offers, overrides, kind == "embedding", notes),
     }
     return model
 
@@ -180,7 +197,7 @@ def _max_output(name: str, offers: dict[str, list[Sheet]], notes: Notes) -> int:
     raise CatalogError(f"{name}: no source knows the output limit; give max_output_tokens in the list")
 
 
-def _tags(entry: dict, able: dict, takes: list, gives: list, window: int, embeds: bool) -> list[str]:
+def _tags(entry: dict, able: dict, takes: list, gives: list, window: int, chats: bool) -> list[str]:
     tags = set(entry.get("tags", []))
     beyond_text = {"image", "audio", "video"}
     conditions = {
@@ -188,9 +205,9 @@ def _tags(entry: dict, able: dict, takes: list, gives: list, window: int, embeds
         "audio": "audio" in takes or "audio" in gives,
         "multimodal": bool(beyond_text & {*takes, *gives}),
         "long-context": window >= LONG_CONTEXT,
-        "function-calling": able.get("tools") and not embeds,
-        "json": able.get("json") and not embeds,
-        "reasoning": able.get("reasoning") and not embeds,
+        "function-calling": able.get("tools") and chats,
+        "json": able.get("json") and chats,
+        "reasoning": able.get("reasoning") and chats,
     }
     return sorted(tags | {tag for tag, holds in conditions.items() if holds})
 
@@ -220,8 +237,11 @@ def _offerings(entry: dict, offers: dict, overrides: dict, embeds: bool, notes: 
         if embeds:
             price.pop("output", None)
         list_price = list_price or price
+        listed = {k: price[k] for k in PRICES if k in price}
+        if units := next((sheet.units for sheet in sheets if sheet.units), None):
+            listed["units"] = [{"unit": unit, "price": units[unit]} for unit in sorted(units)]
         offering = {"provider": provider, "upstream_model": entry["offers"][provider]}
-        offerings.append(offering | ({"price": {k: price[k] for k in PRICES if k in price}} if price else {}))
+        offerings.append(offering | ({"price": listed} if listed else {}))
     return offerings
 
 
@@ -268,10 +288,12 @@ def _unsound(models: list[dict]) -> list[str]:
                 errors.append(f"{model['id']}: {name!r} is no sound name")
         if "/" in model["id"]:
             errors.append(f"{model['id']}: an id has no provider prefix")
-        if not 256 <= model["context_window"] <= 20_000_000:
+        if not 256 <= model["context_window"] <= 20_000_000 and "max_output_tokens" in model:
             errors.append(f"{model['id']}: context window {model['context_window']}")
         for offering in model["offerings"]:
             for kind, value in offering.get("price", {}).items():
+                if kind == "units":
+                    continue
                 if not 0 <= value <= MOST_USD_PER_MILLION * 1_000_000_000:
                     errors.append(f"{model['id']} at {offering['provider']}: {kind} price of {value} nano-USD")
     providers = {offering["provider"] for model in models for offering in model["offerings"]}

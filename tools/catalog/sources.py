@@ -51,6 +51,8 @@ class Sheet:
     source: str
     # Nano-USD per million tokens. A source's zero means "free tier", "not billed" or "unknown": never kept.
     price: dict[str, int] = field(default_factory=dict)
+    # Nano-USD per million of other units than text tokens; zero where the source means free.
+    units: dict[str, int] = field(default_factory=dict)
     mode: str | None = None
     # Whole window, input and output together.
     window: int | None = None
@@ -60,6 +62,20 @@ class Sheet:
     can: dict[str, bool] = field(default_factory=dict)
     retires: date | None = None
 
+
+# What litellm calls models that make something else than text from text, and embeddings.
+OTHER_MODES = ("image_generation", "image_edit", "audio_speech", "audio_transcription", "moderation", "rerank")
+# Unit -> litellm's name for its price, and how many units that price is for.
+LITELLM_UNITS = {
+    "images": ("input_cost_per_image", 1),
+    "characters": ("input_cost_per_character", 1),
+    "audio_milliseconds": ("input_cost_per_second", 1000),
+    "search_units": ("input_cost_per_query", 1),
+    "image_input_tokens": ("input_cost_per_image_token", 1),
+    "image_output_tokens": ("output_cost_per_image_token", 1),
+    "audio_input_tokens": ("input_cost_per_audio_token", 1),
+    "audio_output_tokens": ("output_cost_per_audio_token", 1),
+}
 
 # How each source spells our provider ids. litellm: key prefixes, tried in order.
 LITELLM_PREFIXES = {
@@ -143,6 +159,17 @@ def explicit(flags: dict) -> dict[str, bool]:
     return {name: bool(value) for name, value in flags.items() if value is not None}
 
 
+def litellm_units(entry: dict) -> dict[str, int]:
+    """Prices by other units. Of what is billed by the token, no price by the second: answers tell tokens."""
+    found = {unit: nanos(entry.get(name), count) for unit, (name, count) in LITELLM_UNITS.items()}
+    units = {unit: price for unit, price in found.items() if price is not None}
+    if entry.get("input_cost_per_token"):
+        units.pop("audio_milliseconds", None)
+    if entry.get("mode") == "moderation" and entry.get("input_cost_per_token") == 0:
+        units["requests"] = 0
+    return units
+
+
 class LiteLlm:
     """litellm: one JSON object, keyed by `<provider prefix><model>`; prices are floats in USD per token."""
 
@@ -159,17 +186,23 @@ class LiteLlm:
 
     def _read(self, entry: dict) -> Sheet:
         takes = entry.get("supported_modalities")
+        other = entry.get("mode") in OTHER_MODES
+        output = entry.get("output_cost_per_token")
+        if entry.get("mode") == "image_generation":
+            # Answers do not tell them apart: nearly all output is images.
+            output = entry.get("output_cost_per_image_token") or output
         return Sheet(
             source=self.name,
             price=priced(
                 {
                     "input": entry.get("input_cost_per_token"),
-                    "output": entry.get("output_cost_per_token"),
+                    "output": output,
                     "cache_read": entry.get("cache_read_input_token_cost"),
                     "cache_write": entry.get("cache_creation_input_token_cost"),
                 },
                 tokens=1,
             ),
+            units=litellm_units(entry) if other else {},
             mode=entry.get("mode"),
             max_input=positive(entry.get("max_input_tokens")),
             max_output=positive(entry.get("max_output_tokens")),

@@ -53,6 +53,32 @@ class Prices(unittest.TestCase):
         raw = b'{"m": {"input_cost_per_token": 7.000000000000001e-08, "output_cost_per_token": 2.9999999999999997e-06}}'
         self.assertEqual(LiteLlm(raw).sheet("openai", "m").price, {"input": 70_000_000, "output": 3_000_000_000})
 
+    def test_other_units_are_priced_per_million_and_never_beside_tokens(self):
+        whisper = {"mode": "audio_transcription", "input_cost_per_second": 0.0001}
+        tokens = whisper | {"input_cost_per_token": 2.5e-06, "output_cost_per_token": 1e-05}
+        moderation = {"mode": "moderation", "input_cost_per_token": 0.0}
+        image = {
+            "mode": "image_generation", "input_cost_per_token": 5e-06, "output_cost_per_token": 1e-05,
+            "output_cost_per_image_token": 3.2e-05,
+        }  # fmt: skip
+        chat = {"mode": "chat", "input_cost_per_token": 1e-06, "input_cost_per_audio_token": 1e-05}
+        raw = json.dumps({"w": whisper, "t": tokens, "m": moderation, "i": image, "c": chat}).encode()
+        found = {name: LiteLlm(raw).sheet("openai", name) for name in "wtmic"}
+        self.assertEqual(found["w"].units, {"audio_milliseconds": 100_000_000})
+        self.assertEqual((found["t"].units, found["t"].price["input"]), ({}, 2_500_000_000))
+        self.assertEqual(found["m"].units, {"requests": 0})
+        self.assertEqual(found["i"].units, {"image_output_tokens": 32_000_000_000})
+        self.assertEqual(found["i"].price["output"], 32_000_000_000)
+        self.assertEqual(found["c"].units, {})
+
+    def test_a_model_that_does_not_chat_has_the_endpoints_of_its_kind(self):
+        speech = Sheet(source="one", mode="audio_speech", units={"characters": 15_000_000_000})
+        model, _ = build_one(entry(), Source(openai={"m": speech}))
+        self.assertEqual((model["endpoints"], model["output_modalities"]), (["audio.speech"], ["audio"]))
+        self.assertNotIn("max_output_tokens", model)
+        price = {"units": [{"unit": "characters", "price": 15_000_000_000}]}
+        self.assertEqual(model["offerings"][0]["price"], price)
+
     def test_a_zero_is_unknown_not_free(self):
         cost = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
         raw = json.dumps({"api": {"chat:m": {"id": "m", "cost": cost, "input": ["text"]}}}).encode()

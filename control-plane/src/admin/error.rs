@@ -2,7 +2,7 @@
 //!
 //! Kind, status codes and title come from one table. Faults of ours are logged here and told to nobody in detail.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, time::Duration};
 
 use axum::{
     Json,
@@ -12,8 +12,14 @@ use axum::{
 use nemo_types::{SealError, token::RandomUnavailable};
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::store::StoreError;
+
+/// `domain` in gRPC's `ErrorInfo`.
+const ERROR_DOMAIN: &str = "nemo-router";
+/// What callers are told to wait before they try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -24,15 +30,24 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The request is fine, the state of things is not: something is still in use.
     InUse,
+    /// Another request is at it right now; the same one can succeed in a moment.
+    Conflict,
+    /// `If-Match` names another version than there is.
+    PreconditionFailed,
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyKeyReused,
     MethodNotAllowed,
     TooLarge,
     UnsupportedMediaType,
+    TooManyRequests,
     Unavailable,
+    /// The write is done, but what was waited for did not happen in time.
+    DeadlineExceeded,
     Internal,
 }
 
 /// One row: kind, HTTP status, gRPC code, title. The problem type is made from the kind's name.
-const TABLE: [(ErrorKind, StatusCode, Code, &str, &str); 11] = [
+const TABLE: [(ErrorKind, StatusCode, Code, &str, &str); 16] = [
     (
         ErrorKind::InvalidArgument,
         StatusCode::BAD_REQUEST,
@@ -64,6 +79,27 @@ const TABLE: [(ErrorKind, StatusCode, Code, &str, &str); 11] = [
     ),
     (ErrorKind::InUse, StatusCode::CONFLICT, Code::FailedPrecondition, "in_use", "It is still in use"),
     (
+        ErrorKind::Conflict,
+        StatusCode::CONFLICT,
+        Code::Aborted,
+        "conflict",
+        "Another request is doing the same at this moment",
+    ),
+    (
+        ErrorKind::PreconditionFailed,
+        StatusCode::PRECONDITION_FAILED,
+        Code::Aborted,
+        "precondition_failed",
+        "It was changed meanwhile",
+    ),
+    (
+        ErrorKind::IdempotencyKeyReused,
+        StatusCode::UNPROCESSABLE_ENTITY,
+        Code::InvalidArgument,
+        "idempotency_key_reused",
+        "The idempotency key belongs to another request",
+    ),
+    (
         ErrorKind::MethodNotAllowed,
         StatusCode::METHOD_NOT_ALLOWED,
         Code::Unimplemented,
@@ -84,7 +120,21 @@ const TABLE: [(ErrorKind, StatusCode, Code, &str, &str); 11] = [
         "unsupported_media_type",
         "The body must be JSON",
     ),
+    (
+        ErrorKind::TooManyRequests,
+        StatusCode::TOO_MANY_REQUESTS,
+        Code::ResourceExhausted,
+        "too_many_requests",
+        "Too many requests at the same time",
+    ),
     (ErrorKind::Unavailable, StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "unavailable", "Try again"),
+    (
+        ErrorKind::DeadlineExceeded,
+        StatusCode::GATEWAY_TIMEOUT,
+        Code::DeadlineExceeded,
+        "deadline_exceeded",
+        "It did not happen in time",
+    ),
     (
         ErrorKind::Internal,
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -95,6 +145,20 @@ const TABLE: [(ErrorKind, StatusCode, Code, &str, &str); 11] = [
 ];
 
 impl ErrorKind {
+    /// The same request can succeed a moment later.
+    fn is_transient(self) -> bool {
+        matches!(self, Self::Conflict | Self::TooManyRequests | Self::Unavailable)
+    }
+
+    /// The last part of the problem type, and the reason in gRPC's `ErrorInfo`.
+    pub fn slug(self) -> &'static str {
+        self.row().2
+    }
+
+    pub fn status_code(self) -> StatusCode {
+        self.row().0
+    }
+
     fn row(self) -> (StatusCode, Code, &'static str, &'static str) {
         let fallback =
             (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, "internal", "Something went wrong");
@@ -161,14 +225,15 @@ impl AdminError {
     }
 
     pub fn status_code(&self) -> StatusCode {
-        self.kind.row().0
+        self.kind.status_code()
     }
 }
 
 /// Constraint → member and message, where the operations leave the check to the database because only it can decide.
-const CONFLICTS: [(&str, &str, &str); 6] = [
+const CONFLICTS: [(&str, &str, &str); 7] = [
     ("teams_name_taken", "name", "the organization has a team of this name"),
     ("members_email_taken", "email", "the organization has a member with this address"),
+    ("members_subject_taken", "subject", "the organization has a member with this subject"),
     ("credentials_name_taken", "name", "there is a credential of this name"),
     ("deployments_name_taken", "name", "there is a deployment of this name"),
     ("model_groups_name_taken", "name", "there is a model group of this name"),
@@ -217,9 +282,22 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> AdminError {
 }
 
 impl From<AdminError> for Status {
+    /// The code and, as `google.rpc` details, what the problem document of REST has: `ErrorInfo` with the kind,
+    /// `BadRequest` with the member.
     fn from(error: AdminError) -> Self {
-        let mut status = Self::new(error.kind.row().1, error.to_string());
-        // For programs: the message has it too, but in words.
+        let (_, code, slug, _) = error.kind.row();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(slug, ERROR_DOMAIN, HashMap::new());
+        if let Some(field) = &error.field {
+            let expected = error.expected.as_ref().map(|expected| format!(" (expected {expected})"));
+            let description = format!("{}{}", error.message, expected.unwrap_or_default());
+            details.add_bad_request_violation(field, description);
+        }
+        if error.kind.is_transient() {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        let mut status = Self::with_error_details(code, error.to_string(), details);
+        // For programs that do not read details: the message has it too, but in words.
         if let Some(Ok(field)) = error.field.as_deref().map(str::parse) {
             status.metadata_mut().insert("nemo-error-field", field);
         }
@@ -227,26 +305,90 @@ impl From<AdminError> for Status {
     }
 }
 
-impl IntoResponse for AdminError {
-    fn into_response(self) -> Response {
+impl AdminError {
+    /// The RFC 9457 document. `request_id` names this one occurrence.
+    pub(super) fn problem(&self, request_id: Option<&str>) -> Value {
         let (status, _, slug, title) = self.kind.row();
         let mut problem = Map::from_iter([
             ("type".to_owned(), json!(format!("urn:nemo:problem:{slug}"))),
             ("title".to_owned(), json!(title)),
             ("status".to_owned(), json!(status.as_u16())),
-            ("detail".to_owned(), json!(self.message)),
+            ("detail".to_owned(), json!(self.to_string())),
+            ("errors".to_owned(), json!([])),
         ]);
-        for (name, value) in [("field", self.field), ("expected", self.expected)] {
-            if let Some(value) = value {
-                problem.insert(name.to_owned(), Value::String(value));
-            }
+        if let Some(id) = request_id {
+            problem.insert("instance".to_owned(), json!(format!("urn:nemo:request:{id}")));
+            problem.insert("request_id".to_owned(), json!(id));
         }
-        let mut response = (status, Json(problem)).into_response();
+        if self.field.is_some() || self.expected.is_some() {
+            let (field, expected) = (&self.field, &self.expected);
+            let error = json!({ "field": field, "message": self.message, "expected": expected });
+            problem.insert("errors".to_owned(), json!([error]));
+        }
+        Value::Object(problem)
+    }
+
+    /// The answer to one request. REST's outermost layer calls it with the request's id.
+    pub(super) fn respond(self, request_id: Option<&str>) -> Response {
+        let status = self.status_code();
+        let mut response = (status, Json(self.problem(request_id))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"nemo-admin\""));
         }
+        if self.kind.is_transient() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+        }
+        // The outermost layer makes the document once more, with the id that only it knows.
+        response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response {
+        self.respond(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_one_row_and_a_type_of_its_own() {
+        let mut slugs: Vec<_> = TABLE.iter().map(|row| row.3).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), TABLE.len());
+        for (kind, status, ..) in TABLE {
+            assert_eq!(kind.status_code(), status);
+        }
+    }
+
+    #[test]
+    fn grpc_has_the_member_and_what_was_expected_in_its_details() {
+        let status = Status::from(AdminError::invalid("links[0].weight", "-1 is too small", "0 to 5"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!(violation.field, "links[0].weight");
+        assert_eq!(violation.description, "-1 is too small (expected 0 to 5)");
+        assert_eq!(details.error_info().unwrap().reason, "invalid_argument");
+        assert!(details.retry_info().is_none());
+        let busy = Status::from(AdminError::new(ErrorKind::Unavailable, "away"));
+        assert!(busy.get_error_details().retry_info().is_some());
+    }
+
+    #[test]
+    fn a_problem_has_all_its_members_and_names_the_request() {
+        let problem = AdminError::invalid("name", "missing", "a name").problem(Some("7"));
+        assert_eq!(problem["type"], "urn:nemo:problem:invalid_argument");
+        assert_eq!((&problem["status"], &problem["instance"]), (&json!(400), &json!("urn:nemo:request:7")));
+        let error = json!({ "field": "name", "message": "missing", "expected": "a name" });
+        assert_eq!(problem["errors"], json!([error]));
+        let bare = AdminError::new(ErrorKind::NotFound, "no such path").problem(None);
+        assert_eq!(bare["errors"], json!([]));
     }
 }

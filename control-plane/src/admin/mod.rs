@@ -1,15 +1,24 @@
 //! The admin API: one operation per use case, the same for gRPC and REST.
 //!
+//! - [`entity`]: what is managed, and its etag
+//! - [`fleet_wait`]: answers that come when the whole fleet serves what was written
 //! - [`ops`]: the operations; they check, authorise and call the store
 //! - [`auth`]: bearer token → [`Caller`]
+//! - [`call`]: what an operation is told besides its request, and what a write answers
+//! - [`oidc`]: tokens of an OpenID Connect issuer
 //! - [`roles`]: which role may do what
 //! - [`rest`]: `/admin/v1`, thin handlers over [`ops`]
 //!
 //! Called by `grpc/admin.rs`, by [`rest`], and in process by `nemo standalone` and the command line
-//! ([`Caller::local_operator`]).
+//! ([`Call::local_operator`]).
 
 pub mod auth;
+pub mod call;
+pub mod entity;
 mod error;
+pub mod fleet_wait;
+mod key_policy;
+pub mod oidc;
 pub mod ops;
 mod page_token;
 pub mod rest;
@@ -23,10 +32,12 @@ use std::sync::Arc;
 
 use nemo_types::Keyring;
 
-pub use auth::{Caller, CallerKind};
+pub use auth::{Actor, Caller, Membership};
+pub use call::{Call, IdempotencyKey, IfMatch, Written};
 pub use error::{AdminError, ErrorKind};
 pub use roles::{Action, Role};
 
+use self::oidc::Oidc;
 use crate::{fleet::Registry, sealing::Sealer, store::Store};
 
 /// What the operations work with. Shared by all faces of the admin API.
@@ -36,16 +47,24 @@ pub struct Admin {
     sealer: Sealer,
     /// `None` outside of a serving control plane: then no nodes are listed.
     fleet: Option<Registry>,
+    /// `None`: only admin tokens are accepted.
+    oidc: Option<Oidc>,
 }
 
 impl Admin {
     pub fn new(store: Store, keyring: Arc<Keyring>) -> Self {
-        Self { store, sealer: Sealer::new(keyring), fleet: None }
+        Self { store, sealer: Sealer::new(keyring), fleet: None, oidc: None }
     }
 
     /// Lists the nodes of this registry.
     #[must_use]
     pub fn with_fleet(self, fleet: Registry) -> Self {
         Self { fleet: Some(fleet), ..self }
+    }
+
+    /// Accepts tokens of this issuer too.
+    #[must_use]
+    pub fn with_oidc(self, oidc: Option<Oidc>) -> Self {
+        Self { oidc, ..self }
     }
 }

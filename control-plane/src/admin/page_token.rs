@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{AdminError, validate};
-use crate::store::{Page, request_log::Position};
+use crate::store::{Page, request_log::Position, usage_query};
 
 fn malformed() -> AdminError {
     AdminError::invalid(
@@ -62,6 +62,27 @@ pub(super) fn to_position(token: &str) -> Result<Option<Position>, AdminError> {
     Ok(Some(Position { started_at, request_id: Uuid::try_parse(id).map_err(|_| malformed())? }))
 }
 
+/// A place in a list of sums.
+pub(super) fn from_usage_position(position: &usage_query::Position) -> String {
+    // Strings and numbers: they always have a JSON form.
+    from_text(&serde_json::to_string(position).unwrap_or_default())
+}
+
+pub(super) fn to_usage_position(token: &str) -> Result<Option<usage_query::Position>, AdminError> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let position: usage_query::Position = serde_json::from_str(&to_text(token)?).map_err(|_| malformed())?;
+    let digits = position.rank.strip_prefix('-').unwrap_or(&position.rank);
+    let number = (1..=40).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let within_years = (-100_000_000_000_000_000..100_000_000_000_000_000).contains(&position.start_us);
+    // A NUL character would be an error of the database.
+    if !number || !within_years || position.group.iter().any(|text| text.contains('\0')) {
+        return Err(malformed());
+    }
+    Ok(Some(position))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +95,9 @@ mod tests {
         let started_at = OffsetDateTime::from_unix_timestamp_nanos(1_790_000_000_123_456_000).unwrap();
         let position = Position { started_at, request_id: id };
         assert_eq!(to_position(&from_position(position)).unwrap(), Some(position));
+        let group = ["o", "t", "k", "openai/m", "p", "chat.completions"].map(str::to_owned);
+        let position = usage_query::Position { rank: "-42".into(), start_us: 1_790_000_000_000_000, group };
+        assert_eq!(to_usage_position(&from_usage_position(&position)).unwrap(), Some(position));
     }
 
     #[test]
@@ -81,6 +105,23 @@ mod tests {
         for token in ["x", "zz", "é1", "ffffffffffffffff"] {
             assert_eq!(page(0, token).unwrap_err().field.as_deref(), Some("page_token"), "{token}");
             assert_eq!(to_position(token).unwrap_err().field.as_deref(), Some("page_token"), "{token}");
+        }
+        let place = |rank: &str, start_us, text: &str| {
+            let group = std::array::from_fn(|_| text.to_owned());
+            from_usage_position(&usage_query::Position { rank: rank.into(), start_us, group })
+        };
+        for token in [
+            place("1e9", 0, ""),
+            place("-", 0, ""),
+            place("0", i64::MAX, ""),
+            place("0", 0, "\0"),
+            "7b".into(),
+        ] {
+            assert_eq!(
+                to_usage_position(&token).unwrap_err().field.as_deref(),
+                Some("page_token"),
+                "{token}"
+            );
         }
         assert!(to_text("f").is_err() && to_text("ff").is_err() && to_text("é").is_err());
         assert!(to_text("00").is_err(), "no text for PostgreSQL");

@@ -3,19 +3,27 @@
 //! - [`access`]: tokens, and the role × action matrix
 //! - [`keys`]: the life of a virtual key
 //! - [`routing`]: credentials, deployments, model groups, settings, catalog
+//! - [`writes`], [`audit`], [`idempotency`]: the one write path: revision, etag, validation, audit log, idempotency keys
+//! - [`filters`]: what lists can be restricted to
+//! - [`usage`]: sums of usage, and searching the request log
 //! - [`rest`]: status codes, problem documents, and one life over REST
 
 mod access;
+mod audit;
+mod filters;
+mod idempotency;
 mod keys;
 mod rest;
 mod routing;
+mod usage;
+mod writes;
 
 use std::sync::Arc;
 
 use nemo_proto::admin as pb;
 use nemo_types::{Keyring, OrgId};
 
-use super::{Admin, AdminError, Caller, ErrorKind};
+use super::{Admin, AdminError, Call, ErrorKind};
 use crate::store::testing::{self, TestStore};
 
 /// The operations on a database of their own.
@@ -23,32 +31,32 @@ pub(crate) struct World {
     pub(crate) store: TestStore,
     pub(crate) admin: Arc<Admin>,
     pub(crate) keyring: Arc<Keyring>,
-    pub(crate) operator: Caller,
+    pub(crate) operator: Call,
 }
 
 pub(crate) async fn world() -> World {
     let store = testing::store().await;
     let keyring = Arc::new(Keyring::parse(Keyring::generate_key().unwrap().expose()).unwrap());
     let admin = Arc::new(Admin::new(store.store.clone(), keyring.clone()));
-    World { store, admin, keyring, operator: Caller::local_operator() }
+    World { store, admin, keyring, operator: Call::local_operator() }
 }
 
 impl World {
     async fn org(&self) -> String {
         let request = pb::CreateOrganizationRequest { name: "Acme".into() };
-        self.admin.create_organization(&self.operator, request).await.unwrap().id
+        self.admin.create_organization(&self.operator, request).await.unwrap().into_answer().id
     }
 
     async fn team(&self, org_id: &str) -> String {
         let name = format!("team {}", OrgId::generate());
         let request = pb::CreateTeamRequest { org_id: org_id.into(), name };
-        self.admin.create_team(&self.operator, request).await.unwrap().id
+        self.admin.create_team(&self.operator, request).await.unwrap().into_answer().id
     }
 
     /// A catalog model offered by openai.
     async fn model(&self, id: &str) -> pb::Model {
         let request = pb::PutModelRequest { model: Some(model(id, 2_500_000_000)) };
-        self.admin.put_model(&self.operator, request).await.unwrap()
+        self.admin.put_model(&self.operator, request).await.unwrap().into_answer()
     }
 
     async fn credential(&self, org_id: &str, secret: &str) -> pb::Credential {
@@ -58,7 +66,7 @@ impl World {
             provider: "openai".into(),
             secret: secret.into(),
         };
-        self.admin.create_credential(&self.operator, request).await.unwrap()
+        self.admin.create_credential(&self.operator, request).await.unwrap().into_answer()
     }
 
     /// A deployment of that model at openai.
@@ -69,7 +77,7 @@ impl World {
             model: model.into(),
             ..Default::default()
         };
-        self.admin.create_deployment(&self.operator, request).await.unwrap()
+        self.admin.create_deployment(&self.operator, request).await.unwrap().into_answer()
     }
 
     /// A token and what it is presented as.
@@ -80,7 +88,7 @@ impl World {
             role: role.into(),
             expires_at: None,
         };
-        let answer = self.admin.create_admin_token(&self.operator, request).await.unwrap();
+        let answer = self.admin.create_admin_token(&self.operator, request).await.unwrap().into_answer();
         (answer.admin_token.unwrap(), format!("Bearer {}", answer.token))
     }
 }

@@ -2,12 +2,16 @@
 
 use std::str::FromStr;
 
-use nemo_proto::{Timestamp, admin::Price};
+use nemo_proto::{
+    Timestamp,
+    admin::{Price, UnitPrice},
+};
 use nemo_snapshot::Strategy;
+use nemo_types::{Measure, Unit};
 use time::{Duration, OffsetDateTime};
 
 use super::{AdminError, Role, roles::UnknownRole};
-use crate::store::catalog::Amounts;
+use crate::store::{catalog::Amounts, units};
 
 pub(super) const MAX_PAGE: u32 = 1000;
 const DEFAULT_PAGE: u32 = 100;
@@ -64,6 +68,15 @@ pub(super) fn email(field: &str, text: &str) -> Result<String, AdminError> {
     }
 }
 
+/// Who somebody is at the OIDC issuer.
+pub(super) fn subject(field: &str, text: &str) -> Result<String, AdminError> {
+    if (1..=255).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    let expected = "1 to 255 characters, none of them a control character";
+    Err(AdminError::invalid(field, "can't be a subject", expected))
+}
+
 pub(super) fn role(field: &str, text: &str) -> Result<Role, AdminError> {
     text.parse().map_err(|_: UnknownRole| {
         AdminError::invalid(field, format!("{text:?} is not a role"), "one of: owner, admin, member, viewer")
@@ -105,15 +118,6 @@ pub(super) fn filter(field: &str, text: String) -> Result<Option<String>, AdminE
         return Err(AdminError::invalid(field, "can't be found", expected));
     }
     Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-/// Names that a key may use; `prefix/*` stands for all that start with `prefix/`.
-pub(super) fn allowed_models(field: &str, names: &[String]) -> Result<(), AdminError> {
-    at_most(field, names.len(), 1000)?;
-    for (at, text) in names.iter().enumerate() {
-        model_name(&format!("{field}[{at}]"), text.strip_suffix("/*").unwrap_or(text))?;
-    }
-    Ok(())
 }
 
 pub(super) fn at_most(field: &str, found: usize, most: usize) -> Result<(), AdminError> {
@@ -188,8 +192,58 @@ pub(super) fn price(field: &str, price: &Price) -> Result<Amounts, AdminError> {
             ));
         }
     }
-    let Price { input, output, cache_read, cache_write } = *price;
-    Ok(Amounts { input, output, cache_read, cache_write })
+    let units = units::prices_to_column(&unit_prices(field, &price.units)?);
+    let Price { input, output, cache_read, cache_write, .. } = *price;
+    Ok(Amounts { input, output, cache_read, cache_write, units })
+}
+
+/// Most prices in other units than tokens that one price list can hold.
+const MAX_UNIT_PRICES: usize = 64;
+/// 100 USD for one unit, in nano-USD per million units.
+const MAX_UNIT_PRICE: i64 = 100_000_000_000_000_000;
+
+/// In one order, so that equal lists are equal.
+fn unit_prices(field: &str, prices: &[UnitPrice]) -> Result<Vec<UnitPrice>, AdminError> {
+    let invalid = |at: usize, line: &str, message: String, expected: String| {
+        Err(AdminError::invalid(format!("{field}.units[{at}].{line}"), message, expected))
+    };
+    if prices.len() > MAX_UNIT_PRICES {
+        let message = format!("{} prices are too many", prices.len());
+        return Err(AdminError::invalid(
+            format!("{field}.units"),
+            message,
+            format!("at most {MAX_UNIT_PRICES}"),
+        ));
+    }
+    for (at, price) in prices.iter().enumerate() {
+        if Unit::from_name(&price.unit).is_none() {
+            let names: Vec<_> = Unit::ALL.iter().map(|unit| unit.name()).collect();
+            return invalid(at, "unit", format!("{:?} is no unit", price.unit), names.join(", "));
+        }
+        for (line, text) in [("quality", &price.quality), ("size", &price.size)] {
+            let visible = |b: u8| b.is_ascii_graphic() || b == b' ';
+            if text.len() > Measure::MAX_TEXT || !text.bytes().all(visible) {
+                let expected = format!("at most {} visible ASCII characters", Measure::MAX_TEXT);
+                return invalid(at, line, format!("{text:?} has another form"), expected);
+            }
+        }
+        if !(0..=MAX_UNIT_PRICE).contains(&price.price) {
+            let message = format!("{} is no price in nano-USD per million units", price.price);
+            let expected =
+                format!("0 to {MAX_UNIT_PRICE} (100 USD per unit); 0.04 USD per unit is 40000000000000");
+            return invalid(at, "price", message, expected);
+        }
+        let same = |other: &UnitPrice| {
+            (&other.unit, &other.quality, &other.size) == (&price.unit, &price.quality, &price.size)
+        };
+        if prices.iter().take(at).any(same) {
+            let message = format!("{} has another price already", price.unit);
+            return invalid(at, "unit", message, "one price for a unit, quality and size".to_owned());
+        }
+    }
+    let mut sorted = prices.to_vec();
+    sorted.sort_by(|a, b| (&a.unit, &a.quality, &a.size).cmp(&(&b.unit, &b.quality, &b.size)));
+    Ok(sorted)
 }
 
 /// Empty: the default of whoever is above.

@@ -19,7 +19,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::*;
-use crate::{admin::Caller, fleet::NodeToken, store::testing};
+use crate::{admin::Call, fleet::NodeToken, store::testing};
 
 const TOKEN: &str = "a-token-of-the-fleet";
 
@@ -61,7 +61,7 @@ fn over_tcp(fixture: &Fixture) -> Channel {
 
 async fn first_push(channel: Channel, held_revision: u64) -> (Push, tonic::Streaming<Push>) {
     let held_checksum = vec![7; 16].into();
-    let hello = Message::Hello(Hello { info: Some(info()), held_revision, held_checksum });
+    let hello = Message::Hello(Hello { info: Some(info()), held_revision, held_checksum, session: 1 });
     // Open for as long as the test runs.
     let requests = futures_util::StreamExt::chain(
         tokio_stream::once(SubscribeRequest { message: Some(hello) }),
@@ -118,7 +118,7 @@ async fn an_admin_write_is_published() {
     let fixture = start_with(None).await;
     let revision = fixture.bound.registry.published_revision();
     let request = CreateOrganizationRequest { name: "Acme".into() };
-    fixture.bound.admin.create_organization(&Caller::local_operator(), request).await.unwrap();
+    fixture.bound.admin.create_organization(&Call::local_operator(), request).await.unwrap();
     let published =
         async || nemo_tests::eventually::yes(fixture.bound.registry.published_revision() > revision);
     nemo_tests::eventually::eventually_within(Duration::from_secs(4), "the new revision", published)

@@ -49,6 +49,54 @@ mod tests {
         "zai",
     ];
 
+    /// The data plane's names of them.
+    const ENDPOINTS: [&str; 12] = [
+        "chat.completions",
+        "completions",
+        "embeddings",
+        "responses",
+        "images.generations",
+        "images.edits",
+        "images.variations",
+        "audio.speech",
+        "audio.transcriptions",
+        "audio.translations",
+        "moderations",
+        "rerank",
+    ];
+
+    /// R002, R003-8: every endpoint but the retired variations has a model, each priced in units that are known.
+    #[test]
+    fn every_endpoint_has_a_model_with_a_price_in_its_unit() {
+        let catalog = catalog();
+        for endpoint in ENDPOINTS.iter().filter(|endpoint| **endpoint != "images.variations") {
+            assert!(
+                catalog.models.iter().any(|model| model.endpoints.iter().any(|it| it == endpoint)),
+                "{endpoint}"
+            );
+        }
+        for (model, offering) in offerings(&catalog) {
+            for unit in &offering.price.units {
+                assert!(nemo_types::Unit::from_name(&unit.unit).is_some(), "{}: {}", model.id, unit.unit);
+                assert!((0..=1_000_000_000_000_000).contains(&unit.price), "{}: {}", model.id, unit.price);
+            }
+        }
+        let price = |name: &str| by_name(&catalog, name).offerings[0].price.clone();
+        // 0.006 USD per minute, 15 USD per million characters, 2 USD per thousand searches; moderation is free.
+        for (name, unit, nanos) in [
+            ("whisper-1", "audio_milliseconds", 100_000_000),
+            ("tts-1", "characters", 15_000_000_000),
+            ("rerank-v3.5", "search_units", 2_000_000_000_000),
+            ("omni-moderation-latest", "requests", 0),
+        ] {
+            assert_eq!(
+                (price(name).units[0].unit.as_str(), price(name).units[0].price),
+                (unit, nanos),
+                "{name}"
+            );
+        }
+    }
+
     fn catalog() -> Catalog {
         bundled().expect("the bundled catalog parses")
     }
@@ -109,7 +157,7 @@ mod tests {
         let catalog = catalog();
         let mut priced = 0;
         for (model, offering) in offerings(&catalog) {
-            let price = offering.price;
+            let price = &offering.price;
             for nanos in
                 [price.input, price.output, price.cache_read, price.cache_write].into_iter().flatten()
             {
@@ -120,7 +168,7 @@ mod tests {
                     offering.provider
                 );
             }
-            priced += usize::from(price.input.is_some());
+            priced += usize::from(price.input.is_some() || !price.units.is_empty());
         }
         assert!(priced * 10 > offerings(&catalog).count() * 9, "only {priced} offerings have a price");
     }
@@ -139,7 +187,6 @@ mod tests {
     fn limits_tags_and_endpoints_fit_each_other() {
         for model in catalog().models {
             let id = &model.id;
-            assert!(model.context_window >= 256, "{id}");
             assert!(
                 !model.offerings.is_empty() && !model.display_name.is_empty() && model.created_unix > 0,
                 "{id}"
@@ -147,10 +194,16 @@ mod tests {
             let tagged = |tag: &str| model.tags.iter().any(|known| known == tag);
             assert_eq!(tagged("long-context"), model.context_window >= 200_000, "{id}");
             assert_eq!(tagged("vision"), model.input_modalities.iter().any(|kind| kind == "image"), "{id}");
-            if model.endpoints.iter().any(|endpoint| endpoint == "embeddings") {
+            let serves = |wanted: &str| model.endpoints.iter().any(|endpoint| endpoint == wanted);
+            assert!(model.endpoints.iter().all(|endpoint| ENDPOINTS.contains(&endpoint.as_str())), "{id}");
+            if serves("embeddings") {
                 assert_eq!((model.endpoints.len(), model.max_output_tokens), (1, None), "{id}");
                 assert_eq!(model.output_modalities, ["embedding"], "{id}");
+                assert!(model.context_window >= 256, "{id}");
+            } else if !serves("chat.completions") {
+                assert_eq!((model.context_window, model.max_output_tokens), (0, None), "{id}");
             } else {
+                assert!(model.context_window >= 256, "{id}");
                 let limit = model.max_output_tokens.unwrap_or(0);
                 assert!((1..=model.context_window).contains(&limit), "{id}: {limit}");
             }

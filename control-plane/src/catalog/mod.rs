@@ -40,7 +40,7 @@ pub struct CatalogModel {
     pub owned_by: String,
     /// Midnight UTC of the day it was released, or else first listed anywhere.
     pub created_unix: i64,
-    /// Tokens of input and output together.
+    /// Tokens of input and output together; 0 for what has no such limit (images, speech).
     pub context_window: u64,
     /// Tokens; `None` for what has no output tokens (embeddings).
     pub max_output_tokens: Option<u64>,
@@ -49,7 +49,7 @@ pub struct CatalogModel {
     pub aliases: Vec<String>,
     pub input_modalities: Vec<String>,
     pub output_modalities: Vec<String>,
-    /// `chat.completions`, `completions` or `embeddings`.
+    /// `chat.completions`, `embeddings`, `images.generations`, `audio.transcriptions`, ...
     pub endpoints: Vec<String>,
     /// The maker's own first, where the maker offers it.
     pub offerings: Vec<CatalogOffering>,
@@ -70,7 +70,7 @@ pub struct CatalogOffering {
 /// List prices in nano-USD per million tokens (2.50 USD per million is 2 500 000 000). `None` means unknown, never free.
 ///
 /// Base prices: what a provider asks above some prompt length, by service tier or by time of day is not in them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogPrice {
     pub input: Option<i64>,
@@ -78,6 +78,24 @@ pub struct CatalogPrice {
     pub cache_read: Option<i64>,
     /// Where caches of several lifetimes are sold, the shortest one.
     pub cache_write: Option<i64>,
+    /// What is billed by another unit than text tokens, in the order of unit, quality and size.
+    #[serde(default)]
+    pub units: Vec<CatalogUnitPrice>,
+}
+
+/// The price of one unit, in nano-USD per million units (0.04 USD per image is 40 000 000 000 000).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogUnitPrice {
+    /// The name of a `nemo_types::Unit`.
+    pub unit: String,
+    /// Empty: for any.
+    #[serde(default)]
+    pub quality: String,
+    /// Empty: for any.
+    #[serde(default)]
+    pub size: String,
+    pub price: i64,
 }
 
 impl CatalogModel {

@@ -3,14 +3,15 @@
 //! What an operator wrote stays. An older release that starts beside a newer one (a rolling upgrade) leaves the newer
 //! edition alone, and a bundled model that was deleted stays deleted until the next edition.
 
+use nemo_proto::admin as pb;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Catalog, CatalogModel, price_id};
+use super::{Catalog, CatalogModel, CatalogUnitPrice, price_id};
 use crate::store::{
     OwnerTx, Store, StoreError,
     catalog::{self as rows, Amounts, ModelRow, NewModel, NewOffering, Source},
-    settings,
+    settings, units,
 };
 
 /// Installation setting that holds the day of the edition in the database.
@@ -78,10 +79,16 @@ fn new_model(model: &CatalogModel, generated: &str) -> NewModel {
             output: offering.price.output,
             cache_read: offering.price.cache_read,
             cache_write: offering.price.cache_write,
+            units: units::prices_to_column(&offering.price.units.iter().map(unit_price).collect::<Vec<_>>()),
         },
         price_id: Some(price_id(generated, &offering.provider, &model.id)),
     });
     NewModel { row, offerings: offerings.collect() }
+}
+
+fn unit_price(price: &CatalogUnitPrice) -> pb::UnitPrice {
+    let CatalogUnitPrice { unit, quality, size, price } = price.clone();
+    pb::UnitPrice { unit, quality, size, price }
 }
 
 fn tokens(count: u64) -> i64 {

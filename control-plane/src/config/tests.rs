@@ -23,7 +23,13 @@ fn nodes_from_elsewhere_need_a_token() {
     let error = settings(&[DATABASE, open]).unwrap().into_config().unwrap_err().to_string();
     assert!(error.contains("0.0.0.0:8082") && error.contains("NEMO_NODE_TOKEN"), "{error}");
     let token = ("NEMO_NODE_TOKEN", "0123456789abcdef");
-    assert!(settings(&[DATABASE, open, token]).unwrap().into_config().unwrap().node_token.is_some());
+    let error = settings(&[DATABASE, open, token]).unwrap().into_config().unwrap_err().to_string();
+    assert!(error.contains("--tls-cert") && error.contains("--allow-plaintext"), "{error}");
+    let plain = ("NEMO_ALLOW_PLAINTEXT", "true");
+    let authority = ("NEMO_NODE_CA", "/etc/nemo/ca.pem");
+    let error = settings(&[DATABASE, authority]).unwrap().into_config().unwrap_err().to_string();
+    assert!(error.contains("--node-ca") && error.contains("--tls-cert"), "{error}");
+    assert!(settings(&[DATABASE, open, token, plain]).unwrap().into_config().unwrap().node_token.is_some());
 }
 
 #[test]

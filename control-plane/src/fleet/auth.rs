@@ -1,10 +1,12 @@
-//! Who may speak as a node: whoever presents the node token, a secret that both planes are started with.
+//! Who may speak as a node: whoever presents the node token, a secret that both planes are started with; where there is
+//! a PKI, whoever shows a certificate of its authority (the TLS layer has verified it). With both, both are needed.
 //!
 //! Checked on the config, fleet and usage services that listen on TCP. The in-process transport needs none: whoever
 //! holds it is this process.
 
 use std::sync::Arc;
 
+use nemo_runtime::tls::ClientCertificate;
 use nemo_types::Secret;
 use subtle::ConstantTimeEq as _;
 use tonic::{Request, Status, service::Interceptor};
@@ -45,16 +47,27 @@ impl NodeToken {
 #[derive(Clone, Debug, Default)]
 pub struct NodeAuth {
     token: Option<Arc<NodeToken>>,
+    certificates: bool,
 }
 
 impl NodeAuth {
     pub fn new(token: Option<NodeToken>) -> Self {
-        Self { token: token.map(Arc::new) }
+        Self { token: token.map(Arc::new), certificates: false }
+    }
+
+    /// Whether nodes must show a certificate.
+    pub fn with_certificates(self, certificates: bool) -> Self {
+        Self { certificates, ..self }
     }
 }
 
 impl Interceptor for NodeAuth {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        if self.certificates && request.extensions().get::<ClientCertificate>().is_none() {
+            return Err(Status::unauthenticated(
+                "this control plane wants a node certificate: start the node with --node-cert and --node-key",
+            ));
+        }
         let Some(token) = &self.token else { return Ok(request) };
         let presented = request.metadata().get("authorization").map(|value| value.as_bytes());
         let presented = presented.and_then(|value| value.strip_prefix(b"Bearer "));
@@ -102,6 +115,19 @@ mod tests {
     #[test]
     fn without_a_token_everyone_is_let_in() {
         assert_eq!(call(&NodeAuth::default(), None), Ok(()));
+    }
+
+    #[test]
+    fn where_there_is_a_pki_a_certificate_is_needed_and_the_token_still_counts() {
+        let auth = NodeAuth::new(Some(NodeToken::new("0123456789abcdef").unwrap())).with_certificates(true);
+        assert_eq!(call(&auth, Some("Bearer 0123456789abcdef")), Err(tonic::Code::Unauthenticated));
+        let shown = |auth: &NodeAuth| {
+            let mut request = Request::new(());
+            request.extensions_mut().insert(ClientCertificate(b"der".as_slice().into()));
+            auth.clone().call(request).map(drop).map_err(|status| status.code())
+        };
+        assert_eq!(shown(&auth), Err(tonic::Code::Unauthenticated), "the token is missing");
+        assert_eq!(shown(&NodeAuth::default().with_certificates(true)), Ok(()));
     }
 
     #[test]

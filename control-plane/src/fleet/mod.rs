@@ -2,11 +2,14 @@
 //!
 //! - [`auth`]: the node token
 //! - [`registry`]: connected nodes, acknowledged revision, lag
+//! - [`leases`]: who lives, over all replicas, and who waits for the whole fleet
 //! - [`metrics`]: the registry in numbers
 
 pub mod auth;
+pub mod leases;
 pub mod metrics;
 pub mod registry;
 
 pub use auth::{NodeAuth, NodeToken};
+pub use leases::{Applied, NotApplied, applied_everywhere};
 pub use registry::{Connection, Registry};

@@ -11,9 +11,12 @@ use std::{
 use nemo_proto::{admin, common::NodeInfo, config::Rejection};
 use nemo_snapshot::ResourceKey;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
-use crate::publish::Published;
+use crate::{publish::Published, store::fleet_nodes::NodeLease};
 
 /// Most nodes known at a time, connected and gone.
 pub const MAX_NODES: usize = 4096;
@@ -36,6 +39,12 @@ struct Node {
     last_seen_at: OffsetDateTime,
     revision: u64,
     last_rejection: String,
+    /// Newest revision that it refused; 0 when the last push was applied.
+    refused_revision: u64,
+    /// Number of the subscription, by the node's own count.
+    session: u64,
+    /// When it last said that it lives. `None`: it is of a release that does not; its connection says so.
+    heard_at: Option<Instant>,
     apply_micros: u64,
     usage_dropped_total: u64,
 }
@@ -44,6 +53,8 @@ struct Node {
 struct State {
     nodes: HashMap<String, Node>,
     last_connection: u64,
+    /// Nodes that said goodbye, until that is written: id, epoch, session.
+    left: Vec<(String, u64, u64)>,
 }
 
 /// Why a node can't be registered.
@@ -60,13 +71,15 @@ pub enum Refused {
 pub struct Registry {
     state: Arc<Mutex<State>>,
     published: watch::Receiver<Arc<Published>>,
+    /// Something was acknowledged that the leases do not say yet.
+    changed: Arc<Notify>,
     max_nodes: usize,
 }
 
 impl Registry {
     /// Lag is measured against what `published` shows.
     pub fn new(published: watch::Receiver<Arc<Published>>) -> Self {
-        Self { state: Arc::default(), published, max_nodes: MAX_NODES }
+        Self { state: Arc::default(), published, changed: Arc::default(), max_nodes: MAX_NODES }
     }
 
     /// A node opened its config stream. The connection lasts until the handle is dropped.
@@ -74,6 +87,19 @@ impl Registry {
     /// # Errors
     /// [`Refused`] when the id is malformed or too many nodes are connected.
     pub fn connect(&self, info: &NodeInfo, held_revision: u64) -> Result<Connection, Refused> {
+        self.connect_session(info, held_revision, 0)
+    }
+
+    /// As [`Registry::connect`], with the number of the subscription.
+    ///
+    /// # Errors
+    /// As [`Registry::connect`].
+    pub fn connect_session(
+        &self,
+        info: &NodeInfo,
+        held_revision: u64,
+        session: u64,
+    ) -> Result<Connection, Refused> {
         check_node_id(&info.node_id)?;
         let now = now();
         let mut state = self.lock();
@@ -99,12 +125,16 @@ impl Registry {
             connected_at: now,
             last_seen_at: now,
             revision: held_revision,
+            refused_revision: 0,
+            session,
+            heard_at: None,
             last_rejection: same_process.map(|node| node.last_rejection.clone()).unwrap_or_default(),
             apply_micros: same_process.map_or(0, |node| node.apply_micros),
             usage_dropped_total: same_process.map_or(0, |node| node.usage_dropped_total),
         };
         state.nodes.insert(info.node_id.clone(), node);
         drop(state);
+        self.changed.notify_one();
         Ok(Connection { registry: self.clone(), node_id: info.node_id.clone(), number })
     }
 
@@ -115,6 +145,36 @@ impl Registry {
         {
             node.usage_dropped_total = dropped_total;
         }
+    }
+
+    /// Resolves when leases should be written at once.
+    pub(super) async fn lease_changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Nodes that said goodbye since the last call: id, epoch, session.
+    pub(super) fn take_left(&self) -> Vec<(String, u64, u64)> {
+        std::mem::take(&mut self.lock().left)
+    }
+
+    /// The connected nodes that were heard of within `lease`, and how much of it is left to each.
+    pub(super) fn leases(&self, lease: std::time::Duration, now: Instant) -> Vec<NodeLease> {
+        let state = self.lock();
+        let connected = state.nodes.values().filter(|node| node.connection.is_some());
+        let leases = connected.filter_map(|node| {
+            let silent = node.heard_at.map(|at| now.saturating_duration_since(at)).unwrap_or_default();
+            let remaining = lease.checked_sub(silent)?;
+            Some(NodeLease {
+                node_id: node.info.node_id.clone(),
+                epoch: node.info.epoch,
+                session: node.session,
+                revision: node.revision,
+                refused_revision: node.refused_revision,
+                refusal: node.last_rejection.clone(),
+                remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        leases.collect()
     }
 
     /// Revision that nodes are brought to.
@@ -199,14 +259,40 @@ impl Connection {
         self.update(|node| {
             node.revision = revision;
             node.apply_micros = apply_micros;
+            node.refused_revision = 0;
             node.last_rejection.clear();
         });
+        self.registry.changed.notify_one();
     }
 
     /// The node refused `revision`.
     pub fn refused(&self, revision: u64, rejections: &[Rejection]) {
         let text = describe_rejections(revision, rejections);
-        self.update(|node| node.last_rejection = text);
+        self.update(|node| {
+            node.last_rejection = text;
+            node.refused_revision = revision;
+        });
+        self.registry.changed.notify_one();
+    }
+
+    /// The node lives.
+    pub fn heard(&self) {
+        self.update(|node| node.heard_at = Some(Instant::now()));
+    }
+
+    /// The node stops: nobody has to wait for it.
+    pub fn left(&self) {
+        let mut state = self.registry.lock();
+        let State { nodes, left, .. } = &mut *state;
+        if let Some(node) = nodes.get_mut(&self.node_id)
+            && node.connection == Some(self.number)
+        {
+            left.push((self.node_id.clone(), node.info.epoch, node.session));
+            node.connection = None;
+            node.last_seen_at = now();
+        }
+        drop(state);
+        self.registry.changed.notify_one();
     }
 
     fn update(&self, change: impl FnOnce(&mut Node)) {

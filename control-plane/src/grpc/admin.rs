@@ -5,13 +5,22 @@
 use std::sync::Arc;
 
 use nemo_proto::admin::{
-    self as pb, catalog_service_server::*, fleet_admin_service_server::*, key_service_server::*,
-    model_group_service_server::*, provider_service_server::*, request_log_service_server::*,
-    setting_service_server::*, tenancy_service_server::*,
+    self as pb, audit_service_server::*, catalog_service_server::*, fleet_admin_service_server::*,
+    key_service_server::*, model_group_service_server::*, provider_service_server::*,
+    request_log_service_server::*, setting_service_server::*, tenancy_service_server::*,
+    usage_query_service_server::*,
 };
-use tonic::{Request, Response, Status, server::NamedService, service::RoutesBuilder};
+use nemo_runtime::http_server::Peer;
+use tonic::{
+    Request, Response, Status, metadata::MetadataValue, server::NamedService, service::RoutesBuilder,
+};
 
-use crate::admin::{Admin, AdminError, Caller};
+use crate::admin::{
+    Admin, AdminError, Call, Written,
+    call::{CONFIG_VERSION, ETAG, IDEMPOTENCY_REPLAYED},
+    entity::etag_of,
+    fleet_wait::{self, PATIENCE, WAIT},
+};
 
 /// As the REST API: no admin request is large.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -25,9 +34,55 @@ impl AdminGrpc {
         Self(admin)
     }
 
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, AdminError> {
-        let value = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        self.0.authenticate(value).await
+    async fn call<T>(&self, request: &Request<T>) -> Result<Call, AdminError> {
+        let metadata = request.metadata();
+        let value = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        let caller = self.0.authenticate(value).await?;
+        // In process there is none.
+        let remote_addr = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        Call::with_options(caller, remote_addr, |name| {
+            metadata.get(name).map(|value| value.as_encoded_bytes())
+        })
+    }
+}
+
+/// An answer with its metadata.
+trait IntoResponse<T> {
+    /// The revision that it made, if it is the answer of a write.
+    fn config_version(&self) -> Option<u64> {
+        None
+    }
+
+    fn into_response(self) -> Response<T>;
+}
+
+/// The message, and its etag if it is an entity.
+impl<T: prost::Message + 'static> IntoResponse<T> for T {
+    fn into_response(self) -> Response<T> {
+        let etag = etag_of(&self).and_then(|etag| etag.parse().ok());
+        let mut response = Response::new(self);
+        if let Some(etag) = etag {
+            response.metadata_mut().insert(ETAG, etag);
+        }
+        response
+    }
+}
+
+impl<T: prost::Message + 'static> IntoResponse<T> for Written<T> {
+    fn config_version(&self) -> Option<u64> {
+        self.config_version
+    }
+
+    fn into_response(self) -> Response<T> {
+        let mut response = self.answer.into_response();
+        let metadata = response.metadata_mut();
+        if let Some(revision) = self.config_version {
+            metadata.insert(CONFIG_VERSION, revision.into());
+        }
+        if self.replayed {
+            metadata.insert(IDEMPOTENCY_REPLAYED, MetadataValue::from_static("true"));
+        }
+        response
     }
 }
 
@@ -37,8 +92,14 @@ macro_rules! service {
         #[tonic::async_trait]
         impl $service for AdminGrpc {
             $(async fn $method(&self, request: Request<pb::$request>) -> Result<Response<pb::$response>, Status> {
-                let caller = self.caller(&request).await?;
-                Ok(Response::new(self.0.$method(&caller, request.into_inner()).await?))
+                let call = self.call(&request).await?;
+                let wait = fleet_wait::asked(request.metadata().get(WAIT).map(|value| value.as_encoded_bytes()))?;
+                let answer = self.0.$method(&call, request.into_inner()).await?;
+                // A read, or a request that was only checked, has written nothing.
+                if let Some(version) = answer.config_version().filter(|_| wait) {
+                    self.0.wait_for_fleet(version, PATIENCE).await?;
+                }
+                Ok(answer.into_response())
             })*
         }
     };
@@ -56,11 +117,14 @@ service! { TenancyService {
     update_team(UpdateTeamRequest) -> Team;
     delete_team(DeleteTeamRequest) -> DeleteTeamResponse;
     create_member(CreateMemberRequest) -> Member;
+    get_member(GetMemberRequest) -> Member;
     list_members(ListMembersRequest) -> ListMembersResponse;
     update_member(UpdateMemberRequest) -> Member;
     delete_member(DeleteMemberRequest) -> DeleteMemberResponse;
     create_admin_token(CreateAdminTokenRequest) -> CreateAdminTokenResponse;
+    get_admin_token(GetAdminTokenRequest) -> AdminToken;
     list_admin_tokens(ListAdminTokensRequest) -> ListAdminTokensResponse;
+    update_admin_token(UpdateAdminTokenRequest) -> AdminToken;
     delete_admin_token(DeleteAdminTokenRequest) -> DeleteAdminTokenResponse;
 } }
 
@@ -103,13 +167,23 @@ service! { CatalogService {
 
 service! { SettingService {
     put_setting(PutSettingRequest) -> Setting;
+    get_setting(GetSettingRequest) -> Setting;
     list_settings(ListSettingsRequest) -> ListSettingsResponse;
     delete_setting(DeleteSettingRequest) -> DeleteSettingResponse;
+} }
+
+service! { AuditService {
+    list_audit(ListAuditRequest) -> ListAuditResponse;
+    verify_audit(VerifyAuditRequest) -> VerifyAuditResponse;
 } }
 
 service! { RequestLogService {
     get_request(GetRequestRequest) -> RequestRecord;
     list_requests(ListRequestsRequest) -> ListRequestsResponse;
+} }
+
+service! { UsageQueryService {
+    query_usage(QueryUsageRequest) -> QueryUsageResponse;
 } }
 
 #[tonic::async_trait]
@@ -118,8 +192,8 @@ impl FleetAdminService for AdminGrpc {
         &self,
         request: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
-        let caller = self.caller(&request).await?;
-        Ok(Response::new(self.0.list_nodes(&caller, request.into_inner())?))
+        let call = self.call(&request).await?;
+        Ok(Response::new(self.0.list_nodes(&call, request.into_inner())?))
     }
 }
 
@@ -139,12 +213,14 @@ pub fn add_to(routes: &mut RoutesBuilder, admin: &Arc<Admin>) {
         CatalogServiceServer,
         SettingServiceServer,
         RequestLogServiceServer,
-        FleetAdminServiceServer
+        UsageQueryServiceServer,
+        FleetAdminServiceServer,
+        AuditServiceServer
     );
 }
 
 /// Full names of the services, for health.
-pub fn names() -> [&'static str; 8] {
+pub fn names() -> [&'static str; 10] {
     [
         <TenancyServiceServer<AdminGrpc> as NamedService>::NAME,
         <KeyServiceServer<AdminGrpc> as NamedService>::NAME,
@@ -153,7 +229,9 @@ pub fn names() -> [&'static str; 8] {
         <CatalogServiceServer<AdminGrpc> as NamedService>::NAME,
         <SettingServiceServer<AdminGrpc> as NamedService>::NAME,
         <RequestLogServiceServer<AdminGrpc> as NamedService>::NAME,
+        <UsageQueryServiceServer<AdminGrpc> as NamedService>::NAME,
         <FleetAdminServiceServer<AdminGrpc> as NamedService>::NAME,
+        <AuditServiceServer<AdminGrpc> as NamedService>::NAME,
     ]
 }
 

@@ -1,23 +1,28 @@
-//! `ConfigService.Subscribe`: brings a node from what it holds to what is published, and keeps it there.
+//! `ConfigService`: brings a node from what it holds to what is published, and keeps it there; and tells it what must
+//! stop at once, on a stream of its own.
 //!
 //! The response stream drives itself: it is polled while the node reads, so there is no task and no queue per node, and
 //! nothing is locked across an await. What to send is decided by [`Cursor`]; this file moves messages.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use nemo_proto::config::{
-    Ack, Hello, Push, SubscribeRequest, config_service_server, subscribe_request::Message,
+    Ack, Hello, Push, Revocations as RevocationsMessage, SubscribeRequest, SubscribeRevocationsRequest,
+    config_service_server, subscribe_request::Message,
 };
 use nemo_runtime::drain::DrainWatcher;
 use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    fleet::{Connection, Registry, registry::describe_rejections},
+    fleet::{
+        Connection, Registry,
+        registry::{check_node_id, describe_rejections},
+    },
     publish::{
-        Published, Publisher, Update,
-        cursor::{Cursor, Outcome},
+        Published, Publisher, Revocations, Update,
+        cursor::{Cursor, Messages, Outcome},
     },
 };
 
@@ -29,21 +34,46 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct ConfigService {
     publisher: Arc<Publisher>,
+    revocations: Revocations,
     registry: Registry,
     drain: DrainWatcher,
 }
 
 impl ConfigService {
-    pub fn new(publisher: Arc<Publisher>, registry: Registry, drain: DrainWatcher) -> Self {
-        Self { publisher, registry, drain }
+    pub fn new(
+        publisher: Arc<Publisher>,
+        revocations: Revocations,
+        registry: Registry,
+        drain: DrainWatcher,
+    ) -> Self {
+        Self { publisher, revocations, registry, drain }
     }
 }
 
 type PushStream = Pin<Box<dyn Stream<Item = Result<Push, Status>> + Send>>;
+type RevocationStream = Pin<Box<dyn Stream<Item = Result<RevocationsMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl config_service_server::ConfigService for ConfigService {
     type SubscribeStream = PushStream;
+    type SubscribeRevocationsStream = RevocationStream;
+
+    async fn subscribe_revocations(
+        &self,
+        request: Request<SubscribeRevocationsRequest>,
+    ) -> Result<Response<RevocationStream>, Status> {
+        let info = request.into_inner().info.unwrap_or_default();
+        check_node_id(&info.node_id).map_err(refused)?;
+        let reading = (self.revocations.subscribe(), self.drain.clone());
+        let messages = stream::unfold(Some(reading), |reading| async {
+            let (mut subscription, drain) = reading?;
+            tokio::select! {
+                () = drain.signaled() => Some((Err(draining()), None)),
+                message = subscription.next() => Some((Ok(message?), Some((subscription, drain)))),
+            }
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
 
     async fn subscribe(
         &self,
@@ -57,7 +87,8 @@ impl config_service_server::ConfigService for ConfigService {
             }
         };
         let info = hello.info.unwrap_or_default();
-        let connection = self.registry.connect(&info, hello.held_revision).map_err(refused)?;
+        let connection =
+            self.registry.connect_session(&info, hello.held_revision, hello.session).map_err(refused)?;
         tracing::info!(
             node = info.node_id,
             epoch = info.epoch,
@@ -68,7 +99,7 @@ impl config_service_server::ConfigService for ConfigService {
         let session = Session {
             inbound,
             cursor: Cursor::new(hello.held_revision, &hello.held_checksum),
-            queue: VecDeque::new(),
+            queue: Messages::default(),
             ack_due: Instant::now(),
             published: self.publisher.subscribe(),
             publisher: self.publisher.clone(),
@@ -110,7 +141,7 @@ struct Session {
     inbound: Streaming<SubscribeRequest>,
     cursor: Cursor,
     /// Chunks of the push in flight that are not sent yet.
-    queue: VecDeque<Push>,
+    queue: Messages,
     ack_due: Instant,
     published: watch::Receiver<Arc<Published>>,
     publisher: Arc<Publisher>,
@@ -125,7 +156,7 @@ impl Session {
             if self.queue.is_empty() && !self.cursor.is_waiting_for_ack() {
                 self.plan().await?;
             }
-            if let Some(push) = self.queue.pop_front() {
+            if let Some(push) = self.queue.next() {
                 self.ack_due = Instant::now() + ACK_TIMEOUT;
                 return Ok(Some(push));
             }
@@ -133,7 +164,7 @@ impl Session {
             tokio::select! {
                 () = self.drain.signaled() => return Err(draining()),
                 request = self.inbound.message() => match request {
-                    Ok(Some(SubscribeRequest { message: Some(Message::Ack(ack)) })) => self.acknowledged(&ack),
+                    Ok(Some(SubscribeRequest { message: Some(message) })) => self.told(message)?,
                     Ok(Some(_)) => return Err(Status::invalid_argument("expected an ack; hello comes once")),
                     // The node left; a broken connection is not worth an error either.
                     Ok(None) | Err(_) => return Ok(None),
@@ -174,7 +205,20 @@ impl Session {
             let (revision, checksum) = self.cursor.held();
             update = self.publisher.update(revision, checksum);
         }
-        self.queue = self.cursor.plan(update).into();
+        self.queue = self.cursor.plan(update);
+        Ok(())
+    }
+
+    fn told(&mut self, message: Message) -> Result<(), Status> {
+        match message {
+            Message::Ack(ack) => self.acknowledged(&ack),
+            Message::Heartbeat(_) => self.connection.heard(),
+            Message::Leave(_) => {
+                tracing::info!(node = self.connection.node_id(), "the node stops");
+                self.connection.left();
+            }
+            Message::Hello(_) => return Err(Status::invalid_argument("expected an ack; hello comes once")),
+        }
         Ok(())
     }
 

@@ -3,7 +3,10 @@
 use nemo_proto::fleet::{RegisterRequest, RegisterResponse, fleet_service_server};
 use tonic::{Request, Response, Status};
 
-use crate::{fleet::registry::check_node_id, store::usage_ingest::MAX_BATCH};
+use crate::{
+    fleet::{leases::HEARTBEAT, registry::check_node_id},
+    store::usage_ingest::MAX_BATCH,
+};
 
 /// How long a node may collect usage events before it ships them: the request log is that much behind.
 const USAGE_FLUSH_MS: u32 = 500;
@@ -42,6 +45,7 @@ impl fleet_service_server::FleetService for FleetService {
             max_usage_batch: u32::try_from(MAX_BATCH).unwrap_or(u32::MAX),
             usage_flush_ms: USAGE_FLUSH_MS,
             seal_key_ids: self.seal_key_ids.clone(),
+            heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(u32::MAX),
         }))
     }
 }

@@ -16,6 +16,8 @@ enum Fate {
     Malformed,
     TooOld,
     InFuture,
+    /// Of a day that retention has dropped.
+    Expired,
     /// The database would not take it.
     Refused,
 }
@@ -46,6 +48,7 @@ impl UsageMetrics {
     pub(super) fn ingested(&self, ingested: &Ingested) {
         self.count(Fate::Inserted, ingested.inserted);
         self.count(Fate::Duplicate, ingested.duplicates);
+        self.count(Fate::Expired, ingested.expired);
         self.count(Fate::Refused, ingested.refused);
     }
 

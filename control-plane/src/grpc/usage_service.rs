@@ -71,6 +71,14 @@ impl UsageService {
         }
         let ingested = self.write(rows, &node_id).await?;
         self.metrics.ingested(&ingested);
+        if ingested.expired > 0 {
+            let events = ingested.expired;
+            tracing::error!(
+                node = node_id,
+                events,
+                "usage events are older than what retention keeps; skipped"
+            );
+        }
         Ok(UsageAck { through_seq, duplicates: u32::try_from(ingested.duplicates).unwrap_or(u32::MAX) })
     }
 
@@ -84,9 +92,7 @@ impl UsageService {
                 // The node keeps them and sends them again.
                 Status::unavailable("the request log can't be written now")
             })?;
-            sum.inserted += part.inserted;
-            sum.duplicates += part.duplicates;
-            sum.refused += part.refused;
+            sum.add(&part);
             rows = rest;
         }
         Ok(sum)

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use nemo_proto::{
     common::PriceSheet,
     config::{
-        ApiKey, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup, Offering, Organization,
-        Setting, Team, resource,
+        self, ApiKey, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup, Offering,
+        Organization, Setting, Team, resource,
     },
 };
 use nemo_snapshot::{Delta, Kind, Rejection, Resource, ResourceKey};
@@ -20,6 +20,8 @@ use crate::store::{
     Store, StoreError,
     changes::{Change, Changes, ConfigTx},
     config_rows::{self as rows, Ids, PriceRow},
+    deployments::Timeouts,
+    units,
 };
 
 /// What leads from `base_revision` to `revision`.
@@ -54,6 +56,12 @@ pub async fn build(store: &Store, base_revision: u64) -> Result<Build, BuildErro
     let mut delta = Delta::default();
     // What is named and no longer there has been deleted.
     wanted.removals().for_each(|key| delta.remove(key));
+    if let Some(ids) = asked(wanted.uuids(Kind::ApiKey)) {
+        rows::keys(&mut tx, ids, |row| {
+            delta.upsert(Resource { kind: Some(api_key(row)) }).map_err(BuildError::from)
+        })
+        .await?;
+    }
     for resource in read(&mut tx, &wanted).await? {
         delta.upsert(resource)?;
     }
@@ -103,6 +111,7 @@ impl Wanted {
     }
 }
 
+/// Everything but keys, of which there are too many.
 async fn read(tx: &mut ConfigTx, wanted: &Wanted) -> Result<Vec<Resource>, StoreError> {
     let mut kinds: Vec<resource::Kind> = Vec::new();
     if let Some(ids) = asked(wanted.uuids(Kind::Organization)) {
@@ -110,9 +119,6 @@ async fn read(tx: &mut ConfigTx, wanted: &Wanted) -> Result<Vec<Resource>, Store
     }
     if let Some(ids) = asked(wanted.uuids(Kind::Team)) {
         kinds.extend(rows::teams(tx, ids).await?.into_iter().map(team));
-    }
-    if let Some(ids) = asked(wanted.uuids(Kind::ApiKey)) {
-        kinds.extend(rows::keys(tx, ids).await?.into_iter().map(api_key));
     }
     if let Some(ids) = asked(wanted.uuids(Kind::Credential)) {
         kinds.extend(rows::credentials(tx, ids).await?.into_iter().map(credential));
@@ -162,8 +168,9 @@ fn unix_ms(at: OffsetDateTime) -> i64 {
 }
 
 fn price(row: PriceRow) -> Option<PriceSheet> {
-    let PriceRow { price_id, input, output, cache_read, cache_write } = row;
-    Some(PriceSheet { id: price_id?, input, output, cache_read, cache_write })
+    let PriceRow { price_id, input, output, cache_read, cache_write, units } = row;
+    let units = units::published_prices(units.as_deref());
+    Some(PriceSheet { id: price_id?, input, output, cache_read, cache_write, units })
 }
 
 fn organization(row: rows::OrganizationRow) -> resource::Kind {
@@ -187,12 +194,27 @@ fn api_key(row: rows::KeyRow) -> resource::Kind {
         allowed_models: row.allowed_models,
         previous_secret_hash: row.previous_secret_hash.unwrap_or_default().into(),
         previous_valid_until_unix_ms: row.previous_valid_until.map(unix_ms),
+        allowed_endpoints: row.allowed_endpoints,
+        allowed_cidrs: row.allowed_cidrs,
+        default_tags: row.default_tags,
+        metadata: row.metadata,
     })
 }
 
 fn credential(row: rows::CredentialRow) -> resource::Kind {
     let (id, org_id) = (bytes(row.id), optional(row.org_id));
     resource::Kind::Credential(Credential { id, org_id, provider: row.provider, sealed: row.sealed.into() })
+}
+
+fn timeouts(row: Timeouts) -> Option<config::Timeouts> {
+    let millis = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
+    let timeouts = config::Timeouts {
+        connect_ms: millis(row.connect_ms),
+        first_byte_ms: millis(row.first_byte_ms),
+        idle_ms: millis(row.idle_ms),
+        total_ms: millis(row.total_ms),
+    };
+    (timeouts != config::Timeouts::default()).then_some(timeouts)
 }
 
 fn deployment(row: rows::DeploymentRow) -> resource::Kind {
@@ -208,6 +230,7 @@ fn deployment(row: rows::DeploymentRow) -> resource::Kind {
         weight: u32::try_from(row.weight).unwrap_or_default(),
         disabled: row.disabled,
         price: price(row.price),
+        timeouts: timeouts(row.timeouts),
     })
 }
 

@@ -4,7 +4,9 @@
 //! newer one.
 
 use nemo_proto::config::{Ack, Push};
-use nemo_snapshot::{Checksum, Delta};
+use std::vec;
+
+use nemo_snapshot::{Checksum, Item, ResourceKey};
 
 use super::{Published, Update};
 
@@ -12,7 +14,7 @@ use super::{Published, Update};
 pub const MAX_PUSH_BYTES: usize = 3 << 20;
 
 /// Oldest schema that can read what this build sends.
-const MIN_SCHEMA_VERSION: u32 = 1;
+const MIN_SCHEMA_VERSION: u32 = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -69,23 +71,27 @@ impl Cursor {
     }
 
     /// The messages of one push, or none when there is nothing to send to this node now.
-    pub fn plan(&mut self, update: Update) -> Vec<Push> {
+    pub fn plan(&mut self, update: Update) -> Messages {
         if self.in_flight.is_some() {
-            return Vec::new();
+            return Messages::default();
         }
-        let (base_revision, delta, to) = match update {
-            Update::Current | Update::Ahead => return Vec::new(),
-            Update::Delta { base_revision, delta, to } => (base_revision, delta, to),
-            Update::Full { to } => (0, to.set.full(), to),
+        let (base_revision, items, removals, to) = match update {
+            Update::Current | Update::Ahead => return Messages::default(),
+            Update::Delta { base_revision, delta, to } => {
+                let items: Vec<Item> = delta.upserts.into_values().collect();
+                (base_revision, items, delta.removals.into_iter().collect(), to)
+            }
+            // Pointers: what the items hold is shared by all nodes that are sent the same.
+            Update::Full { to } => (0, to.set.all().cloned().collect(), Vec::new(), to),
         };
         if self.refused == Some(to.revision) || to.revision == 0 {
-            return Vec::new();
+            return Messages::default();
         }
         self.last_nonce += 1;
         let (revision, checksum) = (to.revision, to.checksum);
         self.in_flight =
             Some(InFlight { nonce: self.last_nonce, revision, checksum, full: base_revision == 0 });
-        messages(self.last_nonce, base_revision, &delta, &to)
+        Messages::new(self.last_nonce, base_revision, items, removals, &to)
     }
 
     /// Books the node's answer.
@@ -108,20 +114,76 @@ impl Cursor {
     }
 }
 
-fn messages(nonce: u64, base_revision: u64, delta: &Delta, to: &Published) -> Vec<Push> {
-    let chunks = delta.into_chunks(MAX_PUSH_BYTES);
-    let last = chunks.len().saturating_sub(1);
-    let push = |(at, chunk): (usize, nemo_snapshot::Chunk)| Push {
-        nonce,
-        base_revision,
-        revision: to.revision,
-        upserts: chunk.upserts,
-        removals: chunk.removals,
-        checksum: to.checksum.to_bytes().to_vec().into(),
-        more: at < last,
-        min_schema_version: MIN_SCHEMA_VERSION,
-    };
-    chunks.into_iter().enumerate().map(push).collect()
+/// The messages of one push, made one by one as they are sent: a full set of a million keys is never held a second
+/// time for each node that needs it.
+#[derive(Default)]
+pub struct Messages {
+    head: Push,
+    items: vec::IntoIter<Item>,
+    removals: vec::IntoIter<ResourceKey>,
+    done: bool,
+}
+
+impl Messages {
+    fn new(
+        nonce: u64,
+        base_revision: u64,
+        items: Vec<Item>,
+        removals: Vec<ResourceKey>,
+        to: &Published,
+    ) -> Self {
+        let head = Push {
+            nonce,
+            base_revision,
+            revision: to.revision,
+            checksum: to.checksum.to_bytes().to_vec().into(),
+            min_schema_version: MIN_SCHEMA_VERSION,
+            ..Push::default()
+        };
+        Self { head, items: items.into_iter(), removals: removals.into_iter(), done: false }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.done || self.head.nonce == 0
+    }
+}
+
+/// What a resource's or a name's own head takes in a message, about.
+const OVERHEAD: usize = 6;
+
+impl Iterator for Messages {
+    type Item = Push;
+
+    fn next(&mut self) -> Option<Push> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut push = self.head.clone();
+        let mut size = 0;
+        // The first always fits: a message of nothing would lead nowhere.
+        let mut fits = |len: usize| {
+            let fits = size == 0 || size + len <= MAX_PUSH_BYTES;
+            if fits {
+                size += len;
+            }
+            fits
+        };
+        while let Some(item) = self.items.as_slice().first()
+            && fits(item.encoded().len() + OVERHEAD)
+        {
+            push.upserts.extend(self.items.next().map(|item| item.decode()));
+        }
+        while self.items.as_slice().is_empty()
+            && let Some(key) = self.removals.as_slice().first()
+            && fits(key.id.len() + OVERHEAD)
+        {
+            push.removals.extend(self.removals.next().map(|key| key.to_name()));
+        }
+        push.more = !(self.items.as_slice().is_empty() && self.removals.as_slice().is_empty());
+        self.done = !push.more;
+        Some(push)
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! - [`builder`]: rows of Postgres → resources, only what changed
 //! - [`publisher`]: applies, compiles, and only then publishes; runs as one task of the process
 //! - [`history`]: the published set and the deltas that led to it
+//! - [`revocations`]: what must stop at once, ahead of pushes
 //! - [`cursor`]: what one node holds, and what it is sent next
 //!
 //! Called by `app.rs` (the task) and `grpc/config_service.rs` (one cursor per stream).
@@ -12,6 +13,8 @@ pub mod cursor;
 pub mod history;
 pub mod metrics;
 pub mod publisher;
+pub mod revocations;
 
 pub use history::{Published, Update};
 pub use publisher::Publisher;
+pub use revocations::Revocations;

@@ -128,7 +128,7 @@ impl Publisher {
             let mut set = if follows { base.set.clone() } else { nemo_snapshot::ResourceSet::default() };
             set.apply(&delta);
             let snapshot = match &previous {
-                Some(previous) => recompile(previous, &set, &delta, revision),
+                Some(previous) => recompile(previous, &base.set, &set, &delta, revision),
                 None => compile(&set, revision),
             };
             (snapshot, set, delta)

@@ -4,11 +4,15 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, Page, StoreError, TenantTx};
+use super::{
+    Filter, Listed, Page, StoreError, TenantTx,
+    page::{page_of, page_query},
+};
 
 macro_rules! columns {
     () => {
-        "id, org_id, team_id, name, public_id, disabled, expires_at, allowed_models, created_at, rotated_at"
+        "id, org_id, team_id, name, public_id, disabled, expires_at, allowed_models, created_at, rotated_at, \
+         allowed_endpoints, allowed_cidrs, default_tags, metadata, previous_valid_until"
     };
 }
 
@@ -26,6 +30,15 @@ pub struct ApiKeyRow {
     pub allowed_models: Vec<String>,
     pub created_at: OffsetDateTime,
     pub rotated_at: Option<OffsetDateTime>,
+    /// Empty: all.
+    pub allowed_endpoints: Vec<String>,
+    /// Empty: everywhere.
+    pub allowed_cidrs: Vec<String>,
+    pub default_tags: Vec<String>,
+    /// A JSON object; empty: none.
+    pub metadata: String,
+    /// How long the secret before the last rotation works.
+    pub previous_valid_until: Option<OffsetDateTime>,
 }
 
 pub struct NewApiKey<'a> {
@@ -37,6 +50,10 @@ pub struct NewApiKey<'a> {
     pub secret_hash: &'a [u8],
     pub expires_at: Option<OffsetDateTime>,
     pub allowed_models: &'a [String],
+    pub allowed_endpoints: &'a [String],
+    pub allowed_cidrs: &'a [String],
+    pub default_tags: &'a [String],
+    pub metadata: &'a str,
 }
 
 /// What to change; `None` leaves it.
@@ -47,12 +64,17 @@ pub struct ApiKeyChange<'a> {
     /// `Some(None)` removes the expiry.
     pub expires_at: Option<Option<OffsetDateTime>>,
     pub allowed_models: Option<&'a [String]>,
+    pub allowed_endpoints: Option<&'a [String]>,
+    pub allowed_cidrs: Option<&'a [String]>,
+    pub default_tags: Option<&'a [String]>,
+    pub metadata: Option<&'a str>,
 }
 
 pub async fn insert(tx: &mut TenantTx, new: NewApiKey<'_>) -> Result<ApiKeyRow, StoreError> {
     let sql = concat!(
-        "INSERT INTO api_keys (id, org_id, team_id, name, public_id, secret_hash, expires_at, allowed_models) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING ",
+        "INSERT INTO api_keys (id, org_id, team_id, name, public_id, secret_hash, expires_at, allowed_models, \
+                               allowed_endpoints, allowed_cidrs, default_tags, metadata) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING ",
         columns!()
     );
     Ok(sqlx::query_as(sql)
@@ -64,6 +86,10 @@ pub async fn insert(tx: &mut TenantTx, new: NewApiKey<'_>) -> Result<ApiKeyRow, 
         .bind(new.secret_hash)
         .bind(new.expires_at)
         .bind(new.allowed_models)
+        .bind(new.allowed_endpoints)
+        .bind(new.allowed_cidrs)
+        .bind(new.default_tags)
+        .bind(new.metadata)
         .fetch_one(tx.conn())
         .await?)
 }
@@ -73,27 +99,29 @@ pub async fn get(tx: &mut TenantTx, id: Uuid) -> Result<Option<ApiKeyRow>, Store
     Ok(sqlx::query_as(sql).bind(id).fetch_optional(tx.conn()).await?)
 }
 
-/// Of one team, or of the whole organization.
+/// Of one team, or of the whole organization; in one state at `now`, or in any.
 pub async fn list(
     tx: &mut TenantTx,
     team: Option<Uuid>,
+    state: Option<&str>,
+    now: OffsetDateTime,
     page: Page,
+    filter: &Filter,
 ) -> Result<Listed<ApiKeyRow>, StoreError> {
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM api_keys WHERE org_id = $4 AND ($3::uuid IS NULL OR team_id = $3) \
-         AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
+        " FROM api_keys",
+        page_of!(
+            "",
+            "name",
+            "org_id = $7 AND ($8::uuid IS NULL OR team_id = $8) AND ($9::text IS NULL OR $9 = CASE \
+             WHEN disabled THEN 'disabled' WHEN expires_at <= $10 THEN 'expired' ELSE 'active' END)"
+        )
     );
     let org = tx.org().0;
-    let rows = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.limit())
-        .bind(team)
-        .bind(org)
-        .fetch_all(tx.conn())
-        .await?;
-    Ok(Listed::new(rows, page, |row: &ApiKeyRow| row.id))
+    let query = page_query(sql, page, filter).bind(org).bind(team).bind(state).bind(now);
+    Ok(Listed::new(query.fetch_all(tx.conn()).await?, page, |row: &ApiKeyRow| row.id))
 }
 
 pub async fn update(
@@ -103,7 +131,9 @@ pub async fn update(
 ) -> Result<Option<ApiKeyRow>, StoreError> {
     let sql = concat!(
         "UPDATE api_keys SET name = coalesce($2, name), disabled = coalesce($3, disabled), \
-         expires_at = CASE WHEN $4 THEN $5 ELSE expires_at END, allowed_models = coalesce($6, allowed_models) \
+         expires_at = CASE WHEN $4 THEN $5 ELSE expires_at END, allowed_models = coalesce($6, allowed_models), \
+         allowed_endpoints = coalesce($7, allowed_endpoints), allowed_cidrs = coalesce($8, allowed_cidrs), \
+         default_tags = coalesce($9, default_tags), metadata = coalesce($10, metadata) \
          WHERE id = $1 RETURNING ",
         columns!()
     );
@@ -114,6 +144,10 @@ pub async fn update(
         .bind(change.expires_at.is_some())
         .bind(change.expires_at.flatten())
         .bind(change.allowed_models)
+        .bind(change.allowed_endpoints)
+        .bind(change.allowed_cidrs)
+        .bind(change.default_tags)
+        .bind(change.metadata)
         .fetch_optional(tx.conn())
         .await?)
 }

@@ -48,12 +48,14 @@ pub struct ModelRow {
 }
 
 /// Nano-USD per million tokens; `None` is unknown, which is not free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Amounts {
     pub input: Option<i64>,
     pub output: Option<i64>,
     pub cache_read: Option<i64>,
     pub cache_write: Option<i64>,
+    /// As [`super::units`] writes them.
+    pub units: Option<String>,
 }
 
 impl Amounts {
@@ -127,7 +129,7 @@ pub async fn list(
 async fn with_offerings(tx: &mut SystemTx, rows: Vec<ModelRow>) -> Result<Vec<StoredModel>, StoreError> {
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
     let sql = "SELECT o.model_id, o.provider, o.upstream_model, o.price_id, p.input, p.output, p.cache_read, \
-               p.cache_write FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
+               p.cache_write, p.units FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
                WHERE o.model_id = ANY ($1) ORDER BY o.position";
     let offerings: Vec<OfferingRow> = sqlx::query_as(sql).bind(ids).fetch_all(tx.conn()).await?;
     let mut by_model: HashMap<String, Vec<OfferingRow>> = HashMap::new();
@@ -255,7 +257,7 @@ async fn insert_price(
         format!("{provider}/{model_id}@{at}")
     });
     let sql = "INSERT INTO model_prices (id, provider, model_id, effective_from, input, output, cache_read, \
-               cache_write) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
+               cache_write, units) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING";
     let mut id = base.clone();
     for number in 2..100 {
         let inserted = sqlx::query(sql)
@@ -267,6 +269,7 @@ async fn insert_price(
             .bind(amounts.output)
             .bind(amounts.cache_read)
             .bind(amounts.cache_write)
+            .bind(&amounts.units)
             .execute(tx.conn())
             .await?
             .rows_affected();
@@ -284,7 +287,7 @@ async fn is_price(
     model_id: &str,
     offering: &NewOffering,
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT input, output, cache_read, cache_write FROM model_prices \
+    let sql = "SELECT input, output, cache_read, cache_write, units FROM model_prices \
                WHERE id = $1 AND provider = $2 AND model_id = $3";
     let found: Option<Amounts> = sqlx::query_as(sql)
         .bind(id)
@@ -292,7 +295,7 @@ async fn is_price(
         .bind(model_id)
         .fetch_optional(tx.conn())
         .await?;
-    Ok(found == Some(offering.amounts))
+    Ok(found.as_ref() == Some(&offering.amounts))
 }
 
 /// False: there was none. Its prices stay.

@@ -1,10 +1,11 @@
 //! The rows that become resources, all of a kind or the named ones. Called by `publish/builder.rs`.
 
+use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, changes::ConfigTx};
+use super::{StoreError, changes::ConfigTx, deployments::Timeouts};
 
 #[derive(FromRow)]
 pub struct OrganizationRow {
@@ -33,6 +34,10 @@ pub struct KeyRow {
     pub disabled: bool,
     pub expires_at: Option<OffsetDateTime>,
     pub allowed_models: Vec<String>,
+    pub allowed_endpoints: Vec<String>,
+    pub allowed_cidrs: Vec<String>,
+    pub default_tags: Vec<String>,
+    pub metadata: String,
 }
 
 #[derive(FromRow)]
@@ -51,6 +56,8 @@ pub struct PriceRow {
     pub output: Option<i64>,
     pub cache_read: Option<i64>,
     pub cache_write: Option<i64>,
+    /// As [`super::units`] writes them.
+    pub units: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -67,6 +74,8 @@ pub struct DeploymentRow {
     pub disabled: bool,
     #[sqlx(flatten)]
     pub price: PriceRow,
+    #[sqlx(flatten)]
+    pub timeouts: Timeouts,
 }
 
 #[derive(FromRow)]
@@ -133,6 +142,25 @@ macro_rules! rows {
     )*};
 }
 
+/// Keys, one after the other and in no order: there may be a million, and they are never held all at once as rows.
+///
+/// # Errors
+/// When the database can't be read, or with the first error of `each`.
+pub async fn keys<E: From<StoreError>>(
+    tx: &mut ConfigTx,
+    ids: Ids<'_, Uuid>,
+    mut each: impl FnMut(KeyRow) -> Result<(), E>,
+) -> Result<(), E> {
+    let sql = "SELECT id, team_id, name, public_id, secret_hash, previous_secret_hash, previous_valid_until, \
+                      disabled, expires_at, allowed_models, allowed_endpoints, allowed_cidrs, default_tags, metadata \
+               FROM api_keys WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    let mut rows = sqlx::query_as(sql).bind(ids).fetch(tx.conn());
+    while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
+        each(row)?;
+    }
+    Ok(())
+}
+
 rows! {
     /// In no order.
     organizations(Uuid) -> OrganizationRow =
@@ -141,17 +169,13 @@ rows! {
     teams(Uuid) -> TeamRow =
         "SELECT id, org_id, name, disabled FROM teams WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
     /// In no order.
-    keys(Uuid) -> KeyRow =
-        "SELECT id, team_id, name, public_id, secret_hash, previous_secret_hash, previous_valid_until, disabled, \
-                expires_at, allowed_models \
-         FROM api_keys WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
-    /// In no order.
     credentials(Uuid) -> CredentialRow =
         "SELECT id, org_id, provider, sealed FROM credentials WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
     /// In no order.
     deployments(Uuid) -> DeploymentRow =
         "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, d.upstream_model, \
-                d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write \
+                d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, p.units, \
+                d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, d.timeout_total_ms \
          FROM deployments d LEFT JOIN deployment_prices p ON p.id = d.price_id AND p.owner = d.owner \
          WHERE $1::uuid[] IS NULL OR d.id = ANY ($1)";
     /// In no order.
@@ -161,7 +185,8 @@ rows! {
          FROM models WHERE $1::text[] IS NULL OR id = ANY ($1)";
     /// By model, in the order in which the offerings were given.
     offerings(String) -> OfferingRow =
-        "SELECT o.model_id, o.provider, o.upstream_model, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write \
+        "SELECT o.model_id, o.provider, o.upstream_model, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, \
+                p.units \
          FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
          WHERE $1::text[] IS NULL OR o.model_id = ANY ($1) ORDER BY o.model_id, o.position, o.provider";
     /// In no order.

@@ -4,7 +4,10 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, OwnerTx, Page, StoreError};
+use super::{
+    Filter, Listed, OwnerTx, Page, StoreError,
+    page::{page_of, page_query},
+};
 
 macro_rules! columns {
     () => {
@@ -63,15 +66,20 @@ pub async fn get(tx: &mut OwnerTx, id: Uuid) -> Result<Option<CredentialRow>, St
     Ok(sqlx::query_as(sql).bind(id).bind(owner).fetch_optional(tx.conn()).await?)
 }
 
-pub async fn list(tx: &mut OwnerTx, page: Page) -> Result<Listed<CredentialRow>, StoreError> {
+pub async fn list(
+    tx: &mut OwnerTx,
+    provider: Option<&str>,
+    page: Page,
+    filter: &Filter,
+) -> Result<Listed<CredentialRow>, StoreError> {
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM credentials WHERE owner = $3 AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
+        " FROM credentials",
+        page_of!("", "name", "owner = $7 AND ($8::text IS NULL OR provider = $8)")
     );
     let owner = tx.owner();
-    let rows =
-        sqlx::query_as(sql).bind(page.after).bind(page.limit()).bind(owner).fetch_all(tx.conn()).await?;
+    let rows = page_query(sql, page, filter).bind(owner).bind(provider).fetch_all(tx.conn()).await?;
     Ok(Listed::new(rows, page, |row: &CredentialRow| row.id))
 }
 

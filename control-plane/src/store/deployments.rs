@@ -4,14 +4,18 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, OwnerTx, Page, StoreError};
+use super::{
+    Filter, Listed, OwnerTx, Page, StoreError,
+    page::{page_of, page_query},
+};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, \
              d.upstream_model, d.weight, d.disabled, d.created_at, d.price_id, p.input, p.output, p.cache_read, \
-             p.cache_write \
+             p.cache_write, p.units, d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, \
+             d.timeout_total_ms \
              FROM deployments d LEFT JOIN deployment_prices p ON p.owner = d.owner AND p.id = d.price_id ",
             $rest
         )
@@ -39,6 +43,23 @@ pub struct DeploymentRow {
     pub output: Option<i64>,
     pub cache_read: Option<i64>,
     pub cache_write: Option<i64>,
+    /// As [`super::units`] writes them.
+    pub units: Option<String>,
+    #[sqlx(flatten)]
+    pub timeouts: Timeouts,
+}
+
+/// Milliseconds, positive; `None`: as organization or node have it.
+#[derive(Clone, Copy, Debug, Default, FromRow)]
+pub struct Timeouts {
+    #[sqlx(rename = "timeout_connect_ms")]
+    pub connect_ms: Option<i32>,
+    #[sqlx(rename = "timeout_first_byte_ms")]
+    pub first_byte_ms: Option<i32>,
+    #[sqlx(rename = "timeout_idle_ms")]
+    pub idle_ms: Option<i32>,
+    #[sqlx(rename = "timeout_total_ms")]
+    pub total_ms: Option<i32>,
 }
 
 pub struct NewDeployment<'a> {
@@ -51,6 +72,7 @@ pub struct NewDeployment<'a> {
     pub upstream_model: &'a str,
     pub weight: i64,
     pub price_id: Option<&'a str>,
+    pub timeouts: Timeouts,
 }
 
 /// An immutable price row for one deployment.
@@ -61,6 +83,7 @@ pub struct NewDeploymentPrice<'a> {
     pub output: Option<i64>,
     pub cache_read: Option<i64>,
     pub cache_write: Option<i64>,
+    pub units: Option<&'a str>,
 }
 
 /// What to change; `None` leaves it, `Some(None)` clears it.
@@ -73,11 +96,13 @@ pub struct DeploymentChange<'a> {
     pub weight: Option<i64>,
     pub disabled: Option<bool>,
     pub price_id: Option<Option<&'a str>>,
+    pub timeouts: Option<Timeouts>,
 }
 
 pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), StoreError> {
     let sql = "INSERT INTO deployments (id, org_id, name, provider, base_url, credential_id, model_id, \
-               upstream_model, weight, price_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+               upstream_model, weight, price_id, timeout_connect_ms, timeout_first_byte_ms, timeout_idle_ms, \
+               timeout_total_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     sqlx::query(sql)
         .bind(new.id)
         .bind(tx.org_id())
@@ -89,14 +114,18 @@ pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), Stor
         .bind(new.upstream_model)
         .bind(new.weight)
         .bind(new.price_id)
+        .bind(new.timeouts.connect_ms)
+        .bind(new.timeouts.first_byte_ms)
+        .bind(new.timeouts.idle_ms)
+        .bind(new.timeouts.total_ms)
         .execute(tx.conn())
         .await?;
     Ok(())
 }
 
 pub async fn insert_price(tx: &mut OwnerTx, new: NewDeploymentPrice<'_>) -> Result<(), StoreError> {
-    let sql = "INSERT INTO deployment_prices (id, org_id, deployment_id, input, output, cache_read, cache_write) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let sql = "INSERT INTO deployment_prices (id, org_id, deployment_id, input, output, cache_read, cache_write, \
+               units) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     sqlx::query(sql)
         .bind(new.id)
         .bind(tx.org_id())
@@ -105,6 +134,7 @@ pub async fn insert_price(tx: &mut OwnerTx, new: NewDeploymentPrice<'_>) -> Resu
         .bind(new.output)
         .bind(new.cache_read)
         .bind(new.cache_write)
+        .bind(new.units)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -116,22 +146,37 @@ pub async fn get(tx: &mut OwnerTx, id: Uuid) -> Result<Option<DeploymentRow>, St
     Ok(sqlx::query_as(sql).bind(id).bind(owner).fetch_optional(tx.conn()).await?)
 }
 
-/// Of one model, or all.
+/// What a list of deployments can be restricted to besides. `None`: not restricted.
+#[derive(Clone, Debug, Default)]
+pub struct Only {
+    pub model: Option<String>,
+    pub provider: Option<String>,
+    pub credential: Option<Uuid>,
+    pub disabled: Option<bool>,
+}
+
 pub async fn list(
     tx: &mut OwnerTx,
-    model: Option<&str>,
+    only: &Only,
     page: Page,
+    filter: &Filter,
 ) -> Result<Listed<DeploymentRow>, StoreError> {
-    let sql = select!(
-        "WHERE d.owner = $3 AND ($4::text IS NULL OR d.model_id = $4) AND ($1::uuid IS NULL OR d.id > $1) \
-         ORDER BY d.id LIMIT $2"
+    let sql = concat!(
+        select!(""),
+        page_of!(
+            "d.",
+            "name",
+            "d.owner = $7 AND ($8::text IS NULL OR d.model_id = $8) AND ($9::text IS NULL OR d.provider = $9) \
+             AND ($10::uuid IS NULL OR d.credential_id = $10) AND ($11::boolean IS NULL OR d.disabled = $11)"
+        )
     );
     let owner = tx.owner();
-    let rows = sqlx::query_as(sql)
-        .bind(page.after)
-        .bind(page.limit())
+    let rows = page_query(sql, page, filter)
         .bind(owner)
-        .bind(model)
+        .bind(only.model.as_deref())
+        .bind(only.provider.as_deref())
+        .bind(only.credential)
+        .bind(only.disabled)
         .fetch_all(tx.conn())
         .await?;
     Ok(Listed::new(rows, page, |row: &DeploymentRow| row.id))
@@ -158,9 +203,14 @@ pub async fn update(tx: &mut OwnerTx, id: Uuid, change: DeploymentChange<'_>) ->
     let sql = "UPDATE deployments SET name = coalesce($3, name), base_url = coalesce($4, base_url), \
                credential_id = CASE WHEN $5 THEN $6 ELSE credential_id END, \
                upstream_model = coalesce($7, upstream_model), weight = coalesce($8, weight), \
-               disabled = coalesce($9, disabled), price_id = CASE WHEN $10 THEN $11 ELSE price_id END \
+               disabled = coalesce($9, disabled), price_id = CASE WHEN $10 THEN $11 ELSE price_id END, \
+               timeout_connect_ms = CASE WHEN $12 THEN $13 ELSE timeout_connect_ms END, \
+               timeout_first_byte_ms = CASE WHEN $12 THEN $14 ELSE timeout_first_byte_ms END, \
+               timeout_idle_ms = CASE WHEN $12 THEN $15 ELSE timeout_idle_ms END, \
+               timeout_total_ms = CASE WHEN $12 THEN $16 ELSE timeout_total_ms END \
                WHERE id = $1 AND owner = $2";
     let owner = tx.owner();
+    let timeouts = change.timeouts.unwrap_or_default();
     let done = sqlx::query(sql)
         .bind(id)
         .bind(owner)
@@ -173,6 +223,11 @@ pub async fn update(tx: &mut OwnerTx, id: Uuid, change: DeploymentChange<'_>) ->
         .bind(change.disabled)
         .bind(change.price_id.is_some())
         .bind(change.price_id.flatten())
+        .bind(change.timeouts.is_some())
+        .bind(timeouts.connect_ms)
+        .bind(timeouts.first_byte_ms)
+        .bind(timeouts.idle_ms)
+        .bind(timeouts.total_ms)
         .execute(tx.conn())
         .await?;
     Ok(done.rows_affected() > 0)

@@ -6,6 +6,7 @@
 
 pub mod admin_tokens;
 pub mod api_keys;
+pub mod audit;
 pub mod catalog;
 pub mod changes;
 pub mod config_rows;
@@ -13,15 +14,22 @@ mod connect;
 pub mod credentials;
 pub mod deployments;
 mod error;
+pub mod fleet_nodes;
+pub mod idempotency;
 pub mod members;
 pub mod model_groups;
 pub mod organizations;
 mod page;
 pub mod request_log;
+pub mod retention;
+pub mod revocations;
 pub mod settings;
 pub mod teams;
 mod tx;
+pub mod units;
 pub mod usage_ingest;
+pub mod usage_query;
+pub mod usage_rollup;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,8 +47,8 @@ use sqlx::{
 
 pub use connect::OpenError;
 pub use error::StoreError;
-pub use page::{Listed, Page};
-pub use tx::{OwnerTx, SystemTx, TenantTx};
+pub use page::{Filter, Listed, Page};
+pub use tx::{OwnerTx, SystemTx, TenantTx, WriteTx};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 

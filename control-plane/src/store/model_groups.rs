@@ -6,7 +6,10 @@ use sqlx::{FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, OwnerTx, Page, StoreError};
+use super::{
+    Filter, Listed, OwnerTx, Page, StoreError,
+    page::{page_of, page_query},
+};
 
 macro_rules! columns {
     () => {
@@ -93,15 +96,14 @@ pub async fn get(tx: &mut OwnerTx, id: Uuid) -> Result<Option<ModelGroupRow>, St
     Ok(with_links(tx.conn(), rows).await?.pop())
 }
 
-pub async fn list(tx: &mut OwnerTx, page: Page) -> Result<Listed<ModelGroupRow>, StoreError> {
-    let sql = concat!(
-        "SELECT ",
-        columns!(),
-        " FROM model_groups WHERE owner = $3 AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
-    );
+pub async fn list(
+    tx: &mut OwnerTx,
+    page: Page,
+    filter: &Filter,
+) -> Result<Listed<ModelGroupRow>, StoreError> {
+    let sql = concat!("SELECT ", columns!(), " FROM model_groups", page_of!("", "name", "owner = $7"));
     let owner = tx.owner();
-    let rows =
-        sqlx::query_as(sql).bind(page.after).bind(page.limit()).bind(owner).fetch_all(tx.conn()).await?;
+    let rows = page_query(sql, page, filter).bind(owner).fetch_all(tx.conn()).await?;
     let mut listed = Listed::new(rows, page, |row: &ModelGroupRow| row.id);
     listed.rows = with_links(tx.conn(), listed.rows).await?;
     Ok(listed)

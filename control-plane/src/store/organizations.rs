@@ -4,7 +4,10 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, Page, StoreError, SystemTx, TenantTx};
+use super::{
+    Filter, Listed, Page, StoreError, SystemTx, TenantTx,
+    page::{page_of, page_query},
+};
 
 macro_rules! columns {
     () => {
@@ -31,13 +34,31 @@ pub async fn get(tx: &mut TenantTx) -> Result<Option<OrganizationRow>, StoreErro
     Ok(sqlx::query_as(sql).bind(tx.org().0).fetch_optional(tx.conn()).await?)
 }
 
-pub async fn list(tx: &mut SystemTx, page: Page) -> Result<Listed<OrganizationRow>, StoreError> {
+/// The same from outside of it.
+pub async fn find(tx: &mut SystemTx, id: Uuid) -> Result<Option<OrganizationRow>, StoreError> {
+    let sql = concat!("SELECT ", columns!(), " FROM organizations WHERE id = $1");
+    Ok(sqlx::query_as(sql).bind(id).fetch_optional(tx.conn()).await?)
+}
+
+/// All of them, or those of `only`.
+pub async fn list(
+    tx: &mut SystemTx,
+    only: Option<&[Uuid]>,
+    disabled: Option<bool>,
+    page: Page,
+    filter: &Filter,
+) -> Result<Listed<OrganizationRow>, StoreError> {
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM organizations WHERE ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
+        " FROM organizations",
+        page_of!(
+            "",
+            "name",
+            "($7::uuid[] IS NULL OR id = ANY ($7)) AND ($8::boolean IS NULL OR disabled = $8)"
+        )
     );
-    let rows = sqlx::query_as(sql).bind(page.after).bind(page.limit()).fetch_all(tx.conn()).await?;
+    let rows = page_query(sql, page, filter).bind(only).bind(disabled).fetch_all(tx.conn()).await?;
     Ok(Listed::new(rows, page, |row: &OrganizationRow| row.id))
 }
 
@@ -59,4 +80,10 @@ pub async fn update(
 pub async fn delete(tx: &mut SystemTx, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM organizations WHERE id = $1").bind(id).execute(tx.conn()).await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Which of these exist, and whether they are switched off.
+pub async fn disabled(tx: &mut SystemTx, ids: &[Uuid]) -> Result<Vec<(Uuid, bool)>, StoreError> {
+    let sql = "SELECT id, disabled FROM organizations WHERE id = ANY ($1)";
+    Ok(sqlx::query_as(sql).bind(ids).fetch_all(tx.conn()).await?)
 }

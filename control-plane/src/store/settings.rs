@@ -30,6 +30,12 @@ pub async fn put(tx: &mut OwnerTx, id: Uuid, key: &str, value: &str) -> Result<S
     Ok(sqlx::query_as(sql).bind(id).bind(tx.org_id()).bind(key).bind(value).fetch_one(tx.conn()).await?)
 }
 
+pub async fn get(tx: &mut OwnerTx, key: &str) -> Result<Option<SettingRow>, StoreError> {
+    let owner = tx.owner();
+    let sql = concat!("SELECT ", columns!(), " FROM settings WHERE key = $1 AND owner = $2");
+    Ok(sqlx::query_as(sql).bind(key).bind(owner).fetch_optional(tx.conn()).await?)
+}
+
 pub async fn list(tx: &mut OwnerTx) -> Result<Vec<SettingRow>, StoreError> {
     let owner = tx.owner();
     let sql = concat!("SELECT ", columns!(), " FROM settings WHERE owner = $1 ORDER BY key");

@@ -4,7 +4,10 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Listed, Page, StoreError, TenantTx};
+use super::{
+    Filter, Listed, Page, StoreError, TenantTx,
+    page::{page_of, page_query},
+};
 
 macro_rules! columns {
     () => {
@@ -31,14 +34,20 @@ pub async fn get(tx: &mut TenantTx, id: Uuid) -> Result<Option<TeamRow>, StoreEr
     Ok(sqlx::query_as(sql).bind(id).fetch_optional(tx.conn()).await?)
 }
 
-pub async fn list(tx: &mut TenantTx, page: Page) -> Result<Listed<TeamRow>, StoreError> {
+pub async fn list(
+    tx: &mut TenantTx,
+    disabled: Option<bool>,
+    page: Page,
+    filter: &Filter,
+) -> Result<Listed<TeamRow>, StoreError> {
     let sql = concat!(
         "SELECT ",
         columns!(),
-        " FROM teams WHERE org_id = $3 AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2"
+        " FROM teams",
+        page_of!("", "name", "org_id = $7 AND ($8::boolean IS NULL OR disabled = $8)")
     );
     let org = tx.org().0;
-    let rows = sqlx::query_as(sql).bind(page.after).bind(page.limit()).bind(org).fetch_all(tx.conn()).await?;
+    let rows = page_query(sql, page, filter).bind(org).bind(disabled).fetch_all(tx.conn()).await?;
     Ok(Listed::new(rows, page, |row: &TeamRow| row.id))
 }
 

@@ -1,11 +1,13 @@
 //! A migrated database of its own for each test of this crate.
 
+use nemo_proto::usage::{Outcome, UsageEvent};
 use nemo_tests::postgres::{Database, Server};
-use nemo_types::OrgId;
+use nemo_types::{KeyId, OrgId, TeamId};
 use sqlx::{PgConnection, postgres::PgConnectOptions};
-use uuid::Uuid;
+use time::OffsetDateTime;
+use uuid::{NoContext, Timestamp, Uuid};
 
-use super::{PoolSizes, Store, organizations};
+use super::{PoolSizes, Store, organizations, usage_ingest::Row};
 
 /// A store and what it lives in: the database goes when this is dropped.
 pub(crate) struct TestStore {
@@ -66,4 +68,36 @@ impl TestStore {
         use sqlx::Connection as _;
         PgConnection::connect(self.database.url()).await.unwrap()
     }
+}
+
+pub(crate) fn now() -> OffsetDateTime {
+    let micros = i128::from(nemo_runtime::clock::unix_us());
+    OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).unwrap()
+}
+
+/// The id of a request of that time, as a node makes it.
+pub(crate) fn request_id(at: OffsetDateTime) -> Uuid {
+    let seconds = u64::try_from(at.unix_timestamp()).unwrap();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, at.nanosecond()))
+}
+
+/// A row as the ingest makes it from an event, of a request that started then; tests change what they are about.
+pub(crate) fn usage_row(org: OrgId, at: OffsetDateTime) -> Row {
+    let event = UsageEvent {
+        request_id: request_id(at).as_bytes().to_vec().into(),
+        org_id: org.as_bytes().to_vec().into(),
+        team_id: TeamId(Uuid::nil()).as_bytes().to_vec().into(),
+        key_id: KeyId(Uuid::nil()).as_bytes().to_vec().into(),
+        endpoint: "chat.completions".into(),
+        requested_model: "gpt-5.2".into(),
+        model: "gpt-5.2".into(),
+        provider: "openai".into(),
+        outcome: Outcome::Ok.into(),
+        http_status: 200,
+        started_unix_us: i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap(),
+        total_us: 1000,
+        ..UsageEvent::default()
+    };
+    // Whatever its age: what may be ingested is not decided here.
+    Row::new(event, "node-1", at).unwrap()
 }

@@ -2,9 +2,11 @@
 //!
 //! - [`migrations`]: anybody with `CREATEROLE` can migrate, several at once
 //! - [`isolation`]: tenant isolation and append-only tables, tried as every role
+//! - [`audit`]: what was done to the audit log is found out
 //! - [`revisions`]: the change feed is totally ordered
 //! - [`catalog`], [`request_log`]: what their functions promise
 
+mod audit;
 mod catalog;
 mod isolation;
 mod migrations;
@@ -13,6 +15,8 @@ mod revisions;
 
 use nemo_types::OrgId;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+use crate::store::usage_rollup;
 
 /// Two organizations (or the operator, `None`) own a row in every table.
 ///
@@ -40,7 +44,12 @@ async fn fill(superuser: &mut PgConnection, org: Option<OrgId>, number: u8) {
          INSERT INTO group_links (group_id, position, org_id) VALUES ({group}, 0, {org_id});
          INSERT INTO link_deployments (group_id, position, org_id, deployment_id, deployment_owner, ordinal, weight)
              VALUES ({group}, 0, {org_id}, {deployment}, '{owner}', 0, 1);
-         INSERT INTO settings (id, org_id, key, value) VALUES ({setting}, {org_id}, 'k', '1');"
+         INSERT INTO settings (id, org_id, key, value) VALUES ({setting}, {org_id}, 'k', '1');
+         INSERT INTO audit_log (seq, org_id, at, actor_kind, actor_id, actor_name, remote_addr, action, target_kind,
+                                target_id, prev_hash, hash)
+             VALUES (0, {org_id}, now(), 'local', '', '', '', 'team.create', 'team', '', '', '');
+         INSERT INTO idempotency_keys (org_id, actor, key, sealed, expires_at)
+             VALUES ({org_id}, 'local', 'k', 'sealed', now() + interval '1 h');"
     );
     let tenant = format!(
         "INSERT INTO organizations (id, name) VALUES ({org_id}, 'o');
@@ -56,6 +65,13 @@ async fn fill(superuser: &mut PgConnection, org: Option<OrgId>, number: u8) {
              VALUES (now()::date, {request}, {org_id}, {team}, {key}, now(), '', '', '', '', '', false, 'ok', 200, '',
                      '', false, '', '', 1, '', 1, 1, 1, 1, 1, 1, '', '', 'n');"
     );
+    let sums = ["usage_hourly", "usage_daily"].map(|table| {
+        let zeros = "0, ".repeat(usage_rollup::Measures::NAMES.len());
+        format!(
+            "INSERT INTO {table} VALUES ({org_id}, date_trunc('day', now(), 'UTC'), {team}, {key}, '', '', '', {zeros} '{{}}', '{{}}');"
+        )
+    });
+    let tenant = tenant + &sums.concat();
     let sql = if org.is_some() { tenant + &owned } else { owned };
     superuser.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The three kinds of transaction. Dropping one without [`commit`](TenantTx::commit) rolls it back.
+//! The three kinds of transaction, and what the write path needs of all of them. Dropping one without [`commit`](TenantTx::commit) rolls it back.
 
 use nemo_types::OrgId;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -113,6 +113,72 @@ impl OwnerTx {
             Self::Operator(tx) => tx.commit().await,
         }
     }
+}
+
+/// Only the store can make one, so only the store gets at connections.
+pub struct Inside(pub(in crate::store) ());
+
+/// What the one write path needs of a transaction, whichever kind it is.
+pub trait WriteTx: Send + Sized {
+    /// For the store only.
+    fn connection(&mut self, inside: Inside) -> &mut PgConnection;
+
+    /// Value of an `org_id` column for rows of this transaction's owner; `None` is the operator.
+    fn org_column(&self) -> Option<Uuid>;
+
+    /// The same as the value of a generated `owner` column.
+    fn owner_column(&self) -> Uuid {
+        self.org_column().unwrap_or(Uuid::nil())
+    }
+
+    /// Waits until no other transaction writes configuration: what is read from here on stays true until commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when that takes longer than the lock timeout.
+    fn lock_config(&mut self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { serialize_config(self.connection(Inside(()))).await }
+    }
+
+    /// The revision that this transaction leaves the configuration at, if it holds the lock.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    fn written_revision(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        async {
+            let revision: i64 = sqlx::query_scalar("SELECT nemo_written_revision()")
+                .fetch_one(self.connection(Inside(())))
+                .await?;
+            Ok(revision.unsigned_abs())
+        }
+    }
+
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the connection broke; then it is unknown whether the commit happened.
+    fn finish(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+macro_rules! write_tx {
+    ($($tx:ident: $org_id:expr;)*) => {$(
+        impl WriteTx for $tx {
+            fn connection(&mut self, _inside: Inside) -> &mut PgConnection {
+                self.conn()
+            }
+
+            fn org_column(&self) -> Option<Uuid> {
+                $org_id(self)
+            }
+
+            async fn finish(self) -> Result<(), StoreError> {
+                self.commit().await
+            }
+        }
+    )*};
+}
+
+write_tx! {
+    TenantTx: |tx: &TenantTx| Some(tx.org().0);
+    SystemTx: |_: &SystemTx| None;
+    OwnerTx: OwnerTx::org_id;
 }
 
 async fn serialize_config(connection: &mut PgConnection) -> Result<(), StoreError> {

@@ -1,11 +1,15 @@
-//! Usage events become rows of the request log, at most once each. Called by `grpc/usage_service.rs`.
+//! Usage events become rows of the request log and part of the rollups, at most once each. Called by
+//! `grpc/usage_service.rs`.
 //!
-//! A batch is one statement: `INSERT .. SELECT FROM UNNEST .. ON CONFLICT DO NOTHING`. An event that can't be stored is
-//! skipped and counted; it never holds up the ones behind it.
+//! A batch is one transaction: `INSERT .. SELECT FROM UNNEST .. ON CONFLICT DO NOTHING RETURNING`, then the sums of what
+//! was really inserted. An event that can't be stored is skipped and counted; it never holds up the ones behind it.
 
 mod event;
 
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Mutex,
+};
 
 use nemo_proto::usage::UsageEvent;
 use sqlx::PgConnection;
@@ -14,7 +18,7 @@ use uuid::Uuid;
 
 pub use event::{Malformed, Row};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, usage_rollup};
 
 /// Most events of one statement.
 pub const MAX_BATCH: usize = 1000;
@@ -25,6 +29,8 @@ pub struct Ingested {
     pub inserted: u64,
     /// Already there, from an earlier attempt.
     pub duplicates: u64,
+    /// Of a day that retention has dropped: not stored, or an event that was sent twice would count twice.
+    pub expired: u64,
     /// Refused by the database one by one; logged there.
     pub refused: u64,
 }
@@ -48,14 +54,17 @@ macro_rules! columns {
                 $(self.$name.push(row.$name.clone());)*
             }
 
-            async fn insert(self, tx: &mut PgConnection) -> Result<u64, sqlx::Error> {
+            /// Ids of the rows that were not there before.
+            async fn insert(self, tx: &mut PgConnection) -> Result<Vec<Uuid>, sqlx::Error> {
+                // What is kept is looked up by the same statement: dropping a day waits for it, or it for that.
                 const INSERT: &str = concat!(
                     "INSERT INTO request_log (", stringify!($first), $(", ", stringify!($name),)*
                     ") SELECT * FROM UNNEST ($1::", $first_pg, "[]", $(", $", $number, "::", $pg, "[]",)*
-                    ") ON CONFLICT DO NOTHING"
+                    ") AS new (", stringify!($first), $(", ", stringify!($name),)*
+                    ") WHERE event_day >= coalesce((SELECT request_log_from FROM usage_retention), '-infinity') \
+                     ON CONFLICT DO NOTHING RETURNING request_id"
                 );
-                let query = sqlx::query(INSERT).bind(self.$first)$(.bind(self.$name))*;
-                Ok(query.execute(tx).await?.rows_affected())
+                sqlx::query_scalar(INSERT).bind(self.$first)$(.bind(self.$name))*.fetch_all(tx).await
             }
         }
     };
@@ -102,6 +111,7 @@ columns! {
     38 client_request_id: String = "text";
     39 metadata: String = "text";
     40 node_id: String = "text";
+    41 units: Option<String> = "text";
 }
 
 impl Row {
@@ -123,21 +133,27 @@ impl Store {
         // In one order everywhere: two batches with the same events can't wait for each other.
         rows.sort_by_key(|row| (row.event_day, row.request_id));
         self.ensure_days(rows.iter().map(|row| row.event_day).collect(), known).await?;
-        let total = rows.len() as u64;
         match self.insert_usage(&rows).await {
-            Ok(inserted) => Ok(Ingested { inserted, duplicates: total - inserted, refused: 0 }),
             Err(error) if is_about_data(&error) => self.insert_one_by_one(&rows).await,
-            Err(error) => Err(error),
+            ingested => ingested,
         }
     }
 
-    async fn insert_usage(&self, rows: &[Row]) -> Result<u64, StoreError> {
+    async fn insert_usage(&self, rows: &[Row]) -> Result<Ingested, StoreError> {
         let mut columns = Columns::default();
-        rows.iter().for_each(|row| columns.push(row));
+        let mut once: Vec<&Row> = rows.iter().collect();
+        // The sort before was stable: the first of two is the one that counts.
+        once.dedup_by_key(|row| (row.event_day, row.request_id));
+        once.iter().for_each(|row| columns.push(row));
         let mut tx = self.system().await?;
-        let inserted = columns.insert(tx.conn()).await?;
+        let inserted: HashSet<Uuid> = columns.insert(tx.conn()).await?.into_iter().collect();
+        usage_rollup::add(tx.conn(), once.into_iter().filter(|row| inserted.contains(&row.request_id)))
+            .await?;
+        let expired =
+            if inserted.len() < rows.len() { expired(tx.conn(), rows, &inserted).await? } else { 0 };
         tx.commit().await?;
-        Ok(inserted)
+        let inserted = inserted.len() as u64;
+        Ok(Ingested { inserted, expired, duplicates: rows.len() as u64 - inserted - expired, refused: 0 })
     }
 
     /// One bad row must not keep the others out for ever.
@@ -145,8 +161,7 @@ impl Store {
         let mut ingested = Ingested::default();
         for row in rows {
             match self.insert_usage(std::slice::from_ref(row)).await {
-                Ok(0) => ingested.duplicates += 1,
-                Ok(_) => ingested.inserted += 1,
+                Ok(one) => ingested.add(&one),
                 Err(error) if is_about_data(&error) => {
                     tracing::error!(%error, request_id = %row.request_id, node = row.node_id,
                         "the database refuses a usage event; it is skipped");
@@ -172,6 +187,25 @@ impl Store {
         tx.commit().await?;
         known.remember(new);
         Ok(())
+    }
+}
+
+/// How many of the rows that were not inserted are older than what is kept.
+async fn expired(tx: &mut PgConnection, rows: &[Row], inserted: &HashSet<Uuid>) -> Result<u64, sqlx::Error> {
+    let from: Option<Date> =
+        sqlx::query_scalar("SELECT request_log_from FROM usage_retention").fetch_optional(tx).await?;
+    let from = from.unwrap_or(Date::MIN);
+    let late = rows.iter().filter(|row| row.event_day < from && !inserted.contains(&row.request_id));
+    Ok(late.count() as u64)
+}
+
+impl Ingested {
+    /// Adds what became of another part of the batch.
+    pub fn add(&mut self, part: &Self) {
+        self.inserted += part.inserted;
+        self.duplicates += part.duplicates;
+        self.expired += part.expired;
+        self.refused += part.refused;
     }
 }
 

@@ -3,12 +3,29 @@
 
 use crate::{
     AuthScheme, Endpoint, Provider, Quirks,
-    endpoint::Endpoint::{ChatCompletions, Completions, Embeddings},
+    endpoint::Endpoint::{
+        ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, ImageVariations, Moderations,
+        Rerank, Responses, Speech, Transcriptions, Translations,
+    },
     extras::ExtraField,
     provider::StreamUsage,
 };
 
-const ALL: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
+const TEXT: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
+/// All that OpenAI itself serves.
+const OPENAI: &[Endpoint] = &[
+    ChatCompletions,
+    Completions,
+    Embeddings,
+    Responses,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
+    Speech,
+    Transcriptions,
+    Translations,
+    Moderations,
+];
 const CHAT: &[Endpoint] = &[ChatCompletions];
 const CHAT_AND_TEXT: &[Endpoint] = &[ChatCompletions, Completions];
 const CHAT_AND_EMBEDDINGS: &[Endpoint] = &[ChatCompletions, Embeddings];
@@ -25,6 +42,7 @@ const REMOTE: Provider = Provider {
     endpoints: CHAT,
     quirks: Quirks::STANDARD,
     static_headers: &[],
+    origin_paths: &[],
 };
 
 const fn home(id: &str) -> &'static str {
@@ -47,7 +65,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "OpenAI",
         base_url: home("openai"),
         env: &["OPENAI_API_KEY"],
-        endpoints: ALL,
+        endpoints: OPENAI,
         ..REMOTE
     },
     Provider {
@@ -55,7 +73,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "OpenRouter",
         base_url: home("openrouter"),
         env: &["OPENROUTER_API_KEY"],
-        endpoints: ALL,
+        endpoints: &[ChatCompletions, Completions, Embeddings, Responses],
         quirks: OPENROUTER,
         ..REMOTE
     },
@@ -77,7 +95,14 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         endpoints: CHAT_AND_EMBEDDINGS,
         ..REMOTE
     },
-    Provider { id: "groq", name: "Groq", base_url: home("groq"), env: &["GROQ_API_KEY"], ..REMOTE },
+    Provider {
+        id: "groq",
+        name: "Groq",
+        base_url: home("groq"),
+        env: &["GROQ_API_KEY"],
+        endpoints: &[ChatCompletions, Responses, Speech, Transcriptions, Translations],
+        ..REMOTE
+    },
     Provider {
         // Answers 422 to `stream_options`; usage comes with the last chunk.
         id: "mistral",
@@ -85,7 +110,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["mistralai"],
         base_url: home("mistral"),
         env: &["MISTRAL_API_KEY"],
-        endpoints: CHAT_AND_EMBEDDINGS,
+        endpoints: &[ChatCompletions, Embeddings, Transcriptions, Moderations],
         quirks: Quirks::USAGE_ALWAYS,
         ..REMOTE
     },
@@ -102,7 +127,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["x-ai"],
         base_url: home("xai"),
         env: &["XAI_API_KEY"],
-        endpoints: CHAT_AND_TEXT,
+        endpoints: &[ChatCompletions, Completions, Responses, ImageGenerations],
         ..REMOTE
     },
     Provider {
@@ -111,7 +136,15 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["together_ai", "together-ai", "togetherai"],
         base_url: home("together"),
         env: &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
-        endpoints: ALL,
+        endpoints: &[
+            ChatCompletions,
+            Completions,
+            Embeddings,
+            ImageGenerations,
+            Speech,
+            Transcriptions,
+            Rerank,
+        ],
         ..REMOTE
     },
     Provider {
@@ -120,7 +153,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["fireworks_ai", "fireworks-ai"],
         base_url: home("fireworks"),
         env: &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"],
-        endpoints: ALL,
+        endpoints: &[ChatCompletions, Completions, Embeddings, Responses, Rerank],
         ..REMOTE
     },
     Provider {
@@ -154,7 +187,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["nvidia_nim", "nvidia-nim"],
         base_url: home("nvidia"),
         env: &["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"],
-        endpoints: ALL,
+        endpoints: TEXT,
         ..REMOTE
     },
     Provider {
@@ -162,7 +195,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "DeepInfra",
         base_url: home("deepinfra"),
         env: &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
-        endpoints: ALL,
+        endpoints: &[ChatCompletions, Completions, Embeddings, ImageGenerations, Speech, Transcriptions],
         ..REMOTE
     },
     Provider {
@@ -172,7 +205,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["dashscope", "qwen"],
         base_url: home("alibaba"),
         env: &["DASHSCOPE_API_KEY"],
-        endpoints: ALL,
+        endpoints: TEXT,
         ..REMOTE
     },
     Provider {
@@ -190,7 +223,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["novita-ai"],
         base_url: home("novita"),
         env: &["NOVITA_API_KEY"],
-        endpoints: ALL,
+        endpoints: TEXT,
         ..REMOTE
     },
     Provider {
@@ -214,7 +247,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "Nebius Token Factory",
         base_url: home("nebius"),
         env: &["NEBIUS_API_KEY"],
-        endpoints: ALL,
+        endpoints: &[ChatCompletions, Completions, Embeddings, ImageGenerations],
         ..REMOTE
     },
     Provider {
@@ -223,7 +256,9 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "Cohere",
         base_url: home("cohere"),
         env: &["COHERE_API_KEY", "CO_API_KEY"],
-        endpoints: CHAT_AND_EMBEDDINGS,
+        endpoints: &[ChatCompletions, Embeddings, Rerank],
+        // Rerank is no part of the compatibility layer, but has the shape that others took from it.
+        origin_paths: &[(Rerank, "/v2/rerank")],
         ..REMOTE
     },
     Provider {
@@ -233,7 +268,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         base_url: home("ollama"),
         base_url_env: Some("OLLAMA_HOST"),
         auth: AuthScheme::None,
-        endpoints: ALL,
+        endpoints: &[ChatCompletions, Completions, Embeddings, Responses],
         ..REMOTE
     },
     Provider {
@@ -241,7 +276,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "custom",
         name: "OpenAI-compatible server",
         aliases: &["openai-compatible", "vllm", "lm-studio", "lm_studio", "llama-cpp", "sglang"],
-        endpoints: ALL,
+        endpoints: &Endpoint::ALL,
         ..REMOTE
     },
     Provider {
@@ -249,7 +284,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         id: "demo",
         name: "Demo",
         auth: AuthScheme::None,
-        endpoints: ALL,
+        endpoints: &Endpoint::ALL,
         ..REMOTE
     },
 ];

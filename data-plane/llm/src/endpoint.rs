@@ -7,15 +7,43 @@ pub enum Endpoint {
     ChatCompletions,
     Completions,
     Embeddings,
+    Responses,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
+    Speech,
+    Transcriptions,
+    Translations,
+    Moderations,
+    /// Cohere's and Jina's, which OpenAI does not have.
+    Rerank,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 3] = [Self::ChatCompletions, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 12] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::Moderations,
+        Self::Rerank,
+    ];
 
     /// The endpoint of a request path: `/v1/…`, or `/api/v1/…` as clients of OpenRouter send it.
     pub fn from_path(path: &str) -> Option<Self> {
         let path = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/v1")?;
         Self::ALL.into_iter().find(|endpoint| endpoint.upstream_path() == path)
+    }
+
+    /// The endpoint of this [`Self::label`].
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|endpoint| endpoint.label() == label)
     }
 
     /// What is appended to a deployment's base URL.
@@ -24,6 +52,15 @@ impl Endpoint {
             Self::ChatCompletions => "/chat/completions",
             Self::Completions => "/completions",
             Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
+            Self::ImageGenerations => "/images/generations",
+            Self::ImageEdits => "/images/edits",
+            Self::ImageVariations => "/images/variations",
+            Self::Speech => "/audio/speech",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::Moderations => "/moderations",
+            Self::Rerank => "/rerank",
         }
     }
 
@@ -33,12 +70,54 @@ impl Endpoint {
             Self::ChatCompletions => "chat.completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::ImageGenerations => "images.generations",
+            Self::ImageEdits => "images.edits",
+            Self::ImageVariations => "images.variations",
+            Self::Speech => "audio.speech",
+            Self::Transcriptions => "audio.transcriptions",
+            Self::Translations => "audio.translations",
+            Self::Moderations => "moderations",
+            Self::Rerank => "rerank",
         }
     }
 
-    /// Whether `"stream": true` has a meaning here.
+    /// Whether `"stream": true` has a meaning here. Speech streams by another member, and in its own way always.
     pub fn streams(self) -> bool {
-        !matches!(self, Self::Embeddings)
+        self.has_choices()
+            || matches!(
+                self,
+                Self::Responses | Self::ImageGenerations | Self::ImageEdits | Self::Transcriptions
+            )
+    }
+
+    /// Chat and its predecessor: answers with choices, chunks that end with `[DONE]`, usage that must be asked for.
+    pub fn has_choices(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+
+    /// Whether what goes in and comes out is text that can be counted in tokens by its length.
+    pub fn is_text(self) -> bool {
+        self.has_choices() || matches!(self, Self::Embeddings | Self::Responses)
+    }
+
+    pub fn is_image(self) -> bool {
+        matches!(self, Self::ImageGenerations | Self::ImageEdits | Self::ImageVariations)
+    }
+
+    /// Whether clients send it as `multipart/form-data`.
+    pub fn takes_form(self) -> bool {
+        matches!(self, Self::ImageEdits | Self::ImageVariations | Self::Transcriptions | Self::Translations)
+    }
+
+    /// Whether clients send it as JSON. Image edits are sent either way.
+    pub fn takes_json(self) -> bool {
+        !self.takes_form() || self == Self::ImageEdits
+    }
+
+    /// The model that is meant when a request names none, as OpenAI documents it.
+    pub fn default_model(self) -> Option<&'static str> {
+        (self == Self::Moderations).then_some("omni-moderation-latest")
     }
 }
 
@@ -55,7 +134,23 @@ mod tests {
                     Some(endpoint)
                 );
             }
+            assert_eq!(Endpoint::from_label(endpoint.label()), Some(endpoint));
         }
+    }
+
+    /// Tables elsewhere are indexed by it.
+    #[test]
+    fn the_list_is_in_the_order_of_the_declaration() {
+        for (at, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, at);
+            assert!(endpoint.takes_form() || endpoint.takes_json());
+        }
+    }
+
+    /// Keys are limited by these names, and the control plane checks them against its own list.
+    #[test]
+    fn both_planes_know_the_same_names() {
+        assert_eq!(Endpoint::ALL.map(Endpoint::label), nemo_types::endpoint::LABELS);
     }
 
     #[test]
@@ -70,6 +165,8 @@ mod tests {
             "/chat/completions",
             "/api/chat/completions",
             "/v2/embeddings",
+            "/v1/responses/resp_1",
+            "/v1/audio",
         ] {
             assert_eq!(Endpoint::from_path(path), None, "{path}");
         }

@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::{
-    Endpoint, Extras,
+    Asked, Endpoint, Extras,
     extras::ExtraField,
     json::{Cursor, JsonError, Kind, Member, Members, Value},
+    meter,
 };
 
 mod fields;
@@ -28,15 +29,20 @@ pub struct Span {
 /// What the gateway knows about a request body.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Envelope<'a> {
+    /// As sent, or the endpoint's default.
     pub model: Cow<'a, str>,
-    /// The JSON string, with its quotes.
+    /// The value of `model` in the body; empty when there is none, and then where the member would be put.
     pub model_span: Span,
+    /// The client named it itself.
+    pub(crate) model_sent: bool,
     pub stream: bool,
     /// The client wants a usage chunk: `stream_options.include_usage`, or OpenRouter's `usage.include`.
     pub include_usage: bool,
-    /// `max_completion_tokens`, else `max_tokens`. `None` also for `-1`, which local servers read as "no limit".
+    /// `max_completion_tokens`, else `max_tokens`, or `max_output_tokens`. `None` also for `-1`, which local servers read as "no limit".
     pub max_output: Option<u64>,
     pub n: Option<u64>,
+    /// What the call is billed by, where that is not text alone.
+    pub asked: Option<Box<Asked>>,
     pub extras: Extras<'a>,
     pub(crate) stream_options: StreamOptions,
     /// Members that may have to go, in the order of the body.
@@ -149,7 +155,7 @@ pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Envelope<'_>, EnvelopeEr
     let Some(mut members) = Members::open(body, 0) else {
         return Err(not_an_object(body));
     };
-    let mut reader = Reader::new(endpoint, text);
+    let mut reader = Reader::new(endpoint, text, members.end());
     while let Some(member) = members.next().map_err(json_error)? {
         reader.member(&member)?;
     }
@@ -191,7 +197,7 @@ struct Reader<'a> {
     previous_end: usize,
     /// The last member of `removable` still has to learn where its successor starts.
     open: bool,
-    model: Option<(Cow<'a, str>, Span)>,
+    model: Option<Cow<'a, str>>,
     has_content: bool,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
@@ -202,14 +208,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(endpoint: Endpoint, text: &'a str) -> Self {
+    /// `inside` is the position behind the opening brace.
+    fn new(endpoint: Endpoint, text: &'a str, inside: usize) -> Self {
         let envelope = Envelope {
             model: Cow::Borrowed(""),
-            model_span: Span::default(),
+            model_span: Span { start: inside, end: inside },
+            model_sent: false,
             stream: false,
             include_usage: false,
             max_output: None,
             n: None,
+            asked: (!endpoint.is_text()).then(Box::default),
             extras: Extras::default(),
             stream_options: StreamOptions::Absent,
             removable: SmallVec::new(),
@@ -269,7 +278,7 @@ impl<'a> Reader<'a> {
 
     fn read(&mut self, field: Field, value: &Value) -> Result<(), EnvelopeError> {
         match field {
-            Field::Model => self.model = Some((self.model_name(value)?, value.span)),
+            Field::Model => self.model(value)?,
             Field::Content => self.has_content = self.content(value)?,
             Field::Stream => self.envelope.stream = self.boolean("stream", value)?.unwrap_or(false),
             Field::StreamOptions => self.envelope.stream_options = self.stream_options(value)?,
@@ -277,7 +286,15 @@ impl<'a> Reader<'a> {
             Field::MaxCompletionTokens => {
                 self.max_completion_tokens = self.token_limit("max_completion_tokens", value)?;
             }
+            Field::MaxOutputTokens => self.max_tokens = self.token_limit("max_output_tokens", value)?,
             Field::N => self.envelope.n = self.positive("n", value)?,
+            Field::Quality | Field::Size => {
+                // Anything else than text is the upstream's to refuse.
+                let text = value.text(self.body()).map(|text| meter::kept(&text));
+                if let (Some(text), Some(asked)) = (text, &mut self.envelope.asked) {
+                    *if field == Field::Size { &mut asked.size } else { &mut asked.quality } = text;
+                }
+            }
             Field::NemoMetadata => self.envelope.extras.metadata = self.metadata(value)?,
             Field::NemoNoFallback => {
                 self.envelope.extras.no_fallback = self.boolean("nemo_no_fallback", value)?
@@ -338,16 +355,31 @@ impl<'a> Reader<'a> {
         };
         let (content, content_type) = fields::content(self.endpoint);
         let mut envelope = self.envelope;
-        (envelope.model, envelope.model_span) =
-            self.model.ok_or_else(|| missing("model", "a string with the name of a model"))?;
-        if !self.has_content {
+        envelope.model = self
+            .model
+            .or_else(|| self.endpoint.default_model().map(Cow::Borrowed))
+            .ok_or_else(|| missing("model", "a string with the name of a model"))?;
+        if !self.has_content && fields::needs_content(self.endpoint) {
             return Err(missing(content, content_type));
         }
         let asked = matches!(envelope.stream_options, StreamOptions::Flag { asked: true, .. });
         envelope.include_usage = asked || self.usage_include;
+        if let Some(asked) = &mut envelope.asked {
+            asked.images = envelope.n.filter(|_| self.endpoint.is_image());
+        }
         envelope.max_output = self.max_completion_tokens.or(self.max_tokens);
         envelope.extras.no_fallback = envelope.extras.no_fallback.or(self.no_fallback_alias);
         Ok(envelope)
+    }
+
+    fn model(&mut self, value: &Value) -> Result<(), EnvelopeError> {
+        // Null is as good as absent where absent is good: then it gives way to the default.
+        if value.kind != Kind::Null || self.endpoint.default_model().is_none() {
+            self.model = Some(self.model_name(value)?);
+            self.envelope.model_sent = true;
+        }
+        self.envelope.model_span = value.span;
+        Ok(())
     }
 
     fn model_name(&self, value: &Value) -> Result<Cow<'a, str>, EnvelopeError> {
@@ -360,12 +392,39 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the endpoint's main field is there; null counts as absent.
-    fn content(&self, value: &Value) -> Result<bool, EnvelopeError> {
+    fn content(&mut self, value: &Value) -> Result<bool, EnvelopeError> {
         let (name, expected) = fields::content(self.endpoint);
-        match (self.endpoint, value.kind) {
-            (_, Kind::Null) => Ok(false),
-            (_, Kind::Array) | (Endpoint::Completions | Endpoint::Embeddings, Kind::String) => Ok(true),
-            _ => Err(EnvelopeError::wrong_type(name, expected, value)),
+        let (arrays, strings) = match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Rerank => (true, false),
+            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
+                (true, true)
+            }
+            _ => (false, true),
+        };
+        match value.kind {
+            Kind::Null => return Ok(false),
+            Kind::Array if arrays => {}
+            Kind::String if strings => {}
+            _ => return Err(EnvelopeError::wrong_type(name, expected, value)),
+        }
+        self.measure(value);
+        Ok(true)
+    }
+
+    /// Counts what the endpoint is billed by.
+    fn measure(&mut self, value: &Value) {
+        let body = self.text.as_bytes();
+        let Some(asked) = &mut self.envelope.asked else { return };
+        match self.endpoint {
+            Endpoint::Speech => {
+                asked.characters = value.text(body).map(|text| text.chars().count() as u64);
+            }
+            Endpoint::Rerank => {
+                let mut documents = 0;
+                crate::usage_scan::text::for_each_object(body, value, |_| documents += 1);
+                asked.documents = Some(documents);
+            }
+            _ => {}
         }
     }
 

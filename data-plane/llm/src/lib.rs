@@ -5,9 +5,10 @@
 //! - [`endpoint`] and [`dialect`]: which endpoint a path names, and which error shape its clients expect
 //! - [`provider`], [`registry`] and [`compatible`]: providers as rows of a table
 //! - [`envelope`]: the few members of a request that the gateway reads, as spans of the body
+//! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
 //! - [`sse`] and [`stream`]: a streamed answer, observed frame by frame and forwarded as it came
-//! - [`usage_scan`] and [`estimate`]: what a call consumed, as reported or as guessed
+//! - [`usage_scan`], [`estimate`] and [`meter`]: what a call consumed, as reported or as guessed, in its own units
 //! - [`error`]: upstream error bodies in, our error bodies out
 //!
 //! [`json`] is the strict, allocation-free walker under all of them, [`decimal`] reads money exactly.
@@ -22,6 +23,8 @@ pub mod estimate;
 pub mod extras;
 pub mod finish_reason;
 pub mod json;
+pub mod meter;
+pub mod multipart;
 pub mod provider;
 pub mod registry;
 pub mod splice;
@@ -36,6 +39,8 @@ pub use error::{ErrorBody, UpstreamErrorInfo, decode_error, render_error, render
 pub use estimate::{estimate_input_tokens, estimate_output_tokens};
 pub use extras::Extras;
 pub use finish_reason::FinishReason;
+pub use meter::{Asked, measures};
+pub use multipart::{Form, FormScanner, MultipartError, Piece};
 pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
 pub use registry::{provider, providers};
 pub use splice::{EditSet, Segments, Spliced, Target, splice};

@@ -58,11 +58,25 @@ pub struct Provider {
     pub quirks: Quirks,
     /// Sent with every request.
     pub static_headers: &'static [(&'static str, &'static str)],
+    /// Endpoints that are not below the base URL but at this path of its host.
+    pub origin_paths: &'static [(Endpoint, &'static str)],
 }
 
 impl Provider {
     pub fn serves(&self, endpoint: Endpoint) -> bool {
         self.endpoints.contains(&endpoint)
+    }
+
+    /// Where `endpoint` is, for a deployment with this base URL (without trailing slash).
+    pub fn url(&self, base_url: &str, endpoint: Endpoint) -> String {
+        let own = self.origin_paths.iter().find(|(of, _)| *of == endpoint);
+        match (own, base_url.split_once("://")) {
+            (Some((_, path)), Some((scheme, rest))) => {
+                let host = rest.split('/').next().unwrap_or(rest);
+                format!("{scheme}://{host}{path}")
+            }
+            _ => format!("{base_url}{}", endpoint.upstream_path()),
+        }
     }
 
     /// The base URL meant by the value of [`Provider::base_url_env`], written as such servers write their own
@@ -112,6 +126,15 @@ fn default_port(base_url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use crate::provider;
+
+    #[test]
+    fn an_endpoint_outside_of_the_compatibility_layer_is_found_at_the_same_host() {
+        use crate::Endpoint;
+        let cohere = provider("cohere").unwrap();
+        let url = |endpoint| cohere.url("https://api.cohere.ai/compatibility/v1", endpoint);
+        assert_eq!(url(Endpoint::Rerank), "https://api.cohere.ai/v2/rerank");
+        assert_eq!(url(Endpoint::Embeddings), "https://api.cohere.ai/compatibility/v1/embeddings");
+    }
 
     #[test]
     fn a_server_address_becomes_a_base_url() {

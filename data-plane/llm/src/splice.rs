@@ -117,12 +117,16 @@ impl Spliced {
 /// The edits for `target`, in the order of the body, none overlapping another.
 pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> SmallVec<[Edit; 4]> {
     let mut edits = removals(envelope, target.provider);
-    if envelope.model != target.upstream_model {
-        let insert = Bytes::from(serde_json::Value::from(target.upstream_model).to_string());
-        let span = envelope.model_span;
+    let span = envelope.model_span;
+    let absent = span.start == span.end;
+    if absent || !envelope.model_sent || envelope.model != target.upstream_model {
+        let name = serde_json::Value::from(target.upstream_model);
+        // Something stands behind it: an endpoint that has a default model has a content that it can't do without.
+        let insert = Bytes::from(if absent { format!("\"model\":{name},") } else { name.to_string() });
         edits.push(Edit { start: span.start, end: span.end, insert, kind: EditSet::MODEL });
     }
-    if envelope.stream && endpoint.streams() && target.provider.quirks.stream_usage == StreamUsage::Inject {
+    if envelope.stream && endpoint.has_choices() && target.provider.quirks.stream_usage == StreamUsage::Inject
+    {
         edits.extend(request_usage(envelope));
     }
     // An insertion sorts before a deletion that starts where it stands.

@@ -10,7 +10,7 @@
 //!   did not ask ignores the member, and cutting it out would mean rewriting every chunk.
 
 use bytes::Bytes;
-use nemo_types::{Nanos, Usage};
+use nemo_types::{Measure, Nanos, Usage};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
@@ -143,6 +143,11 @@ impl StreamObserver {
     /// Bytes of generated text so far, for an estimate when usage never came.
     pub fn output_bytes(&self) -> u64 {
         self.notes.output_bytes
+    }
+
+    /// What was consumed in other units than text tokens, so far.
+    pub fn measures(&self) -> Vec<Measure> {
+        self.notes.measures()
     }
 
     /// The error that the upstream reported within the stream.

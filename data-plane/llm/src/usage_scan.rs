@@ -3,7 +3,7 @@
 //!
 //! Called by `respond` for unary bodies and by [`crate::stream`] for the chunks that carry a report.
 
-use nemo_types::{Nanos, Usage};
+use nemo_types::{Measure, Nanos, Unit, Usage};
 
 use crate::{
     Endpoint, FinishReason, decimal,
@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) mod text;
+pub(crate) mod units;
 
 /// What a response body reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct UnaryInfo {
     pub finish_reason: Option<FinishReason>,
     /// Bytes of completion text, for an estimate; counted only when the body reports no usage at its end.
     pub output_bytes: u64,
+    /// What was consumed in other units than text tokens.
+    pub measures: Vec<Measure>,
 }
 
 /// Token counts and cost of one `usage` object.
@@ -29,6 +32,28 @@ pub struct UnaryInfo {
 pub(crate) struct Report {
     pub(crate) usage: Usage,
     pub(crate) cost: Option<Nanos>,
+    pub(crate) units: Units,
+}
+
+/// Counts of other units in a `usage` object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Units {
+    /// Part of the input tokens that is images.
+    pub(crate) image_input: Option<u64>,
+    /// Part of the output tokens that is images.
+    pub(crate) image_output: Option<u64>,
+    pub(crate) audio_ms: Option<u64>,
+}
+
+impl Units {
+    pub(crate) fn measures(self) -> impl Iterator<Item = Measure> {
+        let counts = [
+            (Unit::AudioMilliseconds, self.audio_ms),
+            (Unit::ImageInputTokens, self.image_input),
+            (Unit::ImageOutputTokens, self.image_output),
+        ];
+        counts.into_iter().filter_map(|(unit, count)| Some(Measure::new(unit, count?)))
+    }
 }
 
 /// Reads the report in a response body. Never fails: what cannot be read is `None`.
@@ -36,6 +61,9 @@ pub(crate) struct Report {
 /// `body` may also be the tail of a longer body that was not kept: of a tail, usage and cost are found, not why
 /// the answer ended nor how long it was.
 pub fn scan_response(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
+    if !endpoint.has_choices() && endpoint != Endpoint::Embeddings {
+        return units::scan(endpoint, body);
+    }
     let mut info = UnaryInfo::default();
     // Usage comes last with nearly everybody: behind the text, or behind megabytes of numbers, that then need not be
     // walked.
@@ -124,6 +152,7 @@ struct Counts {
     cached: Option<u64>,
     usage: Usage,
     cost: Option<Nanos>,
+    units: Units,
 }
 
 /// Reads a `usage` object; `None` for another value.
@@ -142,11 +171,12 @@ fn report_of(endpoint: Endpoint, document: &[u8], members: &mut Members<'_>) -> 
             b"total_tokens" => counts.total = count,
             b"prompt_cache_hit_tokens" | b"cached_tokens" => counts.cached = count,
             b"reasoning_tokens" => counts.usage.reasoning = counts.usage.reasoning.or(count),
-            b"prompt_tokens_details" | b"input_tokens_details" => {
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
                 details(document, &member.value, |name, count| match name {
                     b"cached_tokens" => counts.usage.cache_read = count,
                     b"cache_write_tokens" | b"cache_creation_tokens" => counts.usage.cache_write = count,
                     b"audio_tokens" => counts.usage.audio_input = count,
+                    b"image_tokens" => counts.units.image_input = count,
                     _ => {}
                 })
             }
@@ -154,9 +184,11 @@ fn report_of(endpoint: Endpoint, document: &[u8], members: &mut Members<'_>) -> 
                 details(document, &member.value, |name, count| match name {
                     b"reasoning_tokens" => counts.usage.reasoning = count,
                     b"audio_tokens" => counts.usage.audio_output = count,
+                    b"image_tokens" => counts.units.image_output = count,
                     _ => {}
                 });
             }
+            b"seconds" => counts.units.audio_ms = units::millis(document, &member.value),
             b"cost" => counts.cost = cost(document, &member.value).or(counts.cost),
             b"cost_details" => counts.cost = counts.cost.or_else(|| cost(document, &member.value)),
             _ => {}
@@ -196,10 +228,10 @@ impl Counts {
     /// Brings the counts to the conventions of [`Usage`]: cached tokens inside the prompt (so counts everyone
     /// here) and reasoning inside the completion (so counts OpenAI; the others are told by their sums).
     fn normalise(self, endpoint: Endpoint) -> Report {
-        let Self { prompt, completion, total, cached, mut usage, cost } = self;
+        let Self { prompt, completion, total, cached, mut usage, cost, units } = self;
         usage.input = match (prompt, endpoint) {
-            // All tokens of an embedding are prompt tokens.
-            (None, Endpoint::Embeddings) => total,
+            // All tokens of an embedding are prompt tokens, and of a ranking.
+            (None, Endpoint::Embeddings | Endpoint::Rerank) => total,
             (prompt, _) => prompt,
         };
         usage.cache_read = usage.cache_read.or(cached);
@@ -221,7 +253,7 @@ impl Counts {
             (Some(completion), _) if reasoning > completion => completion.checked_add(reasoning),
             (completion, _) => completion,
         };
-        Report { usage, cost }
+        Report { usage, cost, units }
     }
 }
 

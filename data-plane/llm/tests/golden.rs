@@ -23,7 +23,7 @@ use nemo_llm::{
     EditSet, Endpoint, FinishReason, Spliced, StreamObserver, Target, UpstreamErrorInfo, decode_error, parse,
     provider, scan_response, splice,
 };
-use nemo_types::{Nanos, Usage};
+use nemo_types::{Measure, Nanos, Usage};
 use serde_json::{Map, Value, json};
 
 const INPUTS: [&str; 4] = ["request.in.json", "stream.in.sse", "response.in.json", "error.in.json"];
@@ -81,6 +81,7 @@ impl Case {
             let found = scan_response(self.endpoint, &body);
             let report =
                 report(found.usage, found.provider_cost, found.finish_reason.as_ref(), found.output_bytes);
+            let report = with_measures(report, &found.measures);
             info.insert("response".into(), report);
         }
         if let Some(body) = self.input("error.in.json") {
@@ -149,6 +150,7 @@ impl Case {
             observer.finish_reason(),
             observer.output_bytes(),
         );
+        info = with_measures(info, &observer.measures());
         info["complete"] = end.is_ok().into();
         info["seen_content"] = observer.seen_content().into();
         info["error"] = observer.error().map(error_info).into();
@@ -175,6 +177,15 @@ fn report(
         "finish_reason": finish.map(FinishReason::as_str),
         "output_bytes": output_bytes,
     })
+}
+
+/// Only where there are some: most cases are about text.
+fn with_measures(mut report: Value, measures: &[Measure]) -> Value {
+    let measure = |it: &Measure| json!({"unit": it.unit.name(), "quantity": it.quantity, "quality": &*it.quality, "size": &*it.size});
+    if !measures.is_empty() {
+        report["measures"] = measures.iter().map(measure).collect();
+    }
+    report
 }
 
 fn error_info(error: &UpstreamErrorInfo) -> Value {

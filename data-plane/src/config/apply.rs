@@ -117,12 +117,12 @@ impl Applier {
     }
 
     fn swap(&mut self, set: ResourceSet, delta: Option<&Delta>, revision: u64) -> Result<(), Vec<Rejection>> {
-        let previous = delta.and_then(|delta| Some((self.handle.load()?, delta)));
-        let snapshot = match previous {
-            Some((live, delta)) => recompile(&live.snapshot, &set, delta, revision)?,
-            None => compile(&set, revision)?,
+        let live = self.handle.load();
+        let snapshot = match (live.as_deref(), delta) {
+            (Some(live), Some(delta)) => recompile(&live.snapshot, &self.held, &set, delta, revision)?,
+            _ => compile(&set, revision)?,
         };
-        self.handle.store(Live::prepare(snapshot, &self.keyring, &self.client)?);
+        self.handle.store(Live::prepare(snapshot, live.as_deref(), &self.keyring, &self.client)?);
         self.held = Arc::new(set);
         self.revision = revision;
         Ok(())

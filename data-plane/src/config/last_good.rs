@@ -62,9 +62,7 @@ impl LastGood {
     /// # Errors
     /// When the disk refuses, or the body can't be sealed. The files before are intact then.
     pub fn save(&self, set: &ResourceSet, revision: u64, keyring: &Keyring) -> Result<(), Unusable> {
-        let chunk = set.full().into_chunks(usize::MAX).pop().unwrap_or_default();
-        let plain = Push { revision, upserts: chunk.upserts, ..Push::default() }.encode_to_vec();
-        let sealed = keyring.seal(CONTEXT, &plain)?;
+        let sealed = keyring.seal(CONTEXT, &encode(set, revision))?;
         let body = sealed.as_bytes();
         let mut header = Vec::with_capacity(HEADER + 4);
         header.extend_from_slice(MAGIC);
@@ -108,6 +106,20 @@ impl LastGood {
             }
         })
     }
+}
+
+/// A [`Push`] with everything. The resources are encoded already, and in a message a resource is its length and that.
+fn encode(set: &ResourceSet, revision: u64) -> Vec<u8> {
+    /// `repeated Resource upserts = 4`.
+    const UPSERTS: u32 = 4;
+    let mut plain = Push { revision, ..Push::default() }.encode_to_vec();
+    plain.reserve(set.all().map(|item| item.encoded().len() + 4).sum());
+    for item in set.all() {
+        prost::encoding::encode_key(UPSERTS, prost::encoding::WireType::LengthDelimited, &mut plain);
+        prost::encoding::encode_varint(item.encoded().len() as u64, &mut plain);
+        plain.extend_from_slice(item.encoded());
+    }
+    plain
 }
 
 fn read(path: &Path, keyring: &Keyring) -> Result<(ResourceSet, u64), Unusable> {

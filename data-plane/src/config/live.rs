@@ -1,25 +1,28 @@
 //! A snapshot with what this node derives from it before the first request sees it: opened credentials, request
 //! URIs, header values. Made by [`super::apply`], read by the pipeline.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Uri, header};
 use nemo_llm::{AuthScheme, Endpoint, Provider, StreamUsage};
-use nemo_snapshot::{Deployment, Kind, Rejection, ResourceKey, Snapshot};
+use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
 use nemo_types::{Keyring, Secret};
 
+use super::revoked::Revoked;
 use crate::upstream::{Route, UpstreamClient};
 
-/// What the data port serves by.
-#[derive(Debug)]
+/// What the data port serves by. A clone is cheap.
+#[derive(Clone, Debug)]
 pub struct Live {
     pub snapshot: Snapshot,
-    /// Indexed by [`Deployment::slot`].
-    pub upstreams: Vec<Upstream>,
+    /// Indexed by [`Deployment::slot`]. Shared between snapshots of the same routing.
+    pub upstreams: Arc<Vec<Upstream>>,
     /// The revision, for `x-nemo-config-version`.
     pub revision: HeaderValue,
-    public_models: OnceLock<PublicModels>,
+    /// What was switched off since, ahead of the next snapshot.
+    pub(super) revoked: Arc<Revoked>,
+    pub(super) public_models: Arc<OnceLock<PublicModels>>,
 }
 
 /// The public catalog, rendered once per snapshot.
@@ -51,15 +54,23 @@ impl Upstream {
 }
 
 impl Live {
-    /// Opens credentials and builds URIs.
+    /// Opens credentials and builds URIs; takes those of `previous` when the routing is the same.
     ///
     /// # Errors
     /// What can't be served: a credential sealed with a key that this node lacks, a URL that can't be built.
     pub fn prepare(
         snapshot: Snapshot,
+        previous: Option<&Self>,
         keyring: &Keyring,
         client: &UpstreamClient,
     ) -> Result<Self, Vec<Rejection>> {
+        let revision = HeaderValue::from(snapshot.revision);
+        let revoked = Arc::default();
+        let same = previous.filter(|live| Arc::ptr_eq(&live.snapshot.routing, &snapshot.routing));
+        if let Some(live) = same {
+            let (upstreams, public_models) = (live.upstreams.clone(), live.public_models.clone());
+            return Ok(Self { snapshot, upstreams, revision, revoked, public_models });
+        }
         let mut upstreams = Vec::with_capacity(snapshot.routing.deployments().len());
         let mut rejections = Vec::new();
         for deployment in snapshot.routing.deployments() {
@@ -75,8 +86,13 @@ impl Live {
         if !rejections.is_empty() {
             return Err(rejections);
         }
-        let revision = HeaderValue::from(snapshot.revision);
-        Ok(Self { snapshot, upstreams, revision, public_models: OnceLock::new() })
+        let upstreams = Arc::new(upstreams);
+        Ok(Self { snapshot, upstreams, revision, revoked, public_models: Arc::default() })
+    }
+
+    /// Whether the key, or what it belongs to, is switched off: by the snapshot, or ahead of the next one.
+    pub fn disabled(&self, key: &KeyRecord) -> Option<Disabled> {
+        self.revoked.disabled(key).or_else(|| self.snapshot.tenancy.disabled(key))
     }
 
     pub fn public_models(&self, render: impl FnOnce() -> PublicModels) -> &PublicModels {
@@ -96,6 +112,7 @@ static COMPATIBLE: Provider = Provider {
     endpoints: &Endpoint::ALL,
     quirks: nemo_llm::Quirks { stream_usage: StreamUsage::Inject, native: &[] },
     static_headers: &[],
+    origin_paths: &[],
 };
 
 fn upstream(
@@ -107,14 +124,13 @@ fn upstream(
     let malformed = || ("base_url", "not a URL".to_owned());
     let base: Uri = deployment.base_url.parse().map_err(|_| malformed())?;
     let authority = base.authority().ok_or(("base_url", "has no host".to_owned()))?;
-    let route = client.route(&base);
+    let route = client.route(&base).ok_or(("base_url", "not an address that can be called".to_owned()))?;
     let mut uris = [const { None }; Endpoint::ALL.len()];
     for endpoint in Endpoint::ALL {
         let listed = &deployment.model.endpoints;
         let model_serves = listed.is_empty() || listed.iter().any(|name| **name == *endpoint.label());
         if model_serves && provider.serves(endpoint) {
-            let url = format!("{}{}", deployment.base_url, endpoint.upstream_path());
-            let uri: Uri = url.parse().map_err(|_| malformed())?;
+            let uri: Uri = provider.url(&deployment.base_url, endpoint).parse().map_err(|_| malformed())?;
             uris[endpoint as usize] = Some(match (&route, uri.path_and_query()) {
                 (Route::Http1(_), Some(path)) => Uri::from(path.clone()),
                 _ => uri,

@@ -14,6 +14,7 @@ pub struct ControlMetrics {
     pub revision: Gauge<u64, AtomicU64>,
     pub pushes_applied: Counter,
     pub pushes_rejected: Counter,
+    pub revocations: Counter,
     pub events_shipped: Counter,
     pub events_waiting: Gauge,
     pub events_dropped: Gauge<u64, AtomicU64>,
@@ -26,6 +27,7 @@ impl ControlMetrics {
             revision: Gauge::default(),
             pushes_applied: Counter::default(),
             pushes_rejected: Counter::default(),
+            revocations: Counter::default(),
             events_shipped: Counter::default(),
             events_waiting: Gauge::default(),
             events_dropped: Gauge::default(),
@@ -35,6 +37,11 @@ impl ControlMetrics {
         registry.register("config_revision", "Revision that this node serves by", it.revision);
         registry.register("config_pushes_applied", "Revisions applied", it.pushes_applied);
         registry.register("config_pushes_rejected", "Revisions refused (NACK)", it.pushes_rejected);
+        registry.register(
+            "config_revocations",
+            "Keys, teams and organizations switched off ahead of a push",
+            it.revocations,
+        );
         registry.register(
             "usage_events_shipped",
             "Usage events acknowledged by the control plane",

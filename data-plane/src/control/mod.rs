@@ -1,10 +1,11 @@
-//! Every conversation with the control plane: one channel, one session after the other, each with a config stream
-//! and a usage stream. Nothing here is on a request's way; when the control plane is away, sessions are retried
-//! with backoff and the node serves what it has (I4).
+//! Every conversation with the control plane: one session after the other with any of its replicas, each with a config
+//! stream, a revocation stream and a usage stream. Nothing here is on a request's way; when no replica answers,
+//! sessions are retried with backoff and the node serves what it has (I4).
 
 pub mod config_stream;
 pub mod identity;
 pub mod metrics;
+pub mod revocation_stream;
 pub mod saver;
 pub mod usage_stream;
 
@@ -18,9 +19,12 @@ use nemo_runtime::{TaskGroup, backoff::Backoff, drain::DrainWatcher, grpc::NodeT
 use nemo_types::Keyring;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
-use self::{config_stream::ConfigStream, metrics::ControlMetrics, saver::Saver, usage_stream::UsageStream};
+use self::{
+    config_stream::ConfigStream, metrics::ControlMetrics, revocation_stream::RevocationStream, saver::Saver,
+    usage_stream::UsageStream,
+};
 use crate::{
-    config::{apply::Applier, last_good::LastGood},
+    config::{SnapshotHandle, apply::Applier, last_good::LastGood},
     usage::UsageBuffer,
 };
 
@@ -33,9 +37,11 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the conversations need.
 pub struct Control {
-    pub channel: Channel,
+    /// One per replica of the control plane; at least one.
+    pub channels: Vec<Channel>,
     pub token: NodeToken,
     pub info: NodeInfo,
+    pub snapshot: SnapshotHandle,
     pub usage: UsageBuffer,
     pub flush_deadline: Duration,
     pub metrics: ControlMetrics,
@@ -57,8 +63,9 @@ pub fn spawn(
 }
 
 async fn sessions(control: Control, applier: Applier, saver: Saver, drain: DrainWatcher) {
-    let Control { channel, token, info, usage, flush_deadline, metrics } = control;
-    let channel = InterceptedService::new(channel, token);
+    let Control { channels, token, info, snapshot, usage, flush_deadline, metrics } = control;
+    let mut replicas = Replicas::new(channels, &token);
+    let revocations = RevocationStream::new(info.clone(), snapshot, metrics.clone());
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut config = ConfigStream::new(info.clone(), applier, saver, metrics.clone());
     let mut usage = UsageStream::new(info.clone(), usage, metrics.clone());
@@ -68,14 +75,16 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
     };
     tokio::pin!(deadline);
     loop {
+        let Some(channel) = replicas.current() else { return };
         let session = async {
-            let welcome = register(&channel, &info).await?;
+            let welcome = register(channel, &info).await?;
             metrics.connected.set(1);
             tracing::info!("connected to the control plane");
             backoff.reset();
             tokio::select! {
-                ended = config.run(&channel, &drain) => ended,
-                ended = usage.run(&channel, &welcome, &drain) => ended,
+                ended = config.run(channel, &welcome, &drain) => ended,
+                ended = revocations.run(channel) => ended,
+                ended = usage.run(channel, &welcome, &drain) => ended,
             }
         };
         let ended = tokio::select! {
@@ -98,12 +107,37 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
         if drain.is_draining() && usage.waiting() == 0 {
             return;
         }
+        // Whatever ended this session, another replica may be better off.
+        replicas.next();
         // A node that stops tries once more at once: its last events wait.
         let pause = if drain.is_draining() { FIRST_RETRY } else { backoff.next_delay() };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = async { drain.signaled().await }, if !drain.is_draining() => {}
         }
+    }
+}
+
+/// The replicas of the control plane, in turn. Nodes begin at different ones, so that the load is spread.
+struct Replicas {
+    channels: Vec<NodeChannel>,
+    at: usize,
+}
+
+impl Replicas {
+    fn new(channels: Vec<Channel>, token: &NodeToken) -> Self {
+        let at = fastrand::usize(..channels.len().max(1));
+        let channels =
+            channels.into_iter().map(|channel| InterceptedService::new(channel, token.clone())).collect();
+        Self { channels, at }
+    }
+
+    fn current(&self) -> Option<&NodeChannel> {
+        self.channels.get(self.at % self.channels.len().max(1))
+    }
+
+    fn next(&mut self) {
+        self.at = self.at.wrapping_add(1);
     }
 }
 

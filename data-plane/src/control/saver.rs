@@ -9,7 +9,11 @@ use tokio::sync::watch;
 
 use crate::config::last_good::LastGood;
 
+/// Shortest pause between two files.
 const DEBOUNCE: Duration = Duration::from_secs(1);
+/// A pause lasts so many times what saving took. A file holds everything, so with many keys and frequent changes the
+/// disk would otherwise be written without end: this bounds saving to a twentieth of one core.
+const SHARE: u32 = 20;
 
 /// A set that was applied, with its revision.
 pub type Applied = Option<(Arc<ResourceSet>, u64)>;
@@ -54,6 +58,7 @@ pub async fn run(
         }
         let Some((set, revision)) = newest.borrow_and_update().clone() else { continue };
         let (file, keyring) = (last_good.clone(), keyring.clone());
+        let begun = tokio::time::Instant::now();
         let saved = tokio::task::spawn_blocking(move || file.save(&set, revision, &keyring)).await;
         match saved {
             Ok(Ok(())) => tracing::debug!(revision, "last-good snapshot saved"),
@@ -61,7 +66,7 @@ pub async fn run(
             Err(error) => tracing::error!(revision, %error, "saving the last-good snapshot failed"),
         }
         tokio::select! {
-            () = tokio::time::sleep(DEBOUNCE) => {}
+            () = tokio::time::sleep(DEBOUNCE.max(begun.elapsed() * SHARE)) => {}
             () = drain.signaled() => {}
         }
     }

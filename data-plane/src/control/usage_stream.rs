@@ -13,7 +13,7 @@ use tonic::{Request, Status, Streaming, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use super::{NodeChannel, metrics::ControlMetrics};
-use crate::usage::{EncodedBatch, UsageBuffer};
+use crate::usage::{EncodedBatch, UsageBuffer, WAKE_AT};
 
 /// When the control plane does not say.
 const DEFAULT_FLUSH: Duration = Duration::from_millis(200);
@@ -58,20 +58,23 @@ impl UsageStream {
         let (batches, outgoing) = mpsc::channel(1);
         let mut acks = ingest(channel.clone(), ReceiverStream::new(outgoing)).await?;
         loop {
-            if self.unacked.is_empty() {
-                self.unacked = self.buffer.take(batch.min(MAX_BATCH));
-            }
             self.observe();
-            if self.unacked.is_empty() {
-                if drain.is_draining() {
-                    return Ok(());
-                }
+            // A message costs both planes more than an event: what is not yet worth one waits for company, but not long.
+            if self.unacked.is_empty() && self.buffer.len() < WAKE_AT && !drain.is_draining() {
                 tokio::select! {
                     () = tokio::time::sleep(flush) => {}
                     () = self.buffer.full_batch() => {}
                     () = drain.signaled() => {}
                     // Nothing is owed: only the end of the stream can come.
                     ack = acks.message() => if ack?.is_none() { return Ok(()) },
+                }
+            }
+            if self.unacked.is_empty() {
+                self.unacked = self.buffer.take(batch.min(MAX_BATCH));
+            }
+            if self.unacked.is_empty() {
+                if drain.is_draining() {
+                    return Ok(());
                 }
                 continue;
             }

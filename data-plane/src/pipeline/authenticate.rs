@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use nemo_snapshot::{KeyRecord, Snapshot, tenancy::Disabled};
+use nemo_snapshot::{KeyRecord, tenancy::Disabled};
 use nemo_types::ApiKey;
 
-use super::error::{GatewayError, Kind};
+use super::{
+    error::{GatewayError, Kind},
+    portkey,
+};
+use crate::config::Live;
 
-/// Finds and verifies the key that a request carries: `Authorization: Bearer` or `x-api-key`.
+/// Finds and verifies the key that a request carries: `Authorization: Bearer`, `x-api-key` or `x-portkey-api-key`.
 ///
 /// # Errors
 /// 401 for a missing, malformed, unknown, disabled or expired key. Unknown and wrong are told alike.
-pub fn run(snapshot: &Snapshot, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecord>, GatewayError> {
+pub fn run(live: &Live, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecord>, GatewayError> {
     let presented = presented(headers)?;
     let refused = || {
         GatewayError::new(
@@ -22,11 +26,11 @@ pub fn run(snapshot: &Snapshot, headers: &HeaderMap, now_ms: i64) -> Result<Arc<
         )
     };
     let token = ApiKey::parse(presented).map_err(|_| refused())?;
-    let key = snapshot.tenancy.key(&token.public_id).ok_or_else(refused)?;
+    let key = live.snapshot.tenancy.key(&token.public_id).ok_or_else(refused)?;
     if !key.verify(&token.hash, now_ms) {
         return Err(refused());
     }
-    if let Some(disabled) = key.disabled {
+    if let Some(disabled) = live.disabled(key) {
         let message = match disabled {
             Disabled::Key => "This API key is disabled.",
             Disabled::Team => "The team of this API key is disabled.",
@@ -51,10 +55,20 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
             "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer sk-nemo-…",
         )
     };
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let text = value.to_str().map_err(|_| missing())?;
-        let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
-        return if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(missing()) };
+    let text =
+        |name: &str| headers.get(name).map(|value| value.to_str().map(str::trim).map_err(|_| missing()));
+    let bearer = match text(header::AUTHORIZATION.as_str()).transpose()? {
+        Some(value) => {
+            let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
+            Some(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or_else(missing)?)
+        }
+        None => None,
+    };
+    // Clients of Portkey put something else into `Authorization`: a key of their provider, or a filler.
+    match bearer {
+        Some(token) if token.starts_with(ApiKey::PREFIX) => Ok(token),
+        other => {
+            text(portkey::API_KEY).or(other.map(Ok)).or_else(|| text("x-api-key")).ok_or_else(missing)?
+        }
     }
-    headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::trim).ok_or_else(missing)
 }

@@ -1,13 +1,44 @@
-//! Model name → model group, if the key may use it. No await (I1). Called by [`super::handle`].
+//! What a key may do: from where, at which endpoint, with which model. No await (I1). Called by [`super::handle`] and
+//! [`crate::models`].
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use nemo_llm::Endpoint;
 use nemo_snapshot::{KeyRecord, ModelGroup, Snapshot};
 
 use super::error::{GatewayError, Kind};
 
 /// How many near names a 404 lists.
 const SUGGESTIONS: usize = 3;
+
+/// Whether the key may be used by this client. `client` is asked for only when the key is limited to networks.
+///
+/// # Errors
+/// 403 that names the client's address, as this node sees it.
+pub fn client(key: &KeyRecord, client: impl FnOnce() -> Option<IpAddr>) -> Result<(), GatewayError> {
+    if key.policy.allowed_cidrs.is_empty() {
+        return Ok(());
+    }
+    let client = client();
+    if client.is_some_and(|client| key.policy.permits_client(client)) {
+        return Ok(());
+    }
+    let client = client.map_or("an unknown address".to_owned(), |client| client.to_canonical().to_string());
+    let message = format!("This API key may not be used from {client}.");
+    Err(GatewayError::new(Kind::PermissionDenied, message))
+}
+
+/// Whether the key may be used at this endpoint.
+///
+/// # Errors
+/// 403 that names the endpoint.
+pub fn endpoint(key: &KeyRecord, endpoint: Endpoint) -> Result<(), GatewayError> {
+    if key.policy.allowed_endpoints.permits(endpoint.label()) {
+        return Ok(());
+    }
+    let message = format!("This API key may not use the endpoint `{}`.", endpoint.label());
+    Err(GatewayError::new(Kind::PermissionDenied, message))
+}
 
 /// Resolves the requested model.
 ///
@@ -17,7 +48,7 @@ pub fn run(snapshot: &Snapshot, key: &KeyRecord, requested: &str) -> Result<Arc<
     let Some(group) = snapshot.routing.resolve(key.org_id, requested) else {
         return Err(not_found(snapshot, key, requested));
     };
-    if !key.allowed_models.permit(requested, &group.name) {
+    if !key.policy.allowed_models.permit(requested, &group.name) {
         let message = format!("This API key may not use the model `{requested}`.");
         return Err(GatewayError::new(Kind::PermissionDenied, message).param("model"));
     }
@@ -31,7 +62,7 @@ fn not_found(snapshot: &Snapshot, key: &KeyRecord, requested: &str) -> GatewayEr
         format!("The model `{requested}` does not exist.")
     };
     let nearest = snapshot.routing.nearest(key.org_id, requested, SUGGESTIONS);
-    let nearest: Vec<_> = nearest.iter().filter(|name| key.allowed_models.permit(name, name)).collect();
+    let nearest: Vec<_> = nearest.iter().filter(|name| key.policy.allowed_models.permits(name)).collect();
     if nearest.is_empty() {
         message.push_str(" GET /v1/models lists what does.");
     } else {

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::metered_body::MeteredBody;
+use super::{early::EarlyBody, metered_body::MeteredBody};
 
 /// The connection is cut: what was sent is not the whole answer, and must not look like it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -22,6 +22,8 @@ pub enum Body {
     /// A few slices, complete.
     Frames(std::vec::IntoIter<Bytes>, u64),
     Metered(Box<MeteredBody>),
+    /// A stream whose head went out before the upstream's came.
+    Early(Box<EarlyBody>),
     /// From the catalog routes.
     Axum(axum::body::Body),
 }
@@ -53,6 +55,7 @@ impl HttpBody for Body {
                 Ok(Frame::data(frame))
             })),
             Self::Metered(body) => body.poll_frame(cx),
+            Self::Early(body) => body.poll_frame(cx),
             Self::Axum(body) => Pin::new(body).poll_frame(cx).map_err(|_| Interrupted),
         }
     }
@@ -61,7 +64,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Frames(_, remaining) => *remaining == 0,
-            Self::Metered(_) => false,
+            Self::Metered(_) | Self::Early(_) => false,
             Self::Axum(body) => body.is_end_stream(),
         }
     }
@@ -71,6 +74,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Frames(_, remaining) => SizeHint::with_exact(*remaining),
             Self::Metered(body) => body.size_hint(),
+            Self::Early(_) => SizeHint::default(),
             Self::Axum(body) => body.size_hint(),
         }
     }

@@ -10,13 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use nemo_llm::{Endpoint, FinishReason, estimate_input_tokens, estimate_output_tokens};
+use nemo_llm::{Asked, Endpoint, FinishReason, estimate_input_tokens, estimate_output_tokens};
 use nemo_proto::usage::{CostSource, Outcome, UsageEvent};
 use nemo_runtime::clock;
 use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
-use nemo_types::{Nanos, RequestId, Usage};
+use nemo_types::{Measure, Nanos, RequestId, Usage};
 
-use super::{error::GatewayError, metrics::Metrics};
+use super::{
+    error::GatewayError,
+    metrics::Metrics,
+    telemetry::{Ended, Telemetry, Trace},
+    upload::Upload,
+};
 use crate::usage::UsageBuffer;
 
 /// Longest `model` of a client that is kept.
@@ -26,6 +31,8 @@ const MAX_REQUESTED_MODEL: usize = 256;
 pub struct Sinks {
     pub usage: UsageBuffer,
     pub metrics: Metrics,
+    /// `None`: nothing is exported.
+    pub telemetry: Option<Telemetry>,
     /// More requests at once are refused.
     pub max_in_flight: i64,
 }
@@ -45,6 +52,8 @@ pub struct RequestContext {
     pub config_revision: u64,
     pub stream: bool,
     pub client_request_id: Option<HeaderValue>,
+    /// When the client is part of a trace, or traces are exported.
+    pub trace: Option<Trace>,
     pub metadata: Option<Box<str>>,
     /// Time in which the client sent its body: not ours.
     pub body_read: Duration,
@@ -68,6 +77,12 @@ pub struct RequestContext {
     /// Bytes of completion text that were seen, for when it never comes.
     pub output_bytes: u64,
     pub provider_cost: Option<Nanos>,
+    /// What the request said of its own size, where that is not text alone.
+    pub asked: Option<Box<Asked>>,
+    /// The same for a form, which is read while it is sent.
+    pub upload: Option<Arc<Upload>>,
+    /// What the answer reported in other units than text tokens.
+    pub measures: Vec<Measure>,
     ended: bool,
 }
 
@@ -117,6 +132,7 @@ impl RequestContext {
             config_revision: 0,
             stream: false,
             client_request_id: None,
+            trace: None,
             metadata: None,
             body_read: Duration::ZERO,
             dispatched: None,
@@ -133,8 +149,20 @@ impl RequestContext {
             usage: None,
             output_bytes: 0,
             provider_cost: None,
+            asked: None,
+            upload: None,
+            measures: Vec::new(),
             ended: false,
         }))
+    }
+
+    /// Where endings go.
+    pub fn telemetry(&self) -> Option<&Telemetry> {
+        self.sinks.telemetry.as_ref()
+    }
+
+    pub fn started_unix_us(&self) -> i64 {
+        self.started_unix_us
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -181,12 +209,11 @@ impl RequestContext {
         if let Some(usage) = self.usage {
             return (Some(usage), false);
         }
-        let sent = self.dispatched.is_some();
-        let billable = match ending {
-            Ending::Complete | Ending::Interrupted(_) => true,
-            Ending::Cancelled => sent,
-            Ending::Failed(_) | Ending::Refused { .. } => false,
-        };
+        let billable = self.is_billable(ending);
+        if !self.endpoint.is_text() {
+            // Bytes of sound and images say nothing about tokens; what was counted in units is exact at the end only.
+            return (None, billable && !matches!(ending, Ending::Complete));
+        }
         let estimate = || Usage {
             input: Some(self.estimated_input()),
             output: Some(estimate_output_tokens(self.output_bytes)),
@@ -195,12 +222,29 @@ impl RequestContext {
         (billable.then(estimate), billable)
     }
 
-    /// The cost of `usage`: the upstream's own figure wins, else the price of the deployment.
-    fn cost_of(&self, usage: Option<&Usage>, estimated: bool) -> Option<Cost> {
+    fn is_billable(&self, ending: Ending<'_>) -> bool {
+        match ending {
+            Ending::Complete | Ending::Interrupted(_) => true,
+            Ending::Cancelled => self.dispatched.is_some(),
+            Ending::Failed(_) | Ending::Refused { .. } => false,
+        }
+    }
+
+    /// What was consumed in other units than text tokens.
+    fn units(&self, ending: Ending<'_>) -> Vec<Measure> {
+        if self.endpoint.is_text() || !self.is_billable(ending) {
+            return Vec::new();
+        }
+        let form = self.upload.as_ref().map(|upload| upload.asked(self.endpoint));
+        nemo_llm::measures(self.endpoint, form.as_ref().or(self.asked.as_deref()), self.measures.clone())
+    }
+
+    /// The cost of what was consumed: the upstream's own figure wins, else the price of the deployment.
+    fn cost_of(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
         if let Some(nanos) = self.provider_cost {
             return Some(Cost { nanos, source: CostSource::Provider });
         }
-        let nanos = self.deployment.as_ref()?.price.as_ref()?.cost(usage?)?;
+        let nanos = self.deployment.as_ref()?.price.as_ref()?.cost_of(usage, units)?;
         let source = if estimated { CostSource::Estimated } else { CostSource::Priced };
         Some(Cost { nanos, source })
     }
@@ -208,7 +252,7 @@ impl RequestContext {
     /// What the request costs if it ended well now, for the response headers.
     pub fn cost(&self) -> Option<Cost> {
         let (usage, estimated) = self.measured(Ending::Complete);
-        self.cost_of(usage.as_ref(), estimated)
+        self.cost_of(usage.as_ref(), &self.units(Ending::Complete), estimated)
     }
 
     /// Records the ending. Only the first counts.
@@ -219,7 +263,8 @@ impl RequestContext {
         let total =
             self.finished.map_or_else(|| self.started.elapsed(), |at| at.duration_since(self.started));
         let (usage, estimated) = self.measured(ending);
-        let cost = self.cost_of(usage.as_ref(), estimated);
+        let units = self.units(ending);
+        let cost = self.cost_of(usage.as_ref(), &units, estimated);
         let (outcome, code) = match ending {
             Ending::Complete => (Outcome::Ok, ""),
             Ending::Failed(error) => (Outcome::Error, error.code()),
@@ -234,9 +279,16 @@ impl RequestContext {
             _ => self.status,
         };
         self.sinks.metrics.observe(self, outcome, total, usage.as_ref(), cost);
+        if let Some(telemetry) = &self.sinks.telemetry {
+            telemetry.observe(self, &Ended { outcome, code, total, usage: usage.as_ref(), cost });
+        }
+        if let Some(upload) = &self.upload {
+            self.request_bytes = upload.received();
+        }
         if let Some(key) = self.key.take() {
-            let event =
+            let mut event =
                 self.event(&key, outcome, code, total, usage.as_ref().map(|it| (it, estimated)), cost);
+            event.units = units.iter().map(Into::into).collect();
             self.sinks.usage.push(&event);
         }
     }
@@ -287,7 +339,8 @@ impl RequestContext {
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
             client_request_id: text(self.client_request_id.as_ref().and_then(|value| value.to_str().ok())),
-            metadata: self.metadata.take().unwrap_or_default().into(),
+            metadata: self.metadata.take().unwrap_or_else(|| key.policy.metadata.clone()).into(),
+            units: Vec::new(),
         }
     }
 }

@@ -7,17 +7,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::{BodyExt as _, Limited};
 use nemo_llm::{EditSet, Endpoint, Spliced, decode_error};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::{
     context::RequestContext,
     error::{GatewayError, Kind},
     headers,
+    timeouts::{Deadline, Waited},
 };
 use crate::{
-    config::{Settings, live::Upstream},
+    config::live::Upstream,
     routing::Decision,
-    upstream::{CallError, SegmentBody, UpstreamBody, UpstreamClient, Verdict, classify},
+    upstream::{CallError, Patience, SegmentBody, UpstreamBody, UpstreamClient, Verdict, classify},
 };
 
 /// How much of an upstream's error body is read.
@@ -27,30 +27,29 @@ const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 static USER_AGENT: LazyLock<HeaderValue> =
     LazyLock::new(|| HeaderValue::from_static(concat!("nemo-router/", env!("CARGO_PKG_VERSION"))));
 
-/// When a request must be over, and how long each wait may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    pub at: Instant,
-    pub head: Duration,
-    pub idle: Duration,
-}
-
-impl Deadline {
-    /// Counted from the request's start; `wanted` by the client, within the node's ceiling.
-    pub fn new(settings: &Settings, started: Instant, wanted: Option<Duration>) -> Self {
-        let ceiling = settings.total_timeout();
-        let total = wanted.map_or(ceiling, |wanted| wanted.min(ceiling));
-        Self { at: started + total, head: settings.head_timeout(), idle: settings.idle_timeout() }
-    }
-}
-
 /// What is to be sent, and where.
 pub struct Call<'a> {
     pub upstream: &'a Upstream,
     pub endpoint: Endpoint,
-    pub spliced: Spliced,
+    pub outgoing: Outgoing,
     pub deadline: Deadline,
     pub decision: &'a Decision,
+}
+
+/// The body that goes upstream.
+pub struct Outgoing {
+    pub body: SegmentBody,
+    pub content_type: HeaderValue,
+    pub edits: EditSet,
+    pub strip_usage_chunk: bool,
+}
+
+impl From<Spliced> for Outgoing {
+    fn from(spliced: Spliced) -> Self {
+        let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
+        let content_type = HeaderValue::from_static("application/json");
+        Self { body: SegmentBody::new(segments), content_type, edits, strip_usage_chunk }
+    }
 }
 
 /// An answer that the client gets.
@@ -79,15 +78,21 @@ pub async fn run(
     client_headers: &HeaderMap,
     context: &mut RequestContext,
 ) -> Result<Reply, GatewayError> {
-    let Call { upstream, endpoint, spliced, deadline, decision } = call;
-    let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
-    let request = request(upstream, endpoint, SegmentBody::new(segments), client_headers)?;
+    let Call { upstream, endpoint, outgoing, mut deadline, decision } = call;
+    let Outgoing { body, content_type, edits, strip_usage_chunk } = outgoing;
+    let mut request = request(upstream, endpoint, body, content_type, client_headers)?;
+    if let Some(trace) = context.trace {
+        trace.onto(context.telemetry(), request.headers_mut());
+    }
     let sent = context.dispatching();
-    let patience = deadline.head.min(deadline.at.saturating_duration_since(sent.into()));
+    deadline.sent(sent.into());
+    let (head_by, waited) = deadline.next_frame(None);
+    let head = head_by.saturating_duration_since(sent.into());
+    let patience = Patience { connect: deadline.connect, head };
     let answer = client.send(&upstream.route, request, patience).await;
     context.upstream = sent.elapsed();
     let attempt = Attempt { decision, took: context.upstream };
-    let response = answer.map_err(|error| attempt.unanswered(error))?;
+    let response = answer.map_err(|error| attempt.unanswered(error, waited))?;
     let payload = attempt.judge(response).await?;
     let (head, payload) = payload;
     Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: decision.deployment.slot })
@@ -97,6 +102,7 @@ fn request(
     upstream: &Upstream,
     endpoint: Endpoint,
     body: SegmentBody,
+    content_type: HeaderValue,
     client: &HeaderMap,
 ) -> Result<Request<SegmentBody>, GatewayError> {
     let unserved = || GatewayError::new(Kind::Internal, "The deployment does not serve this endpoint.");
@@ -106,7 +112,7 @@ fn request(
     let headers = request.headers_mut();
     headers.reserve(8);
     headers.insert(header::HOST, upstream.host.clone());
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::USER_AGENT, USER_AGENT.clone());
     headers::to_upstream(client, headers);
     for (name, value) in upstream.provider.static_headers {
@@ -125,14 +131,22 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn unanswered(&self, error: CallError) -> GatewayError {
+    /// `waited` is what a timeout was a timeout of.
+    fn unanswered(&self, error: CallError, waited: Waited) -> GatewayError {
         let (kind, what) = match error {
-            CallError::Timeout => (Kind::UpstreamTimeout, "did not answer in time"),
+            CallError::Timeout => return self.timed_out(waited),
+            CallError::ConnectTimeout => return self.timed_out(Waited::Connect),
             CallError::Connect => (Kind::UpstreamUnavailable, "could not be reached"),
             CallError::Broken => (Kind::UpstreamUnavailable, "broke the connection"),
             CallError::Protocol => (Kind::UpstreamProtocol, "sent something that is no HTTP"),
         };
         self.failed(kind, what, error.label(), None)
+    }
+
+    fn timed_out(&self, waited: Waited) -> GatewayError {
+        let what = format!("{}.", waited.what());
+        let error = self.failed(Kind::UpstreamTimeout, &what, "timeout", None);
+        GatewayError { code: Some(waited.code()), ..error }
     }
 
     async fn judge(
@@ -181,7 +195,9 @@ impl Attempt<'_> {
         let deployment = &self.decision.deployment;
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         let said = body.and_then(|body| decode_error(body).message).map(|text| format!(": {text}"));
-        let message = format!("The upstream {} {what}{}", deployment.name, said.as_deref().unwrap_or("."));
+        let end = if what.ends_with('.') { "" } else { "." };
+        let message = format!("The upstream {} {what}{}", deployment.name, said.as_deref().unwrap_or(end));
+        let unquoted = said.map(|_| format!("The upstream {} {what}{end}", deployment.name).into());
         let attempt = json!({
             "deployment": &*deployment.name,
             "provider": &*deployment.provider,
@@ -193,6 +209,7 @@ impl Attempt<'_> {
         GatewayError {
             metadata: Some(Box::new(json!({ "attempts": [attempt] }))),
             chain: HeaderValue::from_str(&chain).ok().map(Box::new),
+            unquoted,
             ..GatewayError::new(kind, message)
         }
     }

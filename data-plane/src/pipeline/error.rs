@@ -28,6 +28,7 @@ pub enum Kind {
     UpstreamProtocol,
     UpstreamInterrupted,
     RequestTimeout,
+    HeadersTooLarge,
     ClientDisconnected,
     Overloaded,
     NotReady,
@@ -70,7 +71,7 @@ const UPSTREAM: &str = "upstream_error";
 const SERVER: &str = "server_error";
 
 /// In the order of [`Kind`].
-pub const TABLE: [Row; 22] = [
+pub const TABLE: [Row; 23] = [
     row(Kind::InvalidRequest, 400, INVALID, "invalid_request", Level::Debug),
     row(Kind::UnsupportedMediaType, 415, INVALID, "unsupported_media_type", Level::Debug),
     row(Kind::PayloadTooLarge, 413, INVALID, "payload_too_large", Level::Debug),
@@ -85,11 +86,12 @@ pub const TABLE: [Row; 22] = [
     row(Kind::UpstreamRateLimited, 429, "rate_limit_error", "upstream_rate_limited", Level::Warn),
     // The chain is exhausted (B4): an SDK that retried would multiply it.
     no_retry(row(Kind::UpstreamCredential, 502, UPSTREAM, "upstream_credential_rejected", Level::Error)),
-    no_retry(row(Kind::UpstreamTimeout, 502, UPSTREAM, "upstream_timeout", Level::Warn)),
+    no_retry(row(Kind::UpstreamTimeout, 504, "timeout_error", "upstream_timeout", Level::Warn)),
     no_retry(row(Kind::UpstreamUnavailable, 502, UPSTREAM, "fallback_chain_exhausted", Level::Warn)),
     no_retry(row(Kind::UpstreamProtocol, 502, UPSTREAM, "upstream_protocol_error", Level::Warn)),
     no_retry(row(Kind::UpstreamInterrupted, 502, UPSTREAM, "upstream_interrupted", Level::Warn)),
     row(Kind::RequestTimeout, 408, "timeout_error", "request_timeout", Level::Debug),
+    row(Kind::HeadersTooLarge, 431, INVALID, "headers_too_large", Level::Debug),
     row(Kind::ClientDisconnected, 499, "timeout_error", "client_disconnected", Level::Debug),
     row(Kind::Overloaded, 503, SERVER, "overloaded", Level::Warn),
     row(Kind::NotReady, 503, SERVER, "no_snapshot", Level::Warn),
@@ -108,6 +110,8 @@ impl Kind {
 pub struct GatewayError {
     pub kind: Kind,
     pub message: Cow<'static, str>,
+    /// `message` without the upstream's own words, which may quote the prompt (I10).
+    pub unquoted: Option<Box<str>>,
     /// The member of the request at fault.
     pub param: Option<Cow<'static, str>>,
     /// Instead of the table's code, where the upstream or the parser knows better.
@@ -123,6 +127,7 @@ impl GatewayError {
         Self {
             kind,
             message: message.into(),
+            unquoted: None,
             param: None,
             code: None,
             retry_after_secs: None,
@@ -133,6 +138,11 @@ impl GatewayError {
 
     pub fn param(self, param: impl Into<Cow<'static, str>>) -> Self {
         Self { param: Some(param.into()), ..self }
+    }
+
+    /// What may stand in a log.
+    pub fn for_log(&self) -> &str {
+        self.unquoted.as_deref().unwrap_or(&self.message)
     }
 
     pub fn code(&self) -> &'static str {

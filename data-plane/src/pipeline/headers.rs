@@ -57,14 +57,20 @@ pub fn to_client(upstream: &HeaderMap, client: &mut HeaderMap) {
     copy(travels_back, upstream, client);
 }
 
+/// The configuration that the client wants to be answered by. One that is malformed is refused where all of our
+/// headers are read.
+pub fn min_config_version(headers: &HeaderMap) -> Option<u64> {
+    headers.get(MIN_CONFIG_VERSION)?.to_str().ok()?.trim().parse().ok()
+}
+
 /// Longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The client's `x-request-id`, if it is short and of harmless characters.
+/// The client's `x-request-id` (or Portkey's `x-portkey-trace-id`), if it is short and of harmless characters.
 pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let harmless =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
-    headers.get(REQUEST_ID).filter(|value| {
+    headers.get(REQUEST_ID).or_else(|| headers.get(super::portkey::TRACE_ID)).filter(|value| {
         let bytes = value.as_bytes();
         !bytes.is_empty() && bytes.len() <= MAX_REQUEST_ID && bytes.iter().all(harmless)
     })

@@ -11,8 +11,11 @@ use nemo_llm::Extras;
 use nemo_snapshot::Strategy;
 
 use super::{
+    decompress,
     error::{GatewayError, Kind},
-    headers::{self, METADATA, MIN_CONFIG_VERSION, REQUEST_STRATEGY, TIMEOUT_MS},
+    headers::{METADATA, MIN_CONFIG_VERSION, REQUEST_STRATEGY, TIMEOUT_MS},
+    pace::Pace,
+    portkey,
 };
 
 /// What the headers ask for (requirements F). A header wins over the body field of the same meaning.
@@ -22,6 +25,8 @@ pub struct HeaderExtras {
     pub timeout: Option<Duration>,
     pub strategy: Option<Strategy>,
     pub min_config_version: Option<u64>,
+    /// There are headers of Portkey's.
+    pub portkey: bool,
 }
 
 /// Reads the gateway's own request headers.
@@ -31,18 +36,19 @@ pub struct HeaderExtras {
 pub fn header_extras(request: &HeaderMap) -> Result<HeaderExtras, GatewayError> {
     let mut extras = HeaderExtras::default();
     for (name, value) in request {
-        if !name.as_str().starts_with(headers::PREFIX) {
+        if !name.as_str().starts_with("x-") {
             continue;
         }
+        extras.portkey |= name.as_str().starts_with(portkey::PREFIX);
         match name.as_str() {
-            METADATA => extras.metadata = Some(metadata(text(METADATA, value)?)?),
-            TIMEOUT_MS => {
-                let millis = number(TIMEOUT_MS, value)?;
-                if millis == 0 {
-                    return Err(bad(TIMEOUT_MS, "at least 1"));
-                }
-                extras.timeout = Some(Duration::from_millis(millis));
+            portkey::METADATA if !request.contains_key(METADATA) => {
+                extras.metadata = Some(metadata(portkey::METADATA, value)?);
             }
+            portkey::REQUEST_TIMEOUT if !request.contains_key(TIMEOUT_MS) => {
+                extras.timeout = Some(timeout(portkey::REQUEST_TIMEOUT, value)?);
+            }
+            METADATA => extras.metadata = Some(metadata(METADATA, value)?),
+            TIMEOUT_MS => extras.timeout = Some(timeout(TIMEOUT_MS, value)?),
             REQUEST_STRATEGY => {
                 let strategy = text(REQUEST_STRATEGY, value)?.parse::<Strategy>();
                 extras.strategy = Some(strategy.map_err(|error| {
@@ -68,10 +74,18 @@ fn number(name: &'static str, value: &HeaderValue) -> Result<u64, GatewayError> 
     text(name, value)?.parse().map_err(|_| bad(name, "a whole number"))
 }
 
-fn metadata(text: &str) -> Result<Box<str>, GatewayError> {
+fn timeout(name: &'static str, value: &HeaderValue) -> Result<Duration, GatewayError> {
+    match number(name, value)? {
+        0 => Err(bad(name, "at least 1")),
+        millis => Ok(Duration::from_millis(millis)),
+    }
+}
+
+fn metadata(name: &'static str, value: &HeaderValue) -> Result<Box<str>, GatewayError> {
+    let text = text(name, value)?;
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
     if text.len() > Extras::MAX_METADATA || object.is_err() {
-        return Err(bad(METADATA, "a JSON object of at most 4096 bytes"));
+        return Err(bad(name, "a JSON object of at most 4096 bytes"));
     }
     Ok(text.into())
 }
@@ -79,14 +93,16 @@ fn metadata(text: &str) -> Result<Box<str>, GatewayError> {
 /// Reads the whole body, at most `limit` bytes. A body that arrives in one piece is not copied.
 ///
 /// # Errors
-/// 413 beyond the limit, 415 for an encoded or non-JSON body, 408 when it does not arrive in `patience`.
+/// 413 beyond the limit, plain or decompressed; 415 for an unknown encoding or a non-JSON body; 408 when it does not
+/// arrive in time.
 pub async fn read_body(
     request: &HeaderMap,
     body: Incoming,
     limit: usize,
-    patience: Duration,
+    pace: Pace,
 ) -> Result<Bytes, GatewayError> {
     media_type(request)?;
+    let encoding = decompress::encoding(request)?;
     let too_large = || {
         GatewayError::new(
             Kind::PayloadTooLarge,
@@ -98,20 +114,27 @@ pub async fn read_body(
         return Err(too_large());
     }
     let announced = usize::try_from(announced).unwrap_or(0);
-    match tokio::time::timeout(patience, collect(body, announced, limit)).await {
-        Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(too_large()),
-        Ok(Err(_)) => Err(GatewayError::new(Kind::InvalidRequest, "The request body broke off.")),
-        Err(_) => Err(GatewayError::new(Kind::RequestTimeout, "The request body did not arrive in time.")),
+    let bytes = collect(body, announced, limit, pace).await?.ok_or_else(too_large)?;
+    match encoding {
+        None => Ok(bytes),
+        Some(encoding) => Box::pin(decompress::run(encoding, bytes, limit)).await,
     }
 }
 
 /// `None` beyond the limit.
-async fn collect(mut body: Incoming, announced: usize, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+async fn collect(
+    mut body: Incoming,
+    announced: usize,
+    limit: usize,
+    mut pace: Pace,
+) -> Result<Option<Bytes>, GatewayError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+    let slow = |_| GatewayError::new(Kind::RequestTimeout, "The request body did not arrive in time.");
+    let broken = |_| GatewayError::new(Kind::InvalidRequest, "The request body broke off.");
+    while let Some(frame) = pace.wait(body.frame()).await.map_err(slow)? {
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        pace.received(data.len());
         if first.len() + rest.len() + data.len() > limit {
             return Ok(None);
         }
@@ -131,11 +154,6 @@ async fn collect(mut body: Incoming, announced: usize, limit: usize) -> Result<O
 
 fn media_type(headers: &HeaderMap) -> Result<(), GatewayError> {
     let refused = |message: String| Err(GatewayError::new(Kind::UnsupportedMediaType, message));
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return refused("Compressed request bodies are not accepted; send the JSON as it is.".into());
-    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {

@@ -18,8 +18,9 @@ use tokio::time::{Instant, Sleep};
 use super::{
     body::Interrupted,
     context::{Ending, RequestContext},
-    dispatch::Deadline,
     error::{GatewayError, Kind},
+    keep_alive::{self, KeepAlive},
+    timeouts::Deadline,
 };
 use crate::upstream::UpstreamBody;
 
@@ -31,6 +32,8 @@ use crate::upstream::UpstreamBody;
 pub enum Observer {
     Stream(StreamObserver),
     Tail(TailScanner),
+    /// Nothing in it can be read.
+    Opaque,
 }
 
 /// The body of a streamed answer.
@@ -42,7 +45,13 @@ pub struct MeteredBody {
     deadline: Deadline,
     /// One timer for both waits; looked at only when it fires, moved only then.
     timer: Pin<Box<Sleep>>,
+    /// When it began, until the first frame.
     last_frame: Instant,
+    /// Whether a frame has come.
+    begun: bool,
+    keep_alive: KeepAlive,
+    /// A comment is to go out next.
+    comment: bool,
     queue: VecDeque<Bytes>,
     state: State,
 }
@@ -67,9 +76,27 @@ impl MeteredBody {
         dialect: ErrorDialect,
     ) -> Self {
         let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep_until(deadline.at.min(now + deadline.idle)));
-        let (queue, state) = (VecDeque::new(), State::Open);
-        Self { upstream, observer, context, dialect, deadline, timer, last_frame: now, queue, state }
+        let comments = matches!(observer, Observer::Stream(_));
+        let keep_alive = KeepAlive::new(deadline.keep_alive.filter(|_| comments), now);
+        let (due, _) = deadline.next_frame(None);
+        let due = keep_alive.due(now).map_or(due, |comment| comment.min(due));
+        let timer = Box::pin(tokio::time::sleep_until(due));
+        let (queue, state, last_frame) = (VecDeque::new(), State::Open, now);
+        let (begun, comment) = (false, false);
+        Self {
+            upstream,
+            observer,
+            context,
+            dialect,
+            deadline,
+            timer,
+            last_frame,
+            begun,
+            keep_alive,
+            comment,
+            queue,
+            state,
+        }
     }
 
     /// Puts frames in front that were read before.
@@ -93,6 +120,9 @@ impl MeteredBody {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
+            if std::mem::take(&mut self.comment) {
+                return Poll::Ready(Some(Ok(Frame::data(keep_alive::COMMENT))));
+            }
             match self.state {
                 State::Open => ready!(self.poll_upstream(cx)),
                 State::Complete => return Poll::Ready(None),
@@ -111,7 +141,7 @@ impl MeteredBody {
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match Pin::new(&mut self.upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.last_frame = Instant::now();
+                (self.last_frame, self.begun) = (Instant::now(), true);
                 if let Ok(data) = frame.into_data() {
                     self.forward(data);
                 }
@@ -126,13 +156,28 @@ impl MeteredBody {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let due = self.deadline.at.min(self.last_frame + self.deadline.idle);
-            if due <= Instant::now() {
-                self.broken("The upstream did not go on with its answer in time.");
+            let now = Instant::now();
+            let (due, waited) = self.deadline.next_frame(self.begun.then_some(self.last_frame));
+            if due <= now {
+                self.cut(&waited.error());
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(due);
+            let comment = self.keep_alive.due(self.last_frame);
+            if comment.is_some_and(|at| at <= now) {
+                self.keep_alive.sent(now);
+                self.comment = self.is_between_events();
+            }
+            let comment = self.keep_alive.due(self.last_frame);
+            self.timer.as_mut().reset(comment.map_or(due, |comment| comment.min(due)));
+            if self.comment {
+                return Poll::Ready(());
+            }
         }
+    }
+
+    /// Inside an event a comment would be part of it.
+    fn is_between_events(&self) -> bool {
+        matches!(&self.observer, Observer::Stream(observer) if observer.is_between_events())
     }
 
     fn forward(&mut self, frame: Bytes) {
@@ -148,6 +193,7 @@ impl MeteredBody {
                 tail.push(&frame);
                 self.queue.push_back(frame);
             }
+            Observer::Opaque => self.queue.push_back(frame),
         }
     }
 
@@ -165,8 +211,11 @@ impl MeteredBody {
     }
 
     fn broken(&mut self, message: &'static str) {
+        self.cut(&GatewayError::new(Kind::UpstreamInterrupted, message));
+    }
+
+    fn cut(&mut self, error: &GatewayError) {
         self.collect();
-        let error = GatewayError::new(Kind::UpstreamInterrupted, message);
         if let Observer::Stream(observer) = &self.observer {
             if !observer.is_between_events() {
                 // Half an event has gone out: the error must not be read as its other half.
@@ -177,7 +226,8 @@ impl MeteredBody {
         tracing::warn!(
             request_id = %self.context.id,
             deployment = self.context.deployment.as_ref().map(|it| &*it.name),
-            "a streamed answer was cut short: {message}"
+            code = error.code(),
+            "a streamed answer was cut short: {}", error.for_log()
         );
         self.state = State::Broken { flushed: false };
         self.context.finish(Ending::Interrupted(error.code()));
@@ -191,6 +241,7 @@ impl MeteredBody {
                 self.context.provider_cost = observer.provider_cost();
                 self.context.finish_reason = observer.finish_reason().cloned();
                 self.context.output_bytes = observer.output_bytes();
+                self.context.measures = observer.measures();
             }
             Observer::Tail(tail) => {
                 let info = tail.scan();
@@ -198,7 +249,9 @@ impl MeteredBody {
                 self.context.provider_cost = info.provider_cost;
                 // Text without its framing is about half of an answer.
                 self.context.output_bytes = tail.total / 2;
+                self.context.measures = info.measures;
             }
+            Observer::Opaque => {}
         }
     }
 }

@@ -6,17 +6,27 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod body;
+pub mod client_addr;
 pub mod context;
+pub mod decompress;
 pub mod dispatch;
+pub mod early;
 pub mod error;
 pub mod headers;
 pub mod ingress;
+pub mod keep_alive;
 pub mod metered_body;
 pub mod metrics;
+pub mod multipart;
+pub mod pace;
+pub mod portkey;
 pub mod respond;
 pub mod route;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod timeouts;
+pub mod upload;
 
 use std::{sync::Arc, time::Instant};
 
@@ -28,17 +38,23 @@ pub use self::body::Body;
 use self::{
     context::{Ending, RequestContext},
     error::{GatewayError, Kind},
+    timeouts::Deadline,
 };
 use crate::{app::State, config::Live};
 
 /// Answers one request. Whatever goes wrong becomes an answer in the client's dialect.
 pub async fn handle(state: &Arc<State>, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
     let dialect = ErrorDialect::from_path(request.uri().path());
+    // Before anything is held, and before the snapshot is loaded: the key itself may be what is awaited.
+    if let Some(wanted) = headers::min_config_version(request.headers()) {
+        state.snapshot.reach(wanted, state.settings.config_wait()).await;
+    }
     let Some(mut context) = RequestContext::open(state.sinks.clone(), endpoint) else {
         let error = GatewayError::new(Kind::Overloaded, "This node has too many requests in flight.");
         return GatewayError { retry_after_secs: Some(1), ..error }.response(dialect);
     };
     context.client_request_id = headers::client_request_id(request.headers()).cloned();
+    context.trace = telemetry::Telemetry::begin(context.telemetry(), request.headers());
     let request_id = context.client_request_id.clone().unwrap_or_else(|| minted(&context));
     let mut context = Some(context);
     let mut response = match run(state, &mut context, dialect, request).await {
@@ -65,15 +81,27 @@ async fn run(
     context.config_revision = live.snapshot.revision;
     let endpoint = context.endpoint;
 
-    let key = authenticate::run(&live.snapshot, &parts.headers, context.now_ms())?;
+    let key = authenticate::run(&live, &parts.headers, context.now_ms())?;
     context.key = Some(key.clone());
+    authorize::client(&key, || {
+        client_addr::find(&parts.extensions, &parts.headers, &state.settings.trusted_proxies)
+    })?;
+    authorize::endpoint(&key, endpoint)?;
     let asked = ingress::header_extras(&parts.headers)?;
     fresh_enough(&live, asked.min_config_version)?;
 
+    if endpoint.takes_form()
+        && let Some(boundary) = multipart::boundary(endpoint, &parts.headers)?
+    {
+        let (headers, live) = (&parts.headers, &live);
+        let inbound = multipart::Inbound { state, live, key: &key, headers, asked, dialect, boundary };
+        return Box::pin(multipart::run(inbound, incoming, slot)).await;
+    }
+
     let reading = Instant::now();
     let limits = &state.settings;
-    let body =
-        ingress::read_body(&parts.headers, incoming, limits.max_body_bytes, limits.body_timeout()).await?;
+    let pace = pace::Pace::new(limits.body_idle_timeout(), limits.body_timeout());
+    let body = ingress::read_body(&parts.headers, incoming, limits.max_body_bytes, pace).await?;
     context.body_read = reading.elapsed();
     context.accepted_body(&body);
 
@@ -83,7 +111,11 @@ async fn run(
     context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
     let wanted = asked.timeout.or_else(|| envelope.extras.timeout_ms.map(std::time::Duration::from_millis));
 
-    let group = authorize::run(&live.snapshot, &key, &envelope.model)?;
+    let model = match asked.portkey {
+        true => portkey::model(&parts.headers, &envelope.model)?,
+        false => std::borrow::Cow::Borrowed(&*envelope.model),
+    };
+    let group = authorize::run(&live.snapshot, &key, &model)?;
     context.group = Some(group.clone());
     let decision = route::run(&live, &key, &group, endpoint, asked.strategy)?;
     context.strategy = Some(decision.strategy);
@@ -91,13 +123,19 @@ async fn run(
     let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
     let target = Target { provider: upstream.provider, upstream_model: &decision.deployment.upstream_model };
     let spliced = splice(&body, &envelope, endpoint, &target);
-    drop(envelope);
+    context.asked = envelope.asked;
 
-    let deadline = dispatch::Deadline::new(limits, context.started.into(), wanted);
-    let call = dispatch::Call { upstream, endpoint, spliced, deadline, decision: &decision };
-    let reply = dispatch::run(&state.upstream, call, &parts.headers, context).await?;
-    let context = slot.take().ok_or_else(gone)?;
-    respond::run(reply, &live, dialect, context, slot).await
+    let clock = (context.started.into(), wanted);
+    let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &decision.deployment, clock);
+    let (state, outgoing, headers) = (state.clone(), spliced.into(), parts.headers);
+    let portkey = asked.portkey.then(|| headers.clone());
+    let answering =
+        early::Answering { state, live, decision, headers, outgoing, deadline, endpoint, dialect };
+    let mut response = answering.run(slot).await?;
+    if let Some(headers) = portkey {
+        portkey::answer(&headers, response.headers_mut());
+    }
+    Ok(response)
 }
 
 fn fresh_enough(live: &Live, wanted: Option<u64>) -> Result<(), GatewayError> {
@@ -142,16 +180,17 @@ fn failed(
 
 fn log(context: &RequestContext, error: &GatewayError) {
     let (request_id, code) = (context.id, error.code());
+    let trace_id = context.trace.map(|trace| tracing::field::display(trace.id));
     let deployment = context.deployment.as_ref().map(|it| &*it.name);
     match error.kind.row().level {
         error::Level::Debug => {
-            tracing::debug!(%request_id, code, deployment, "request refused: {}", error.message)
+            tracing::debug!(%request_id, trace_id, code, deployment, "request refused: {}", error.for_log())
         }
         error::Level::Warn => {
-            tracing::warn!(%request_id, code, deployment, "request failed: {}", error.message)
+            tracing::warn!(%request_id, trace_id, code, deployment, "request failed: {}", error.for_log())
         }
         error::Level::Error => {
-            tracing::error!(%request_id, code, deployment, "request failed: {}", error.message)
+            tracing::error!(%request_id, trace_id, code, deployment, "request failed: {}", error.for_log())
         }
     }
 }

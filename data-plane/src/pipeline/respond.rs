@@ -8,17 +8,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
-use nemo_llm::{EditSet, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response};
+use nemo_llm::{
+    EditSet, Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
+};
 use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
 
 use super::{
     body::Body,
     context::{Ending, RequestContext},
-    dispatch::{Deadline, Payload, Reply},
+    dispatch::{Payload, Reply},
     error::{GatewayError, Kind},
     headers,
     metered_body::{MeteredBody, Observer, TailScanner},
+    timeouts::{Deadline, Waited},
 };
 use crate::{config::Live, upstream::UpstreamBody};
 
@@ -65,6 +68,12 @@ pub async fn run(
         *response.body_mut() = Body::Metered(Box::new(body));
         return Ok(response);
     }
+    if is_opaque(context.endpoint, &head.headers) {
+        price(response.headers_mut(), &context);
+        let body = MeteredBody::new(incoming, Observer::Opaque, context, deadline, dialect);
+        *response.body_mut() = Body::Metered(Box::new(body));
+        return Ok(response);
+    }
     match complete(incoming, deadline, &mut context).await {
         Ok(Read::All(frames)) => Ok(unary(response, frames, context)),
         Ok(Read::TooLarge(frames, rest)) => {
@@ -104,6 +113,23 @@ fn decimal_header(decimal: &Decimal) -> HeaderValue {
 fn is_event_stream(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     value.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Sound and the like: passed on as it comes, with nothing in it to be read.
+fn is_opaque(endpoint: Endpoint, headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let starts = |kind: &str| value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+    let readable = starts("application/json") || starts("text/");
+    (endpoint == Endpoint::Speech && !readable)
+        || ["audio/", "video/", "image/", "application/octet-stream"].into_iter().any(starts)
+}
+
+/// What the request costs, as far as that is known already.
+fn price(headers: &mut HeaderMap, context: &RequestContext) {
+    if let Some(cost) = context.cost() {
+        headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
+        headers.insert(headers::COST_SOURCE, HeaderValue::from_static(source(cost.source)));
+    }
 }
 
 /// The upstream's refusal, in the client's dialect (B3). Its own body is passed on when it has that shape already.
@@ -160,11 +186,8 @@ fn unary(
     context.finish_reason = info.finish_reason;
     context.response_bytes = whole.len() as u64;
     context.output_bytes = info.output_bytes;
-    if let Some(cost) = context.cost() {
-        let headers = response.headers_mut();
-        headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
-        headers.insert(headers::COST_SOURCE, HeaderValue::from_static(source(cost.source)));
-    }
+    context.measures = info.measures;
+    price(response.headers_mut(), &context);
     context.finish(Ending::Complete);
     *response.body_mut() = Body::frames(frames);
     response
@@ -191,28 +214,31 @@ async fn complete(
 ) -> Result<Read, GatewayError> {
     let mut frames = Vec::new();
     let mut size = 0;
+    let mut waiting = Waited::Idle;
     let read = async {
-        while let Some(frame) = incoming.frame().await {
+        loop {
+            let (due, waited) = deadline.next_frame(Some(tokio::time::Instant::now()));
+            waiting = waited;
+            let Ok(next) = tokio::time::timeout_at(due, incoming.frame()).await else { return Ok(None) };
+            let Some(frame) = next else { break };
             let Ok(data) = frame?.into_data() else { continue };
             size += data.len();
             frames.push(data);
             if size > MAX_BUFFERED {
-                return Ok(false);
+                return Ok(Some(false));
             }
         }
-        Ok::<_, hyper::Error>(true)
+        Ok::<_, hyper::Error>(Some(true))
     };
-    let outcome = tokio::time::timeout_at(deadline.at, read).await;
+    let outcome = read.await;
     context.answered();
     match outcome {
-        Ok(Ok(true)) => Ok(Read::All(frames)),
-        Ok(Ok(false)) => Ok(Read::TooLarge(frames, incoming)),
-        Ok(Err(_)) => Err(GatewayError::new(
+        Ok(Some(true)) => Ok(Read::All(frames)),
+        Ok(Some(false)) => Ok(Read::TooLarge(frames, incoming)),
+        Ok(None) => Err(waiting.error()),
+        Err(_) => Err(GatewayError::new(
             Kind::UpstreamInterrupted,
             "The upstream broke off in the middle of its answer.",
         )),
-        Err(_) => {
-            Err(GatewayError::new(Kind::UpstreamTimeout, "The upstream did not finish its answer in time."))
-        }
     }
 }

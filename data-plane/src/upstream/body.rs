@@ -1,7 +1,6 @@
 //! A request body made of shared slices: what [`nemo_llm::splice`] returns, sent without a copy.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -10,42 +9,64 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use nemo_llm::Segments;
 
-/// Slices in order. The length is known, so the request carries `content-length`.
+/// The client's part of the body did not come to its end, so neither does the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client's form broke off")]
+pub struct BrokenOff;
+
+/// What comes after the slices while they are sent already: the rest of a form.
+pub type Tail = Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>;
+
+/// Slices in order, and perhaps a tail. Where the length is known the request carries `content-length`.
 pub struct SegmentBody {
     segments: Segments,
     next: usize,
     remaining: u64,
+    /// Of forms alone.
+    tail: Option<Tail>,
 }
 
 impl SegmentBody {
     /// None of the segments may be empty: [`nemo_llm::splice`] makes none.
     pub fn new(segments: Segments) -> Self {
         let remaining = segments.iter().map(|segment| segment.len() as u64).sum();
-        Self { segments, next: 0, remaining }
+        Self { segments, next: 0, remaining, tail: None }
+    }
+
+    pub fn with_tail(segments: Segments, tail: Option<Tail>) -> Self {
+        Self { tail, ..Self::new(segments) }
     }
 }
 
 impl Body for SegmentBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let next = self.next;
-        let Some(segment) = self.segments.get_mut(next).map(std::mem::take) else { return Poll::Ready(None) };
+        let Some(segment) = self.segments.get_mut(next).map(std::mem::take) else {
+            return self.tail.as_mut().map_or(Poll::Ready(None), |tail| tail.as_mut().poll_frame(cx));
+        };
         self.next += 1;
         self.remaining -= segment.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(segment))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next == self.segments.len()
+        self.next == self.segments.len() && self.tail.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
+        match &self.tail {
+            None => SizeHint::with_exact(self.remaining),
+            Some(tail) => match tail.size_hint().exact() {
+                Some(tail) => SizeHint::with_exact(self.remaining + tail),
+                None => SizeHint::default(),
+            },
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! What an upstream's answer means for the client (requirements B2, B3, B4). Called by `pipeline::dispatch`.
 
-use std::error::Error as _;
-
 use http::{HeaderMap, StatusCode, header};
 use nemo_runtime::clock;
 
@@ -10,6 +8,8 @@ use nemo_runtime::clock;
 pub enum CallError {
     /// No connection: nothing was sent.
     Connect,
+    /// No connection in time: nothing was sent.
+    ConnectTimeout,
     /// The head did not come in time.
     Timeout,
     /// The connection broke before the head was complete.
@@ -19,14 +19,6 @@ pub enum CallError {
 }
 
 impl CallError {
-    pub(super) fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
-            return Self::Connect;
-        }
-        let cause = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-        cause.map_or(Self::Broken, Self::from_hyper)
-    }
-
     pub(super) fn from_hyper(error: &hyper::Error) -> Self {
         if error.is_parse() { Self::Protocol } else { Self::Broken }
     }
@@ -35,6 +27,7 @@ impl CallError {
     pub fn label(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Protocol => "protocol",

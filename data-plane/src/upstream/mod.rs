@@ -1,48 +1,36 @@
 //! Calling upstreams: pooled connections, a body of shared slices, and what an answer means.
 //!
-//! Called by `pipeline::dispatch`.
+//! Called by `pipeline::dispatch`. `http` is HTTP/1.1; `https` is whichever of HTTP/2 and HTTP/1.1 the server chooses.
 
 pub mod body;
 pub mod classify;
+mod multiplex;
 pub mod pool;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::HashMap,
-    io,
-    pin::Pin,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use nemo_runtime::tls;
+use rustls::{ClientConfig, RootCertStore};
 
 pub use body::SegmentBody;
 pub use classify::{CallError, Verdict, classify};
-use pool::{Connections, Origin, PooledBody};
-
-/// Connections kept idle per `https` host.
-const MAX_IDLE_PER_HOST: usize = 256;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
+pub use pool::PooledBody as UpstreamBody;
+use pool::{Connections, Origin};
 
 /// All connections to upstreams. Clones share them.
 #[derive(Clone)]
 pub struct UpstreamClient {
-    https: Client<HttpsConnector<HttpConnector>, SegmentBody>,
-    connect_timeout: Duration,
+    tls: Arc<ClientConfig>,
     connections: Connections,
-    /// Pools that a snapshot still refers to, by authority: they outlive the snapshot that first named them.
+    /// Pools that a snapshot still refers to, by scheme and authority: they outlive the snapshot that first named them.
     origins: Arc<Mutex<HashMap<Box<str>, Weak<Origin>>>>,
 }
 
@@ -52,58 +40,54 @@ pub enum Route {
     /// Cleartext: requests go out in origin form.
     Http1(Arc<Origin>),
     /// TLS: requests go out with their whole URI.
-    Https,
+    Https(Arc<Origin>),
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until a connection is there, if a new one is needed.
+    pub connect: Duration,
+    /// Until the head of the answer is there.
+    pub head: Duration,
 }
 
 impl UpstreamClient {
+    /// Trusts the public authorities, and those in `authority` (a PEM file) as well.
+    ///
     /// # Errors
-    /// When the TLS library can't be set up.
-    pub fn new(connect_timeout: Duration) -> io::Result<Self> {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(connect_timeout));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(io::Error::other)?
-            .https_only()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(connector);
-        let https = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .http2_keep_alive_interval(HTTP2_KEEPALIVE)
-            .http2_adaptive_window(true)
-            .build(connector);
+    /// When the file can't be used, or the TLS library can't be set up.
+    pub fn new(authority: Option<&Path>) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = authority {
+            roots.roots.extend(tls::root_store(path)?.roots);
+        }
+        let mut config = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let (connections, origins) = (Connections::default(), Arc::default());
-        Ok(Self { https, connect_timeout, connections, origins })
+        Ok(Self { tls: Arc::new(config), connections, origins })
     }
 
-    /// The route to this address. Addresses of the same origin share a pool.
-    pub fn route(&self, uri: &Uri) -> Route {
+    /// The route to this address; `None` when it can't be called. Addresses of the same origin share a pool.
+    pub fn route(&self, uri: &Uri) -> Option<Route> {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
-            return Route::Https;
+        let key = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+        let route = |origin: Arc<Origin>| {
+            if origin.is_tls() { Route::Https(origin) } else { Route::Http1(origin) }
         };
-        if let Some(origin) = origins.get(authority.as_str()).and_then(Weak::upgrade) {
-            return Route::Http1(origin);
+        if let Some(origin) = origins.get(&*key).and_then(Weak::upgrade) {
+            return Some(route(origin));
         }
         origins.retain(|_, origin| origin.strong_count() > 0);
-        match Origin::new(uri, self.connect_timeout, self.connections.clone()) {
-            Some(origin) => {
-                let origin = Arc::new(origin);
-                origins.insert(authority.as_str().into(), Arc::downgrade(&origin));
-                Route::Http1(origin)
-            }
-            None => Route::Https,
-        }
+        let origin = Arc::new(Origin::new(uri, &self.tls, self.connections.clone())?);
+        origins.insert(key.into(), Arc::downgrade(&origin));
+        Some(route(origin))
     }
 
-    /// Sends one request and waits for the head of the answer, at most `timeout`.
+    /// Sends one request and waits for the head of the answer.
     ///
     /// # Errors
     /// [`CallError`] when there is no answer.
@@ -111,18 +95,11 @@ impl UpstreamClient {
         &self,
         route: &Route,
         request: Request<SegmentBody>,
-        timeout: Duration,
+        patience: Patience,
     ) -> Result<Response<UpstreamBody>, CallError> {
-        let answer = async {
-            match route {
-                Route::Http1(origin) => Ok(origin.send(request).await?.map(UpstreamBody::Pooled)),
-                Route::Https => match self.https.request(request).await {
-                    Ok(response) => Ok(response.map(UpstreamBody::Https)),
-                    Err(error) => Err(CallError::from_client(&error)),
-                },
-            }
-        };
-        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(CallError::Timeout))
+        let (Route::Http1(origin) | Route::Https(origin)) = route;
+        let answer = origin.send(request, patience.connect);
+        tokio::time::timeout(patience.head, answer).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// Closes the connections and waits for their tasks. For the end of a drain, when nothing uses them.
@@ -130,41 +107,5 @@ impl UpstreamClient {
         self.connections.stop.cancel();
         self.connections.tasks.close();
         self.connections.tasks.wait().await;
-    }
-}
-
-/// The body of an upstream's answer.
-#[derive(Debug)]
-pub enum UpstreamBody {
-    Pooled(PooledBody),
-    Https(Incoming),
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Pooled(body) => Pin::new(body).poll_frame(cx),
-            Self::Https(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Pooled(body) => body.is_end_stream(),
-            Self::Https(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Pooled(body) => body.size_hint(),
-            Self::Https(body) => body.size_hint(),
-        }
     }
 }

@@ -1,12 +1,17 @@
 //! The pool against a scripted upstream over real sockets.
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use nemo_tests::{
     script::{Ending, Script},
     upstream::Upstream,
 };
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
+
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), head: Duration::from_secs(5) };
 
 struct World {
     upstream: Upstream,
@@ -17,8 +22,8 @@ struct World {
 impl World {
     async fn new() -> Self {
         let upstream = Upstream::start().await.unwrap();
-        let client = UpstreamClient::new(Duration::from_secs(5)).unwrap();
-        let route = client.route(&upstream.base_url().parse().unwrap());
+        let client = UpstreamClient::new(None).unwrap();
+        let route = client.route(&upstream.base_url().parse().unwrap()).unwrap();
         Self { upstream, client, route }
     }
 
@@ -30,7 +35,7 @@ impl World {
         *request.uri_mut() = "/v1/chat/completions".parse().unwrap();
         let host = self.upstream.addr().to_string().parse().unwrap();
         request.headers_mut().insert(http::header::HOST, host);
-        self.client.send(&self.route, request, Duration::from_secs(5)).await
+        self.client.send(&self.route, request, PATIENCE).await
     }
 
     fn idle(&self) -> usize {
@@ -96,17 +101,151 @@ async fn what_is_no_http_is_a_protocol_error_and_silence_a_broken_one() {
 
 #[test]
 fn addresses_of_one_origin_share_a_pool_as_long_as_somebody_uses_it() {
-    let client = UpstreamClient::new(Duration::from_secs(1)).unwrap();
+    let client = UpstreamClient::new(None).unwrap();
     let route = |text: &str| match client.route(&text.parse().unwrap()) {
-        Route::Http1(origin) => Some(origin),
-        Route::Https => None,
+        Some(Route::Http1(origin)) => Some(origin),
+        Some(Route::Https(_)) | None => None,
     };
     let (first, second) = (route("http://h:1/v1").unwrap(), route("http://h:1/other").unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     assert!(!Arc::ptr_eq(&first, &route("http://h:2/v1").unwrap()));
     assert!(route("https://h:1/v1").is_none());
-    assert_eq!(client.origins.lock().unwrap().len(), 2);
+    assert!(client.route(&"ftp://h:1/v1".parse().unwrap()).is_none());
+    assert!(client.route(&"/path".parse().unwrap()).is_none());
     drop((first, second));
     let _other = route("http://elsewhere");
     assert_eq!(client.origins.lock().unwrap().len(), 1, "unused pools are forgotten");
+}
+
+/// An upstream behind TLS that allows two streams per HTTP/2 connection and holds every answer until it is told.
+struct TlsWorld {
+    client: UpstreamClient,
+    route: Route,
+    base: String,
+    release: Arc<tokio::sync::Semaphore>,
+    arrived: Arc<AtomicUsize>,
+    _dir: tempfile::TempDir,
+    _trigger: nemo_runtime::drain::DrainTrigger,
+}
+
+impl TlsWorld {
+    fn new(http1_only: bool) -> Self {
+        use nemo_runtime::http_server::{self, ServerSettings};
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let identity = nemo_runtime::tls::Identity { cert: cert.clone(), key };
+        let tls = nemo_runtime::tls::ServerTls::load(&identity, None).unwrap();
+        let listener = http_server::bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
+        let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let (trigger, watcher) = nemo_runtime::drain::channel();
+        let release = Arc::new(tokio::sync::Semaphore::new(0));
+        let arrived = Arc::<AtomicUsize>::default();
+        let (gate, counter) = (release.clone(), arrived.clone());
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (gate, counter) = (gate.clone(), counter.clone());
+            async move {
+                counter.fetch_add(1, Ordering::Relaxed);
+                gate.acquire().await.unwrap().forget();
+                let said = format!("{:?} {}", request.version(), request.uri().path());
+                let body = http_body_util::Full::new(Bytes::from(said));
+                Ok::<_, std::convert::Infallible>(Response::new(body))
+            }
+        });
+        let settings = ServerSettings { max_streams_per_connection: 2, ..ServerSettings::named("upstream") };
+        nemo_runtime::TaskGroup::new()
+            .spawn("upstream", http_server::serve_with(listener, tls, service, settings, watcher));
+        let mut client = UpstreamClient::new(Some(&cert)).unwrap();
+        if http1_only {
+            Arc::make_mut(&mut client.tls).alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        let route = client.route(&base.parse().unwrap()).unwrap();
+        Self { client, route, base, release, arrived, _dir: dir, _trigger: trigger }
+    }
+
+    async fn send(&self) -> Result<String, CallError> {
+        let body = SegmentBody::new(nemo_llm::Segments::from_iter([Bytes::from_static(b"{}")]));
+        let mut request = Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = format!("{}/v1/x", self.base).parse().unwrap();
+        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+        let response = self.client.send(&self.route, request, PATIENCE).await?;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        Ok(String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn origin(&self) -> &Arc<Origin> {
+        let (Route::Http1(origin) | Route::Https(origin)) = &self.route;
+        origin
+    }
+
+    async fn arrived(&self, count: usize) {
+        nemo_tests::eventually("the requests are at the upstream", async || {
+            let arrived = self.arrived.load(Ordering::Relaxed);
+            anyhow::ensure!(arrived == count, "{arrived} of {count}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// More requests at once than one connection may carry reach the upstream at once, over further connections.
+#[tokio::test]
+async fn http2_spreads_over_the_servers_stream_limit() {
+    let world = TlsWorld::new(false);
+    // The limit is known after the first answer.
+    world.release.add_permits(1);
+    assert_eq!(world.send().await.unwrap(), "HTTP/2.0 /v1/x");
+    assert_eq!(world.origin().http2_len(), 1);
+    let together = async {
+        let sends: Vec<_> = (0..7).map(|_| world.send()).collect();
+        futures_util::future::join_all(sends).await
+    };
+    let watch = async {
+        world.arrived(8).await;
+        assert_eq!(world.origin().http2_len(), 4, "seven streams, two on each connection");
+        world.release.add_permits(7);
+    };
+    let (answers, ()) = tokio::join!(together, watch);
+    assert!(answers.iter().all(|answer| answer.as_deref() == Ok("HTTP/2.0 /v1/x")), "{answers:?}");
+    world.release.add_permits(1);
+    world.send().await.unwrap();
+    assert_eq!(world.origin().http2_len(), 4, "places are given back");
+    world.client.close().await;
+}
+
+#[tokio::test]
+async fn https_upstreams_without_http2_are_pooled_as_http1() {
+    let world = TlsWorld::new(true);
+    for _ in 0..3 {
+        world.release.add_permits(1);
+        assert_eq!(world.send().await.unwrap(), "HTTP/1.1 /v1/x");
+        assert_eq!((world.origin().idle_len(), world.origin().http2_len()), (1, 0));
+    }
+    world.client.close().await;
+}
+
+#[tokio::test]
+async fn an_untrusted_upstream_gets_no_request() {
+    let world = TlsWorld::new(false);
+    let stranger = UpstreamClient::new(None).unwrap();
+    let route = stranger.route(&world.base.parse().unwrap()).unwrap();
+    let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
+    assert_eq!(stranger.send(&route, request, PATIENCE).await.unwrap_err(), CallError::Connect);
+    assert_eq!(world.arrived.load(Ordering::Relaxed), 0);
+}
+
+/// A listener whose backlog is not served looks like a host that drops packets: TCP connects, TLS never answers.
+#[tokio::test]
+async fn a_connection_that_does_not_come_in_time_is_named() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = UpstreamClient::new(None).unwrap();
+    let base = format!("https://localhost:{}", silent.local_addr().unwrap().port());
+    let route = client.route(&base.parse().unwrap()).unwrap();
+    let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
+    let patience = Patience { connect: Duration::from_millis(100), ..PATIENCE };
+    assert_eq!(client.send(&route, request, patience).await.unwrap_err(), CallError::ConnectTimeout);
 }

@@ -1,219 +1,291 @@
 //! `nemo keys …`
 
-use anyhow::{Context as _, bail};
-use nemo_proto::{
-    Timestamp,
-    admin::{
-        CreateTeamRequest, DeleteKeyRequest, IssueKeyRequest, IssueKeyResponse, Key, ListKeysRequest,
-        ListTeamsRequest, RotateKeyRequest, UpdateKeyRequest,
-    },
+mod find;
+mod policy;
+
+use anyhow::bail;
+use clap::Subcommand;
+use nemo_proto::admin::{
+    CreateTeamRequest, DeleteKeyRequest, IssueKeyRequest, IssueKeyResponse, Key, ListKeysRequest,
+    RotateKeyRequest, UpdateKeyRequest,
 };
-use nemo_runtime::clock;
 use nemo_types::ApiKey;
 
-use super::{json, table::Table};
+pub(super) use self::find::find;
+use self::policy::Policy;
+use super::{
+    output::{Entity, allowed, expiry, rfc3339},
+    session::{Session, confirm, list},
+    table::{Cell, Column},
+    teams,
+};
 use crate::{
-    admin_client::{AdminClient, explain},
-    cli::{Keys, Seconds, Target},
+    admin_client::AdminClient,
+    cli::{Delete, Org, Seconds, Target, Write, duration},
     console,
 };
 
-const PAGE: u32 = 1000;
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Issue a key; its secret is printed once
+    #[command(after_help = "\
+Examples:
+  nemo keys create
+  nemo keys create --name ci --team build --models gpt-5-mini,openai/* --expires 30d
+  nemo keys create --name web --endpoints chat.completions --cidrs 10.0.0.0/8 --tags web
+  KEY=$(nemo keys create --name ci --quiet)")]
+    Create {
+        /// To tell keys apart [default: the date and time]
+        #[arg(long)]
+        name: Option<String>,
+        /// Team by name or id; made if it does not exist
+        #[arg(long, default_value = "default")]
+        team: String,
+        #[command(flatten)]
+        policy: Box<Policy>,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// List keys
+    #[command(after_help = "Examples:\n  nemo keys list\n  nemo keys list --team build --json")]
+    List {
+        /// Of this team only: name or id
+        #[arg(long)]
+        team: Option<String>,
+        /// In this state only: active, disabled or expired
+        #[arg(long)]
+        state: Option<String>,
+        /// Whose names begin like this only
+        #[arg(long, value_name = "PREFIX")]
+        name_prefix: Option<String>,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one key, without its secret
+    #[command(after_help = "Examples:\n  nemo keys get ci\n  nemo keys get sk-nemo-AbCdEf   whose is this?")]
+    Get {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Change what a key may do
+    #[command(after_help = "\
+Examples:
+  nemo keys update ci --models gpt-5-mini,smart
+  nemo keys update ci --models ''          all models again
+  nemo keys update ci --never-expires --name build-server")]
+    Update {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
+        /// It does not expire any more
+        #[arg(long, conflicts_with = "expires")]
+        never_expires: bool,
+        #[command(flatten)]
+        policy: Box<Policy>,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// Give a key a new secret
+    #[command(
+        after_help = "Examples:\n  nemo keys rotate ci\n  nemo keys rotate ci --overlap 1h   the old secret works for another hour"
+    )]
+    Rotate {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        /// How long the old secret still works: 90m, 12h, 7d
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        overlap: Option<Seconds>,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// Stop a key from working, until it is enabled again
+    #[command(
+        after_help = "Examples:\n  nemo keys disable ci\n  nemo keys disable ci --wait   returns when no node accepts it any more"
+    )]
+    Disable {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// Let a disabled key work again
+    #[command(after_help = "Examples:\n  nemo keys enable ci")]
+    Enable {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// Delete a key
+    #[command(after_help = "Examples:\n  nemo keys delete ci\n  nemo keys delete ci --yes   do not ask")]
+    Delete {
+        /// Name, id, or the first characters of its secret
+        key: String,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        options: Delete,
+    },
+}
+
+impl Entity for Key {
+    const KIND: &'static str = "key";
+    const NOUN: &'static str = "keys";
+    const COLUMNS: &'static [Column] = &[
+        Column::text("NAME"),
+        Column::whole("KEY"),
+        Column::text("STATE"),
+        Column::text("MODELS"),
+        Column::whole("CREATED"),
+        Column::whole("EXPIRES"),
+    ];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            self.name.as_str().into(),
+            format!("{}{}…", ApiKey::PREFIX, self.public_id).into(),
+            Cell::state(&self.state),
+            allowed(&self.allowed_models),
+            rfc3339(self.created_at).into(),
+            expiry(self.expires_at),
+        ]
+    }
+}
 
 /// # Errors
 /// When nothing runs, or the control plane refuses.
 pub async fn run(command: Keys) -> anyhow::Result<()> {
     match command {
-        Keys::Create { name, team, models, expires, target } => {
-            create(name, &team, models, expires, &target).await
+        Keys::Create { name, team, policy, org, write } => create(name, &team, *policy, &org, &write).await,
+        Keys::List { team, state, name_prefix, org, target } => {
+            let session = Session::reading(&target)?;
+            let org_id = session.client.organization(org.org.as_deref()).await?;
+            let team_id = match team {
+                Some(team) => teams::find(&session.client, &org_id, &team).await?.id,
+                None => String::new(),
+            };
+            let (state, name_prefix) = (state.unwrap_or_default(), name_prefix.unwrap_or_default());
+            let client = &session.client;
+            let keys: Vec<Key> = list!(
+                client.keys().list_keys -> keys,
+                ListKeysRequest { org_id, team_id, state, name_prefix }
+            )?;
+            session.out.list(&keys)
         }
-        Keys::List { target } => list(&target).await,
-        Keys::Rotate { key, overlap, target } => {
-            let (client, org_id, key) = find_in(&target, &key).await?;
+        Keys::Get { key, org, target } => {
+            let session = Session::reading(&target)?;
+            session.out.one(&find_in(&session, &org, &key).await?)
+        }
+        Keys::Update { key, name, never_expires, policy, org, write } => {
+            let session = Session::writing(&write)?;
+            let Key { id, org_id, .. } = find_in(&session, &org, &key).await?;
+            let request = UpdateKeyRequest { org_id, id, name, never_expires, ..policy.change() };
+            let mut client = session.client.keys();
+            session.put("updated", client.update_key(session.write(request))).await
+        }
+        Keys::Rotate { key, overlap, org, write } => {
+            let session = Session::writing(&write)?;
+            let Key { id, org_id, .. } = find_in(&session, &org, &key).await?;
             let overlap_seconds = overlap.map_or(0, |Seconds(seconds)| seconds);
-            let request = RotateKeyRequest { org_id, id: key.id, overlap_seconds };
-            let rotated = client.keys().rotate_key(request).await.map_err(explain)?.into_inner();
-            show_secret(&rotated, &target)
+            let request = RotateKeyRequest { org_id, id, overlap_seconds, ..Default::default() };
+            let rotated = session.send(session.client.keys().rotate_key(session.write(request))).await?;
+            show_secret(&session, rotated)
         }
-        Keys::Disable { key, target } => switch(&key, true, &target).await,
-        Keys::Enable { key, target } => switch(&key, false, &target).await,
-        Keys::Delete { key, target } => {
-            let (client, org_id, key) = find_in(&target, &key).await?;
-            client
-                .keys()
-                .delete_key(DeleteKeyRequest { org_id, id: key.id.clone() })
-                .await
-                .map_err(explain)?;
-            if target.json { json(&key) } else { told(format_args!("deleted {}", key.name)) }
+        Keys::Disable { key, org, write } => switch(&key, true, &org, &write).await,
+        Keys::Enable { key, org, write } => switch(&key, false, &org, &write).await,
+        Keys::Delete { key, org, options } => {
+            let session = Session::writing(&options.write)?;
+            let key = find_in(&session, &org, &key).await?;
+            confirm(&key, &options)?;
+            let (org_id, id) = (key.org_id.clone(), key.id.clone());
+            let request = DeleteKeyRequest { org_id, id, ..Default::default() };
+            let mut client = session.client.keys();
+            session.delete(&key, client.delete_key(session.write(request))).await
         }
     }
-}
-
-fn told(line: impl std::fmt::Display) -> anyhow::Result<()> {
-    console::note(line);
-    Ok(())
 }
 
 async fn create(
     name: Option<String>,
     team: &str,
-    allowed_models: Vec<String>,
-    expires: Option<Seconds>,
-    target: &Target,
+    policy: Policy,
+    org: &Org,
+    write: &Write,
 ) -> anyhow::Result<()> {
-    let client = AdminClient::open(target)?;
-    let org_id = client.organization(target.org.as_deref()).await?;
-    let team_id = team_id(&client, &org_id, team).await?;
-    let now = i64::try_from(clock::unix_ms() / 1000)?;
-    let at = |seconds: i64| Timestamp { seconds, nanos: 0 };
-    let name = match name {
-        Some(name) => name,
-        None => format!("key {}", rfc3339(Some(at(now)))),
-    };
-    let expires_at = expires.map(|Seconds(seconds)| at(now + i64::from(seconds)));
-    let request = IssueKeyRequest { org_id, team_id, name, allowed_models, expires_at };
-    let issued = client.keys().issue_key(request).await.map_err(explain)?.into_inner();
-    show_secret(&issued, target)
+    let session = Session::writing(write)?;
+    let org_id = session.client.organization(org.org.as_deref()).await?;
+    let team_id = team_id(&session, &org_id, team, write.validate_only).await?;
+    let name = name.unwrap_or_else(|| format!("key {}", rfc3339(Some(Seconds(0).from_now()))));
+    let request = IssueKeyRequest { org_id, team_id, name, ..policy.creation() };
+    let issued = session.send(session.client.keys().issue_key(session.write(request))).await?;
+    show_secret(&session, issued)
 }
 
-/// The secret alone on standard output, so that `KEY=$(nemo keys create)` works.
-fn show_secret(issued: &IssueKeyResponse, target: &Target) -> anyhow::Result<()> {
-    if target.json {
-        return json(issued);
-    }
+fn show_secret(session: &Session, issued: Option<IssueKeyResponse>) -> anyhow::Result<()> {
+    let Some(issued) = issued else { return Ok(()) };
     let name = issued.key.as_ref().map(|key| key.name.as_str()).unwrap_or_default();
-    console::note(format_args!("{name}: shown once, keep it"));
-    console::result(&issued.secret);
-    Ok(())
+    session.out.secret(&issued, name, &issued.secret)
 }
 
-async fn team_id(client: &AdminClient, org_id: &str, name: &str) -> anyhow::Result<String> {
-    let mut page_token = String::new();
-    loop {
-        let request = ListTeamsRequest { org_id: org_id.to_owned(), page_size: PAGE, page_token };
-        let page = client.tenancy().list_teams(request).await.map_err(explain)?.into_inner();
-        if let Some(team) = page.teams.into_iter().find(|team| team.name == name || team.id == name) {
-            return Ok(team.id);
-        }
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        page_token = page.next_page_token;
+/// Id of the team, which is made if it does not exist.
+async fn team_id(session: &Session, org_id: &str, wanted: &str, check_only: bool) -> anyhow::Result<String> {
+    let teams = teams::all(&session.client, org_id).await?;
+    if let Some(team) = teams.into_iter().find(|team| team.name == wanted || team.id == wanted) {
+        return Ok(team.id);
     }
-    let request = CreateTeamRequest { org_id: org_id.to_owned(), name: name.to_owned() };
-    let team = client.tenancy().create_team(request).await.map_err(explain)?.into_inner();
-    console::note(format_args!("made the team {name}"));
-    Ok(team.id)
-}
-
-async fn all_keys(client: &AdminClient, org_id: &str) -> anyhow::Result<Vec<Key>> {
-    let (mut keys, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let request = ListKeysRequest {
-            org_id: org_id.to_owned(),
-            page_size: PAGE,
-            page_token,
-            ..ListKeysRequest::default()
-        };
-        let page = client.keys().list_keys(request).await.map_err(explain)?.into_inner();
-        keys.extend(page.keys);
-        if page.next_page_token.is_empty() {
-            return Ok(keys);
-        }
-        page_token = page.next_page_token;
+    if check_only {
+        bail!("there is no team {wanted:?} yet; without --validate-only it would be made");
     }
-}
-
-async fn list(target: &Target) -> anyhow::Result<()> {
-    let client = AdminClient::open(target)?;
-    let org_id = client.organization(target.org.as_deref()).await?;
-    let keys = all_keys(&client, &org_id).await?;
-    if target.json {
-        return json(&keys);
-    }
-    let mut table = Table::new(["NAME", "KEY", "STATE", "MODELS", "CREATED", "EXPIRES"]);
-    for key in &keys {
-        let models =
-            if key.allowed_models.is_empty() { "all".to_owned() } else { key.allowed_models.join(",") };
-        let expires = key.expires_at.map_or_else(|| "never".to_owned(), |at| rfc3339(Some(at)));
-        let secret = format!("{}{}…", ApiKey::PREFIX, key.public_id);
-        table.row([key.name.clone(), secret, key.state.clone(), models, rfc3339(key.created_at), expires]);
-    }
-    table.print();
-    Ok(())
-}
-
-async fn switch(key: &str, disabled: bool, target: &Target) -> anyhow::Result<()> {
-    let (client, org_id, key) = find_in(target, key).await?;
     let request =
-        UpdateKeyRequest { org_id, id: key.id, disabled: Some(disabled), ..UpdateKeyRequest::default() };
-    let key = client.keys().update_key(request).await.map_err(explain)?.into_inner();
-    if target.json { json(&key) } else { told(format_args!("{} is {}", key.name, key.state)) }
-}
-
-async fn find_in(target: &Target, wanted: &str) -> anyhow::Result<(AdminClient, String, Key)> {
-    let client = AdminClient::open(target)?;
-    let org_id = client.organization(target.org.as_deref()).await?;
-    let key = find(&client, &org_id, wanted).await?;
-    Ok((client, org_id, key))
-}
-
-/// The key that is meant by a name, an id, or the beginning of a secret.
-///
-/// # Errors
-/// When there is none, or more than one.
-pub(super) async fn find(client: &AdminClient, org_id: &str, wanted: &str) -> anyhow::Result<Key> {
-    choose(all_keys(client, org_id).await?, wanted)
-}
-
-fn choose(keys: Vec<Key>, wanted: &str) -> anyhow::Result<Key> {
-    // Of a pasted secret only the public part is looked at.
-    let public_part =
-        wanted.strip_prefix(ApiKey::PREFIX).map(|rest| rest.chars().take(16).collect::<String>());
-    let meant = |key: &Key| {
-        key.id == wanted
-            || key.name == wanted
-            || public_part.as_ref().is_some_and(|part| !part.is_empty() && key.public_id.starts_with(part))
-    };
-    let mut found: Vec<Key> = keys.into_iter().filter(meant).collect();
-    let shown = if public_part.is_some() { "that secret" } else { wanted };
-    match found.len() {
-        0 => bail!("there is no key {shown:?}; `nemo keys list` shows them"),
-        1 => found.pop().context("one key"),
-        more => bail!("{shown:?} stands for {more} keys; use the id from `nemo keys list --json`"),
+        CreateTeamRequest { org_id: org_id.to_owned(), name: wanted.to_owned(), ..Default::default() };
+    let team = session.send(session.client.tenancy().create_team(session.write(request))).await?;
+    if !session.out.quiet {
+        console::note(format_args!("made the team {wanted}"));
     }
+    Ok(team.map(|team| team.id).unwrap_or_default())
 }
 
-pub(super) fn rfc3339(at: Option<Timestamp>) -> String {
-    let text = at.and_then(|at| serde_json::to_value(Timestamp { nanos: 0, ..at }).ok());
-    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
+/// Every key of an organization, or those of one name.
+async fn all(client: &AdminClient, org_id: &str, name: &str) -> anyhow::Result<Vec<Key>> {
+    list!(client.keys().list_keys -> keys, ListKeysRequest { org_id, name })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn switch(key: &str, disabled: bool, org: &Org, write: &Write) -> anyhow::Result<()> {
+    let session = Session::writing(write)?;
+    let Key { id, org_id, .. } = find_in(&session, org, key).await?;
+    let request = UpdateKeyRequest { org_id, id, disabled: Some(disabled), ..Default::default() };
+    let mut client = session.client.keys();
+    let verb = if disabled { "disabled" } else { "enabled" };
+    session.put(verb, client.update_key(session.write(request))).await
+}
 
-    fn key(id: &str, name: &str, public_id: &str) -> Key {
-        Key { id: id.into(), name: name.into(), public_id: public_id.into(), ..Key::default() }
-    }
-
-    #[test]
-    fn keys_are_found_by_name_id_and_secret() {
-        let keys = || {
-            vec![
-                key("1", "ci", "abcdefgh12345678"),
-                key("2", "dev", "abcxefgh12345678"),
-                key("3", "dev", "zzz"),
-            ]
-        };
-        let id = |wanted: &str| choose(keys(), wanted).map(|key| key.id);
-        assert_eq!(id("ci").unwrap(), "1");
-        assert_eq!(id("2").unwrap(), "2");
-        assert_eq!(id(&format!("sk-nemo-abcdefgh12345678{}", "S".repeat(43))).unwrap(), "1");
-        assert_eq!(id("sk-nemo-abcx").unwrap(), "2");
-        assert!(id("dev").unwrap_err().to_string().contains("2 keys"));
-        assert!(id("sk-nemo-").is_err());
-        let error = id("sk-nemo-canary").unwrap_err().to_string();
-        assert!(!error.contains("canary"), "{error}");
-    }
+async fn find_in(session: &Session, org: &Org, wanted: &str) -> anyhow::Result<Key> {
+    let org_id = session.client.organization(org.org.as_deref()).await?;
+    find(&session.client, &org_id, wanted).await
 }

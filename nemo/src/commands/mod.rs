@@ -1,22 +1,37 @@
 //! The commands that talk to a running control plane, and those that need none. Thin: look something up, call
-//! once, print.
+//! once, print. One file for each noun, with what can be typed and what it does.
 
+// Messages of the contract grow; what a command does not set keeps its default.
+#![allow(clippy::needless_update, reason = "true for a message only until it grows")]
+
+pub mod apply;
+pub mod audit;
+pub mod completion;
+pub mod credentials;
+pub mod deployments;
+pub mod fleet;
+pub mod groups;
 pub mod keys;
+pub mod members;
 pub mod models;
+pub mod orgs;
+mod output;
 pub mod requests;
+mod session;
+pub mod settings;
 mod table;
+mod tail;
+pub mod teams;
+pub mod tokens;
+pub mod usage;
 
 use std::path::Path;
 
-use serde::Serialize;
-
+use self::{
+    output::json,
+    table::{Column, Table},
+};
 use crate::{console, providers::file};
-
-/// Prints `value` as JSON.
-fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    console::result(serde_json::to_string_pretty(value)?);
-    Ok(())
-}
 
 /// `nemo check-config`
 ///
@@ -50,9 +65,10 @@ pub fn providers(as_json: bool) -> anyhow::Result<()> {
             .collect();
         return json(&value);
     }
-    let mut table = table::Table::new(["PROVIDER", "VARIABLES", "BASE URL"]);
+    let mut table =
+        Table::new(&[Column::whole("PROVIDER"), Column::text("VARIABLES"), Column::text("BASE URL")]);
     for provider in rows {
-        table.row([provider.id.to_owned(), variables(provider).join(", "), provider.base_url.to_owned()]);
+        table.row(vec![provider.id.into(), variables(provider).join(", ").into(), provider.base_url.into()]);
     }
     table.print();
     Ok(())

@@ -1,55 +1,276 @@
-//! `nemo models …`
+//! `nemo models …`: the catalog, and what is served of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
-use nemo_proto::admin::{Deployment, ListDeploymentsRequest, ListModelsRequest, Model, Price};
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use nemo_proto::admin::{
+    DeleteModelRequest, Deployment, GetModelRequest, ListModelsRequest, Model, Offering, Price,
+    PutModelRequest,
+};
 use nemo_types::Nanos;
+use tonic::Code;
 
-use super::{json, table::Table};
+use super::{
+    deployments::{self, Prices},
+    output::{Entity, json},
+    session::{Session, confirm, list},
+    table::{Cell, Column, Table},
+};
 use crate::{
     admin_client::{AdminClient, explain},
-    cli::{Models, Target},
+    cli::{Delete, Org, Target, Write},
+    console,
 };
 
-const PAGE: u32 = 1000;
+#[derive(Debug, Subcommand)]
+pub enum Models {
+    /// List the models that have a deployment
+    #[command(after_help = "\
+Examples:
+  nemo models list
+  nemo models list --provider groq
+  nemo models list --all --tag vision   of the whole catalog")]
+    List {
+        /// The whole catalog, also what no deployment serves
+        #[arg(long)]
+        all: bool,
+        /// Of this provider only
+        #[arg(long)]
+        provider: Option<String>,
+        /// With this tag only
+        #[arg(long)]
+        tag: Option<String>,
+        #[command(flatten)]
+        org: Org,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show one model of the catalog
+    #[command(
+        after_help = "Examples:\n  nemo models get gpt-5-mini\n  nemo models get gpt-5-mini --json > model.json"
+    )]
+    Get {
+        /// Its id
+        model: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Put a model into the catalog, or change one
+    #[command(after_help = "\
+Examples:
+  nemo models put qwen3-32b --owned-by qwen --context-window 131072 --endpoints chat.completions
+  nemo models put gpt-5-mini --provider openai --price-input 0.25 --price-output 2
+  nemo models put gpt-5-mini --file model.json   replaces it by what the file says
+
+Without --file, what is not said stays as it is.")]
+    Put {
+        /// Its id: what clients send as `model`
+        model: String,
+        #[command(flatten)]
+        fields: Box<Fields>,
+        #[command(flatten)]
+        write: Write,
+    },
+    /// Take a model that nothing serves out of the catalog
+    #[command(after_help = "Examples:\n  nemo models delete qwen3-32b\n  nemo models delete qwen3-32b --yes")]
+    Delete {
+        /// Its id
+        model: String,
+        #[command(flatten)]
+        options: Delete,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Fields {
+    /// The whole model as JSON, as `nemo models get --json` prints it
+    #[arg(long, value_name = "FILE", exclusive = false)]
+    file: Option<PathBuf>,
+    /// For people
+    #[arg(long)]
+    display_name: Option<String>,
+    /// Who made it
+    #[arg(long)]
+    owned_by: Option<String>,
+    /// Tokens of a request and its answer together
+    #[arg(long, value_name = "TOKENS")]
+    context_window: Option<u64>,
+    /// Tokens of an answer
+    #[arg(long, value_name = "TOKENS")]
+    max_output_tokens: Option<u64>,
+    /// Labels such as vision or function-calling
+    #[arg(long, value_delimiter = ',')]
+    tags: Option<Vec<String>>,
+    /// Other names that it answers to
+    #[arg(long, value_delimiter = ',')]
+    aliases: Option<Vec<String>>,
+    /// Endpoints that it serves: chat.completions, completions, embeddings, …
+    #[arg(long, value_delimiter = ',')]
+    endpoints: Option<Vec<String>>,
+    /// Provider that offers it; with a name and prices there
+    #[arg(long)]
+    provider: Option<String>,
+    /// The provider's name for it [default: the id]
+    #[arg(long, value_name = "NAME", requires = "provider")]
+    upstream_model: Option<String>,
+    #[command(flatten)]
+    price: Prices,
+}
+
+impl Entity for Model {
+    const KIND: &'static str = "model";
+    const NOUN: &'static str = "models";
+    const COLUMNS: &'static [Column] = &[
+        Column::text("MODEL"),
+        Column::text("PROVIDERS"),
+        Column::number("CONTEXT"),
+        Column::number("INPUT $/M"),
+        Column::number("OUTPUT $/M"),
+        Column::text("TAGS"),
+    ];
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.display_name
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        row(self, &[])
+    }
+}
 
 /// # Errors
 /// When nothing runs, or the control plane refuses.
 pub async fn run(command: Models) -> anyhow::Result<()> {
-    let Models::List { all, provider, tag, target } = command;
-    let client = AdminClient::open(&target)?;
-    let models = catalog(&client, provider.as_deref(), tag.as_deref()).await?;
-    let deployments = deployments(&client, &target).await?;
+    match command {
+        Models::List { all, provider, tag, org, target } => {
+            let provider = provider.unwrap_or_default();
+            show_list(all, &provider, &tag.unwrap_or_default(), &org, &target).await
+        }
+        Models::Get { model, target } => {
+            let session = Session::reading(&target)?;
+            session.out.one(&get(&session.client, &model).await?.with_context(|| unknown(&model))?)
+        }
+        Models::Put { model, fields, write } => {
+            let session = Session::writing(&write)?;
+            let model = match &fields.file {
+                Some(path) => {
+                    let text = std::fs::read_to_string(path);
+                    let text = text.with_context(|| format!("{} cannot be read", path.display()))?;
+                    let read: Model = serde_json::from_str(&text)
+                        .with_context(|| format!("{} is no model", path.display()))?;
+                    Model { id: model, ..read }
+                }
+                None => {
+                    let known = get(&session.client, &model).await?;
+                    fields.over(known.unwrap_or_else(|| Model { id: model, ..Default::default() }))
+                }
+            };
+            let request = PutModelRequest { model: Some(model), ..Default::default() };
+            let mut client = session.client.catalog();
+            session.put("put", client.put_model(session.write(request))).await
+        }
+        Models::Delete { model, options } => {
+            let session = Session::writing(&options.write)?;
+            let model = get(&session.client, &model).await?.with_context(|| unknown(&model))?;
+            confirm(&model, &options)?;
+            let request = DeleteModelRequest { id: model.id.clone(), ..Default::default() };
+            let mut client = session.client.catalog();
+            session.delete(&model, client.delete_model(session.write(request))).await
+        }
+    }
+}
+
+impl Fields {
+    fn over(&self, mut model: Model) -> Model {
+        fn set<T: Clone>(field: &mut T, given: Option<&T>) {
+            if let Some(given) = given {
+                field.clone_from(given);
+            }
+        }
+        set(&mut model.display_name, self.display_name.as_ref());
+        set(&mut model.owned_by, self.owned_by.as_ref());
+        set(&mut model.context_window, self.context_window.as_ref());
+        set(&mut model.max_output_tokens, self.max_output_tokens.as_ref());
+        set(&mut model.tags, self.tags.as_ref());
+        set(&mut model.aliases, self.aliases.as_ref());
+        set(&mut model.endpoints, self.endpoints.as_ref());
+        if let Some(provider) = &self.provider {
+            let at = model.offerings.iter().position(|offering| offering.provider == *provider);
+            let at = at.unwrap_or_else(|| {
+                let (provider, upstream_model) = (provider.clone(), model.id.clone());
+                model.offerings.push(Offering { provider, upstream_model, ..Default::default() });
+                model.offerings.len() - 1
+            });
+            let offering = &mut model.offerings[at];
+            set(&mut offering.upstream_model, self.upstream_model.as_ref());
+            if let Some(price) = self.price.over(offering.price.clone()) {
+                offering.price = Some(price);
+            }
+        }
+        model
+    }
+}
+
+fn unknown(model: &str) -> String {
+    format!("the catalog has no model {model:?}; `nemo models list --all` shows them")
+}
+
+async fn get(client: &AdminClient, id: &str) -> anyhow::Result<Option<Model>> {
+    let request = GetModelRequest { id: id.to_owned(), ..Default::default() };
+    match client.catalog().get_model(request).await {
+        Ok(model) => Ok(Some(model.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(explain(status)),
+    }
+}
+
+async fn show_list(all: bool, provider: &str, tag: &str, org: &Org, target: &Target) -> anyhow::Result<()> {
+    let session = Session::reading(target)?;
+    let client = &session.client;
+    let models: Vec<Model> =
+        list!(client.catalog().list_models -> models, ListModelsRequest { provider, tag })?;
+    // The operator's deployments and those of the organization.
+    let org_id = client.organization(org.org.as_deref()).await?;
+    let mut deployments = deployments::all(client, &org_id, "").await?;
+    deployments.extend(deployments::all(client, "", "").await.unwrap_or_default());
     let mut served: HashMap<&str, Vec<&Deployment>> = HashMap::new();
     for deployment in deployments.iter().filter(|deployment| !deployment.disabled) {
-        if provider.as_ref().is_none_or(|provider| deployment.provider == *provider) {
+        if provider.is_empty() || deployment.provider == provider {
             served.entry(&deployment.model).or_default().push(deployment);
         }
     }
     let shown: Vec<&Model> =
         models.iter().filter(|model| all || served.contains_key(model.id.as_str())).collect();
-    if target.json {
+    if session.out.json {
         return json(&shown);
     }
-    let mut table = Table::new(["MODEL", "PROVIDERS", "CONTEXT", "INPUT $/M", "OUTPUT $/M", "TAGS"]);
+    if session.out.quiet {
+        shown.iter().for_each(|model| console::result(&model.id));
+        return Ok(());
+    }
+    let mut table = Table::new(Model::COLUMNS);
     for model in shown {
-        let of_model = served.get(model.id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let price = price(model, of_model);
-        let dollars =
-            |amount: Option<i64>| amount.map_or_else(|| "?".to_owned(), |nanos| Nanos(nanos).to_string());
-        let context =
-            if model.context_window == 0 { "?".to_owned() } else { model.context_window.to_string() };
-        table.row([
-            model.id.clone(),
-            providers(model, of_model),
-            context,
-            dollars(price.input),
-            dollars(price.output),
-            model.tags.join(","),
-        ]);
+        table.row(row(model, served.get(model.id.as_str()).map(Vec::as_slice).unwrap_or_default()));
     }
     table.print();
     Ok(())
+}
+
+fn row(model: &Model, deployments: &[&Deployment]) -> Vec<Cell> {
+    let price = price(model, deployments);
+    vec![
+        model.id.as_str().into(),
+        providers(model, deployments).into(),
+        Cell::count(Some(model.context_window).filter(|window| *window > 0)),
+        Cell::count(price.input.map(Nanos)),
+        Cell::count(price.output.map(Nanos)),
+        model.tags.join(",").into(),
+    ]
 }
 
 /// Who serves a model, or, when nobody does, who offers it.
@@ -70,60 +291,17 @@ fn price(model: &Model, deployments: &[&Deployment]) -> Price {
             .offerings
             .iter()
             .find(|offering| offering.provider == provider)
-            .and_then(|offering| offering.price)
+            .and_then(|offering| offering.price.clone())
     };
     let deployed = deployments
         .iter()
-        .find_map(|deployment| deployment.price.or_else(|| of_provider(&deployment.provider)));
-    let offered = || model.offerings.iter().find_map(|offering| offering.price);
+        .find_map(|deployment| deployment.price.clone().or_else(|| of_provider(&deployment.provider)));
+    let offered = || model.offerings.iter().find_map(|offering| offering.price.clone());
     deployed.or_else(offered).unwrap_or_default()
-}
-
-async fn catalog(
-    client: &AdminClient,
-    provider: Option<&str>,
-    tag: Option<&str>,
-) -> anyhow::Result<Vec<Model>> {
-    let (mut models, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let (provider, tag) = (provider.unwrap_or_default().to_owned(), tag.unwrap_or_default().to_owned());
-        let request = ListModelsRequest { provider, tag, page_size: PAGE, page_token };
-        let page = client.catalog().list_models(request).await.map_err(explain)?.into_inner();
-        models.extend(page.models);
-        if page.next_page_token.is_empty() {
-            return Ok(models);
-        }
-        page_token = page.next_page_token;
-    }
-}
-
-/// The operator's deployments and those of the organization.
-async fn deployments(client: &AdminClient, target: &Target) -> anyhow::Result<Vec<Deployment>> {
-    let mut deployments = Vec::new();
-    for org_id in [String::new(), client.organization(target.org.as_deref()).await?] {
-        let mut page_token = String::new();
-        loop {
-            let request = ListDeploymentsRequest {
-                org_id: org_id.clone(),
-                page_size: PAGE,
-                page_token,
-                ..Default::default()
-            };
-            let page = client.providers().list_deployments(request).await.map_err(explain)?.into_inner();
-            deployments.extend(page.deployments);
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            page_token = page.next_page_token;
-        }
-    }
-    Ok(deployments)
 }
 
 #[cfg(test)]
 mod tests {
-    use nemo_proto::admin::Offering;
-
     use super::*;
 
     #[test]

@@ -107,11 +107,20 @@ fn direction(state: &mut u64) -> f32 {
     f32::from(u16::from_le_bytes([a, b])) / 32_767.5 - 1.0
 }
 
+/// How near two texts are, from -1 to 1.
+pub(super) fn similarity(a: &str, b: &str) -> f32 {
+    let vector = |text: &str| {
+        let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+        vector(&words, DEFAULT_DIMENSIONS)
+    };
+    vector(a).iter().zip(&vector(b)).map(|(a, b)| a * b).sum()
+}
+
 fn bytes(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn encode_base64(bytes: &[u8]) -> String {
+pub(super) fn encode_base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -131,11 +140,6 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
-    }
-
-    fn similarity(a: &str, b: &str) -> f32 {
-        let (a, b) = (vector(&words(a), 256), vector(&words(b), 256));
-        a.iter().zip(&b).map(|(a, b)| a * b).sum()
     }
 
     #[test]

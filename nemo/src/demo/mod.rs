@@ -6,6 +6,10 @@
 mod chat;
 mod completions;
 mod embeddings;
+mod form;
+mod judge;
+mod media;
+mod responses;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -32,12 +36,28 @@ use serde_json::{Value, json};
 pub const PROVIDER: &str = "demo";
 pub const CHAT_MODEL: &str = "demo-chat";
 pub const EMBEDDING_MODEL: &str = "demo-embedding";
+pub const IMAGE_MODEL: &str = "demo-image";
+pub const SPEECH_MODEL: &str = "demo-speech";
+pub const TRANSCRIPTION_MODEL: &str = "demo-transcription";
+pub const MODERATION_MODEL: &str = "demo-moderation";
+pub const RERANK_MODEL: &str = "demo-rerank";
 pub const CONTEXT_WINDOW: u64 = 32_768;
 pub const MAX_OUTPUT_TOKENS: u64 = 4_096;
 
 /// What the gateway itself accepts, so that nothing fits there and not here.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 const MAX_CONNECTIONS: usize = 1024;
+
+/// All that it serves.
+const MODELS: [&str; 7] = [
+    CHAT_MODEL,
+    EMBEDDING_MODEL,
+    IMAGE_MODEL,
+    SPEECH_MODEL,
+    TRANSCRIPTION_MODEL,
+    MODERATION_MODEL,
+    RERANK_MODEL,
+];
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -82,13 +102,37 @@ async fn handle(request: Request<Incoming>, word_delay: Duration) -> Response<Bo
         "/chat/completions" => parse(&body).and_then(|request| chat::answer(&request, &body)),
         "/completions" => parse(&body).and_then(|request| completions::answer(&request, &body)),
         "/embeddings" => parse(&body).and_then(|request| embeddings::answer(&request)),
+        "/responses" => parse(&body).and_then(|request| responses::answer(&request, &body)),
+        "/images/generations" => parse(&body).and_then(|request| media::generate(&request)),
+        "/images/edits" | "/images/variations" => form(&head, &body).and_then(|form| media::edit(&form)),
+        "/audio/speech" => parse(&body).and_then(|request| media::speak(&request)),
+        "/audio/transcriptions" | "/audio/translations" => {
+            form(&head, &body).and_then(|form| media::listen(&form))
+        }
+        "/moderations" => parse(&body).and_then(|request| judge::moderate(&request, &body)),
+        "/rerank" => parse(&body).and_then(|request| judge::rank(&request, &body)),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "no such path at the demo provider", "not_found")),
     };
     match answer {
         Ok(Answer::Whole(value)) => json_response(StatusCode::OK, &value),
-        Ok(Answer::Events(events)) => event_stream(events, word_delay),
+        Ok(Answer::Events(events)) => {
+            let events = events.into_iter().map(|event| format!("data: {event}\n\n"));
+            let events = events.chain(["data: [DONE]\n\n".to_owned()]).map(Bytes::from).collect();
+            frames("text/event-stream", events, word_delay)
+        }
+        Ok(Answer::Named(events)) => {
+            let name = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
+            let event = |event: Value| Bytes::from(format!("event: {}\ndata: {event}\n\n", name(&event)));
+            frames("text/event-stream", events.into_iter().map(event).collect(), word_delay)
+        }
+        Ok(Answer::Frames { content_type, frames: pieces }) => frames(content_type, pieces, word_delay),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+fn form(head: &http::request::Parts, body: &[u8]) -> Result<form::Form, Refusal> {
+    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    form::Form::parse(content_type.unwrap_or_default(), body)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
@@ -102,6 +146,13 @@ enum Answer {
     Whole(Value),
     /// Sent as events, `[DONE]` last.
     Events(Vec<Value>),
+    /// Sent as events that are named after their `type`.
+    Named(Vec<Value>),
+    /// Something else than JSON.
+    Frames {
+        content_type: &'static str,
+        frames: Vec<Bytes>,
+    },
 }
 
 /// An error in OpenAI's shape.
@@ -145,21 +196,20 @@ fn response(status: StatusCode, content_type: &'static str, body: Body) -> Respo
     response
 }
 
-fn event_stream(events: Vec<Value>, delay: Duration) -> Response<Body> {
-    let events =
-        events.into_iter().map(|event| format!("data: {event}\n\n")).chain(["data: [DONE]\n\n".to_owned()]);
-    let frames = stream::iter(events).then(move |event| async move {
+/// One after the other, with a pause before each.
+fn frames(content_type: &'static str, frames: Vec<Bytes>, delay: Duration) -> Response<Body> {
+    let frames = stream::iter(frames).then(move |frame| async move {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        Ok::<_, Infallible>(Frame::data(Bytes::from(event)))
+        Ok::<_, Infallible>(Frame::data(frame))
     });
-    response(StatusCode::OK, "text/event-stream", StreamBody::new(frames).boxed_unsync())
+    response(StatusCode::OK, content_type, StreamBody::new(frames).boxed_unsync())
 }
 
 fn models() -> Value {
     let model = |id| json!({ "id": id, "object": "model", "created": 1_767_225_600, "owned_by": "nemo" });
-    json!({ "object": "list", "data": [model(CHAT_MODEL), model(EMBEDDING_MODEL)] })
+    json!({ "object": "list", "data": MODELS.map(model) })
 }
 
 /// Seconds since the epoch, as `created` has them.

@@ -204,7 +204,7 @@ async fn what_it_cannot_do_is_refused_in_the_shape_of_openai() {
         ("/chat/completions", ask(json!({ "model": "gpt-5" })).to_string(), 404, "model_not_found"),
         ("/chat/completions", "{".to_owned(), 400, "bad_body"),
         ("/chat/completions", ask(json!({ "messages": [] })).to_string(), 400, "bad_body"),
-        ("/images/generations", "{}".to_owned(), 404, "not_found"),
+        ("/fine_tuning/jobs", "{}".to_owned(), 404, "not_found"),
     ] {
         let (found, text) = demo.post_raw(path, &body).await;
         let error: Value = serde_json::from_str(&text).unwrap();

@@ -11,11 +11,13 @@ pub mod file;
 #[cfg(test)]
 mod tests;
 
-use nemo_proto::admin::{Model, Offering, Price};
+use nemo_proto::admin::{Model, Offering, Price, UnitPrice};
 use nemo_types::Secret;
 
 /// Prefixes of the names of what is managed here: from the environment, from `nemo.toml`, the demo.
-pub const MANAGED: [&str; 3] = ["env:", "file:", "demo:"];
+pub const MANAGED: [&str; 3] = ["env:", FILE, "demo:"];
+/// Of what `nemo.toml` declares, whether a start or `nemo apply` read it.
+pub const FILE: &str = "file:";
 
 pub fn is_managed(name: &str) -> bool {
     MANAGED.iter().any(|prefix| name.starts_with(prefix))
@@ -29,6 +31,9 @@ pub struct Desired {
     pub models: Vec<Model>,
     pub deployments: Vec<DesiredDeployment>,
     pub model_groups: Vec<DesiredGroup>,
+    /// Names.
+    pub organizations: Vec<String>,
+    pub teams: Vec<DesiredTeam>,
     pub keys: Vec<DesiredKey>,
     /// What the user should know, one line each.
     pub notes: Vec<String>,
@@ -79,10 +84,23 @@ pub struct DesiredGroup {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredTeam {
+    /// Empty: the default one.
+    pub organization: String,
+    pub name: String,
+}
+
+/// What is `None` is left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredKey {
     pub name: String,
+    /// Empty: the default one.
+    pub organization: String,
     pub team: String,
-    pub allowed_models: Vec<String>,
+    pub allowed_models: Option<Vec<String>>,
+    pub allowed_endpoints: Option<Vec<String>>,
+    pub allowed_cidrs: Option<Vec<String>>,
+    pub default_tags: Option<Vec<String>>,
 }
 
 /// A model that the catalog need not know: what is certain about it is its name.
@@ -92,7 +110,7 @@ pub(crate) fn bare_model(id: &str, provider: &str, upstream_model: &str) -> Mode
         owned_by: provider.to_owned(),
         input_modalities: vec!["text".to_owned()],
         output_modalities: vec!["text".to_owned()],
-        endpoints: ["chat.completions", "completions", "embeddings"].map(str::to_owned).to_vec(),
+        endpoints: ["chat.completions", "completions", "embeddings", "responses"].map(str::to_owned).to_vec(),
         offerings: vec![Offering {
             provider: provider.to_owned(),
             upstream_model: upstream_model.to_owned(),
@@ -102,16 +120,19 @@ pub(crate) fn bare_model(id: &str, provider: &str, upstream_model: &str) -> Mode
     }
 }
 
-/// The demo provider as it is registered: two models, one deployment each.
+/// The demo provider as it is registered: a model for each kind of endpoint, one deployment each.
 pub fn demo(base_url: &str) -> Desired {
-    use crate::demo::{CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL, MAX_OUTPUT_TOKENS, PROVIDER};
+    use crate::demo::{
+        CHAT_MODEL, CONTEXT_WINDOW, EMBEDDING_MODEL, IMAGE_MODEL, MAX_OUTPUT_TOKENS, MODERATION_MODEL,
+        PROVIDER, RERANK_MODEL, SPEECH_MODEL, TRANSCRIPTION_MODEL,
+    };
     let chat = Model {
         display_name: "Demo chat".to_owned(),
         owned_by: "nemo".to_owned(),
         context_window: CONTEXT_WINDOW,
         max_output_tokens: MAX_OUTPUT_TOKENS,
         tags: vec!["function-calling".to_owned(), "json".to_owned()],
-        endpoints: vec!["chat.completions".to_owned(), "completions".to_owned()],
+        endpoints: ["chat.completions", "completions", "responses"].map(str::to_owned).to_vec(),
         ..bare_model(CHAT_MODEL, PROVIDER, CHAT_MODEL)
     };
     let embedding = Model {
@@ -122,6 +143,29 @@ pub fn demo(base_url: &str) -> Desired {
         endpoints: vec!["embeddings".to_owned()],
         ..bare_model(EMBEDDING_MODEL, PROVIDER, EMBEDDING_MODEL)
     };
+    let other = |id: &str, name: &str, output: &str, endpoints: &[&str]| Model {
+        display_name: name.to_owned(),
+        owned_by: "nemo".to_owned(),
+        output_modalities: vec![output.to_owned()],
+        endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
+        ..bare_model(id, PROVIDER, id)
+    };
+    let images = ["images.generations", "images.edits", "images.variations"];
+    let others = [
+        other(IMAGE_MODEL, "Demo image", "image", &images),
+        other(SPEECH_MODEL, "Demo speech", "audio", &["audio.speech"]),
+        other(
+            TRANSCRIPTION_MODEL,
+            "Demo transcription",
+            "text",
+            &["audio.transcriptions", "audio.translations"],
+        ),
+        other(MODERATION_MODEL, "Demo moderation", "text", &["moderations"]),
+        other(RERANK_MODEL, "Demo rerank", "text", &["rerank"]),
+    ];
+    let models: Vec<Model> = [chat, embedding].into_iter().chain(others).collect();
+    let free = |unit: &str| UnitPrice { unit: unit.to_owned(), ..UnitPrice::default() };
+    let units = ["images", "characters", "audio_milliseconds", "requests", "search_units"].map(free);
     let deployment = |model: &Model| DesiredDeployment {
         name: format!("demo:{}", model.id),
         provider: PROVIDER.to_owned(),
@@ -131,11 +175,7 @@ pub fn demo(base_url: &str) -> Desired {
         upstream_model: model.id.clone(),
         weight: 1,
         // Free, and known to be: the cost of a demo request is zero, not unknown.
-        price: Some(Price { input: Some(0), output: Some(0), cache_read: None, cache_write: None }),
+        price: Some(Price { input: Some(0), output: Some(0), units: units.to_vec(), ..Price::default() }),
     };
-    Desired {
-        deployments: vec![deployment(&chat), deployment(&embedding)],
-        models: vec![chat, embedding],
-        ..Desired::default()
-    }
+    Desired { deployments: models.iter().map(deployment).collect(), models, ..Desired::default() }
 }

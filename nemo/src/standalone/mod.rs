@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nemo_control_plane::{app as control_plane, config::Config, fleet::NodeToken};
+use nemo_control_plane::{app as control_plane, config::Config, fleet::NodeToken, retention::Retention};
 use nemo_data_plane::{ControlEndpoint, Settings};
 use nemo_proto::admin::Model;
 use nemo_runtime::{
@@ -23,6 +23,7 @@ use nemo_runtime::{
     drain::{self, DrainTrigger, DrainWatcher},
     signal,
     telemetry::{self, TelemetrySettings},
+    tls::{Identity, check_plaintext},
 };
 use nemo_types::{Keyring, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -121,12 +122,26 @@ impl Inputs {
         let file = options.config.as_ref().map(|path| file::read(path, variable)).transpose()?;
         let environment = if file.is_some() { Vec::new() } else { environment::find(variable)? };
         let mut node = Settings::load(None)?;
+        node.allow_plaintext |= options.allow_plaintext;
+        if variable("NEMO_DRAIN__NOTICE_MS").is_none() {
+            // No load balancer watches one process on one machine, and whoever presses Ctrl-C waits for it.
+            node.drain.notice_ms = 0;
+        }
         if options.node_token.is_none() && !options.grpc_listen.ip().is_loopback() {
             anyhow::bail!(
                 "--grpc-listen {} can be reached from other machines, so nodes must show a token: set NEMO_NODE_TOKEN \
                  (`openssl rand -hex 32` makes one)",
                 options.grpc_listen
             );
+        }
+        let all = [
+            ("--listen", options.listen),
+            ("--admin-listen", options.admin_listen),
+            ("--grpc-listen", options.grpc_listen),
+        ];
+        for (option, addr) in all {
+            let tls = ("TLS by running the planes apart (nemo-data-plane --help)", &Identity::default());
+            check_plaintext((option, addr), tls, options.allow_plaintext)?;
         }
         let ports = Ports::hold(options)?;
         let path = options.data_dir.clone().map_or_else(data_dir::default_path, Ok)?;
@@ -209,6 +224,9 @@ impl Planes {
             grpc_addr: options.grpc_listen,
             metrics_addr: inputs.ports.control_ops,
             node_token: options.node_token.as_deref().map(NodeToken::new).transpose()?,
+            oidc: options.oidc.check()?,
+            allow_plaintext: options.allow_plaintext,
+            retention: options.retention.over(Retention::default()),
             ..Config::local(postgres_url.clone())
         };
         inputs.ports.release_control();
@@ -337,7 +355,10 @@ async fn demo_address(applier: &Applier<'_>) -> anyhow::Result<Option<SocketAddr
 fn sample(desired: &Desired, catalog: &[Model]) -> Option<String> {
     let price = |model: &Model, provider: &str| {
         let offering = model.offerings.iter().find(|offering| offering.provider == provider);
-        offering.and_then(|offering| offering.price).and_then(|price| price.output).unwrap_or(i64::MAX)
+        offering
+            .and_then(|offering| offering.price.as_ref())
+            .and_then(|price| price.output)
+            .unwrap_or(i64::MAX)
     };
     let chat = desired.deployments.iter().filter_map(|deployment| {
         let model = catalog.iter().find(|model| model.id == deployment.model)?;

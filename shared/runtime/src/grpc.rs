@@ -3,17 +3,29 @@
 //! Keepalive finds a peer that vanished without a word (a cut cable, a partition) within 25 s; without it a
 //! stream that only receives would wait for ever.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use nemo_types::Secret;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
+    transport::{Channel, Endpoint, Server},
 };
 
-use crate::inproc::Connector;
+use crate::{
+    inproc::Connector,
+    tls::{ClientTls, Identity, TlsError},
+};
 
 /// Largest message either side accepts. Config pushes are cut well below it.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
@@ -32,10 +44,12 @@ pub enum ChannelError {
     Address { uri: String },
     #[error("{uri} needs the certificate of its authority (a PEM file), to know whom it talks to")]
     NoAuthority { uri: String },
-    #[error("cannot read the certificate {path}: {error}", path = path.display())]
-    Authority { path: PathBuf, error: std::io::Error },
-    #[error("TLS settings for {uri} do not work: {error}")]
-    Tls { uri: String, error: tonic::transport::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(
+        "{uri} is on another machine and not encrypted: use https, or --allow-plaintext if something on the way does TLS"
+    )]
+    Plaintext { uri: String },
 }
 
 /// A channel that connects when it is first used and again whenever it has to.
@@ -45,25 +59,84 @@ pub enum ChannelError {
 /// # Errors
 /// When the address or the certificate is unusable. A server that cannot be reached shows in the calls.
 pub fn channel(uri: &str, authority: Option<&std::path::Path>) -> Result<Channel, ChannelError> {
+    let tls = authority.map(|path| ClientTls::load(path.to_owned(), &Identity::default())).transpose()?;
+    channel_with(uri, tls)
+}
+
+/// The same with a trust and a certificate of its own, which `https` needs.
+///
+/// # Errors
+/// As [`channel`].
+pub fn channel_with(uri: &str, tls: Option<ClientTls>) -> Result<Channel, ChannelError> {
     let address = || ChannelError::Address { uri: uri.to_owned() };
     let parsed: http::Uri = uri.parse().map_err(|_| address())?;
-    if parsed.authority().is_none() {
-        return Err(address());
-    }
-    let endpoint = settings(Endpoint::from(parsed.clone()));
-    let endpoint = match parsed.scheme_str() {
-        Some("http") => endpoint,
+    let Some(host) = parsed.host().filter(|host| !host.is_empty()) else { return Err(address()) };
+    match parsed.scheme_str() {
+        Some("http") => Ok(settings(Endpoint::from(parsed)).connect_lazy()),
         Some("https") => {
-            let path = authority.ok_or_else(|| ChannelError::NoAuthority { uri: uri.to_owned() })?;
-            let pem = std::fs::read(path)
-                .map_err(|error| ChannelError::Authority { path: path.to_owned(), error })?;
-            endpoint
-                .tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
-                .map_err(|error| ChannelError::Tls { uri: uri.to_owned(), error })?
+            let tls = tls.ok_or_else(|| ChannelError::NoAuthority { uri: uri.to_owned() })?;
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(host.clone()).map_err(|_| address())?;
+            let connector =
+                TlsDialer { tls, host: host.into(), port: parsed.port_u16().unwrap_or(443), name };
+            let dialed = format!("http://{}", parsed.authority().map_or("", |it| it.as_str()));
+            let dialed = Endpoint::from_shared(dialed).map_err(|_| address())?.origin(parsed);
+            Ok(settings(dialed).connect_with_connector_lazy(connector))
         }
-        _ => return Err(address()),
-    };
-    Ok(endpoint.connect_lazy())
+        _ => Err(address()),
+    }
+}
+
+/// Whether this address may be spoken to without TLS: only on this machine, unless `allowed`.
+///
+/// # Errors
+/// [`ChannelError::Plaintext`].
+pub fn check_plaintext(uri: &str, allowed: bool) -> Result<(), ChannelError> {
+    let Ok(parsed) = uri.parse::<http::Uri>() else { return Ok(()) };
+    let host = parsed.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let local = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    if parsed.scheme_str() == Some("http") && !local && !allowed {
+        return Err(ChannelError::Plaintext { uri: uri.to_owned() });
+    }
+    Ok(())
+}
+
+/// Opens TLS connections with the certificates that are in force at that moment: tonic's own keeps the first.
+#[derive(Clone)]
+struct TlsDialer {
+    tls: ClientTls,
+    host: std::sync::Arc<str>,
+    port: u16,
+    name: ServerName<'static>,
+}
+
+impl tower::Service<http::Uri> for TlsDialer {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let dial = async {
+                let stream = TcpStream::connect((&*this.host, this.port)).await?;
+                stream.set_nodelay(true)?;
+                this.tls.connector().connect(this.name, stream).await
+            };
+            let stream = tokio::time::timeout(CONNECT_TIMEOUT, dial)
+                .await
+                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no TLS connection in time"))??;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                return Err(io::Error::other("the server there speaks no HTTP/2"));
+            }
+            Ok(TokioIo::new(stream))
+        })
+    }
 }
 
 /// A channel to the server behind `connector`, in this process.
@@ -149,6 +222,19 @@ mod tests {
         let missing = std::path::Path::new("/nonexistent/ca.pem");
         let error = channel("https://cp:8082", Some(missing)).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/ca.pem"), "{error}");
+    }
+
+    #[test]
+    fn plaintext_leaves_the_machine_only_when_allowed() {
+        for local in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://cp:1"] {
+            assert!(check_plaintext(local, false).is_ok(), "{local}");
+        }
+        let error = check_plaintext("http://control-plane:8082", false).unwrap_err().to_string();
+        assert!(
+            error.contains("http://control-plane:8082") && error.contains("--allow-plaintext"),
+            "{error}"
+        );
+        assert!(check_plaintext("http://control-plane:8082", true).is_ok());
     }
 
     #[tokio::test]

@@ -19,13 +19,17 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::Instant,
 };
 
 use self::connection::{Activity, Counted, Deadlines};
-use crate::drain::DrainWatcher;
+use crate::{
+    drain::DrainWatcher,
+    tls::{ClientCertificate, ServerTls},
+};
 
 /// Connections that the kernel may hold until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -33,6 +37,8 @@ const BACKLOG: u32 = 1024;
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// The same for HTTP/2.
 const MAX_HEADER_LIST_BYTES: u32 = 128 * 1024;
+/// Streams that a client opened and reset before they were looked at (CVE-2023-44487): more end the connection.
+const MAX_PENDING_RESETS: usize = 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: usually the process is out of file descriptors, and at once is too soon.
@@ -103,9 +109,30 @@ pub fn bind(addr: SocketAddr, option: &'static str) -> Result<TcpListener, BindE
     })
 }
 
-/// Accepts and serves connections until `drain`, then finishes those that are open.
+/// Who is at the other end of a request's connection; in the request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// Accepts and serves plaintext connections until `drain`, then finishes those that are open.
 pub async fn serve<S, B>(listener: TcpListener, service: S, settings: ServerSettings, drain: DrainWatcher)
 where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    serve_with(listener, None, service, settings, drain).await;
+}
+
+/// The same, with TLS if it is given.
+pub async fn serve_with<S, B>(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    service: S,
+    settings: ServerSettings,
+    drain: DrainWatcher,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -123,7 +150,13 @@ where
             Some(ended) = connections.join_next() => report_panic(&settings, ended),
             accepted = listener.accept(), if connections.len() < settings.max_connections => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(one(stream, service.clone(), builder.clone(), settings, drain.clone()));
+                    let (service, builder, drain) = (service.clone(), builder.clone(), drain.clone());
+                    match &tls {
+                        None => connections.spawn(one(stream, service, builder, settings, drain)),
+                        Some(tls) => {
+                            connections.spawn(one_tls(stream, tls.clone(), service, builder, settings, drain))
+                        }
+                    };
                 }
                 Err(error) => accept_failed(&settings, &error).await,
             },
@@ -157,6 +190,7 @@ fn builder(settings: &ServerSettings) -> Builder<TokioExecutor> {
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_concurrent_streams(settings.max_streams_per_connection);
     builder
 }
@@ -175,12 +209,67 @@ async fn one<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    no_delay(&stream, &settings);
+    let peer = stream.peer_addr().ok().map(Peer);
+    drive(stream, (peer, None), service, builder, settings, drain).await;
+}
+
+/// The same behind TLS. The handshake has as long as a first request's head.
+async fn one_tls<S, B>(
+    stream: TcpStream,
+    tls: ServerTls,
+    service: S,
+    builder: Builder<TokioExecutor>,
+    settings: ServerSettings,
+    drain: DrainWatcher,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    no_delay(&stream, &settings);
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(settings.first_request, tls.acceptor().accept(stream)) => shaken,
+        () = drain.signaled() => return,
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(port = settings.name, %error, "no TLS handshake"),
+        Err(_) => return tracing::debug!(port = settings.name, "no TLS handshake in time"),
+    };
+    let peer = stream.get_ref().0.peer_addr().ok().map(Peer);
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let shown = shown.map(|leaf| ClientCertificate(leaf.as_ref().into()));
+    drive(stream, (peer, shown), service, builder, settings, drain).await;
+}
+
+fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
     // Nagle's algorithm would hold back the small writes that a token stream consists of.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(port = settings.name, %error, "TCP_NODELAY");
     }
+}
+
+async fn drive<I, S, B>(
+    stream: I,
+    other_side: (Option<Peer>, Option<ClientCertificate>),
+    service: S,
+    builder: Builder<TokioExecutor>,
+    settings: ServerSettings,
+    drain: DrainWatcher,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let activity = Activity::new();
-    let connection = builder.serve_connection(TokioIo::new(stream), Counted::new(service, activity.clone()));
+    let service = Counted::new(service, activity.clone(), other_side);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let deadlines = Deadlines::new(activity, settings.first_request, settings.idle);
     if let Err(error) = connection::run(connection, deadlines, drain).await {
         // Clients leave in all kinds of ways; none is this server's fault.

@@ -14,6 +14,7 @@ use crate::{
     http_server::{self, ServerSettings},
     metrics::{self, Registry},
     readiness::Readiness,
+    tls::ServerTls,
 };
 
 /// Scrapers and probes are few.
@@ -21,12 +22,23 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// Serves until the drain, then ends.
 pub async fn serve(listener: TcpListener, readiness: Readiness, registry: Registry, drain: DrainWatcher) {
+    serve_with(listener, None, readiness, registry, drain).await;
+}
+
+/// The same, with TLS if it is given.
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    readiness: Readiness,
+    registry: Registry,
+    drain: DrainWatcher,
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &readiness, &registry);
         async move { Ok::<_, Infallible>(response) }
     });
     let settings = ServerSettings { max_connections: MAX_CONNECTIONS, ..ServerSettings::named("ops") };
-    http_server::serve(listener, service, settings, drain).await;
+    http_server::serve_with(listener, tls, service, settings, drain).await;
 }
 
 fn respond(method: &Method, path: &str, readiness: &Readiness, registry: &Registry) -> Response<Full<Bytes>> {

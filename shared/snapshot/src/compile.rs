@@ -7,10 +7,10 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use nemo_proto::config::{self, Kind, resource};
-use nemo_types::{OrgId, TeamId};
+use nemo_proto::config::{self, Kind};
+use nemo_types::OrgId;
 
 use crate::{Delta, ResourceKey, ResourceSet, Snapshot};
 
@@ -50,32 +50,28 @@ pub fn compile(set: &ResourceSet, revision: u64) -> Result<Snapshot, Vec<Rejecti
     compiler.finish(Snapshot { revision, checksum: set.checksum(), tenancy, routing })
 }
 
-/// Compiles the sections that `delta` touches and takes the others from `previous`. `set` already holds the delta.
+/// Compiles what `delta` touches and takes the rest from `previous`, which was compiled from `before`. `set` already
+/// holds the delta.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn recompile(
     previous: &Snapshot,
+    before: &ResourceSet,
     set: &ResourceSet,
     delta: &Delta,
     revision: u64,
 ) -> Result<Snapshot, Vec<Rejection>> {
     let mut compiler = Compiler::new(set);
-    let touched =
-        |kinds: &[Kind]| delta.upserts.keys().chain(&delta.removals).any(|key| kinds.contains(&key.kind));
     let mut snapshot = Snapshot { revision, checksum: set.checksum(), ..previous.clone() };
-    if touched(&[Kind::Organization, Kind::Team, Kind::ApiKey]) {
-        snapshot.tenancy = Arc::new(tenancy::compile(&mut compiler));
+    if delta.touches(&[Kind::Organization, Kind::Team, Kind::ApiKey]) {
+        let updated = tenancy::update(&previous.tenancy, before, delta);
+        snapshot.tenancy = Arc::new(updated.unwrap_or_else(|| tenancy::compile(&mut compiler)));
     }
-    let routing = [
-        Kind::Organization,
-        Kind::Credential,
-        Kind::Deployment,
-        Kind::Model,
-        Kind::ModelGroup,
-        Kind::Setting,
-    ];
-    if touched(&routing) {
+    // An organization that goes may leave something behind; one that comes or changes its name concerns no route.
+    let orphans = delta.removals.iter().any(|key| key.kind == Kind::Organization);
+    let routing = [Kind::Credential, Kind::Deployment, Kind::Model, Kind::ModelGroup, Kind::Setting];
+    if orphans || delta.touches(&routing) {
         snapshot.routing = Arc::new(routing::compile(&mut compiler));
     }
     compiler.finish(snapshot)
@@ -84,55 +80,15 @@ pub fn recompile(
 /// More are not collected: one broken parent would otherwise be reported once per child.
 pub const MAX_REJECTIONS: usize = 100;
 
-/// The resources by kind, and what was found wrong with them.
+/// What is compiled, and what was found wrong with it.
 struct Compiler<'a> {
-    organizations: HashMap<OrgId, &'a config::Organization>,
-    teams: HashMap<TeamId, &'a config::Team>,
-    keys: Vec<&'a config::ApiKey>,
-    credentials: Vec<&'a config::Credential>,
-    deployments: Vec<&'a config::Deployment>,
-    models: Vec<&'a config::Model>,
-    groups: Vec<&'a config::ModelGroup>,
-    settings: Vec<&'a config::Setting>,
+    set: &'a ResourceSet,
     rejections: Vec<Rejection>,
 }
 
 impl<'a> Compiler<'a> {
     fn new(set: &'a ResourceSet) -> Self {
-        let mut compiler = Self {
-            organizations: HashMap::new(),
-            teams: HashMap::new(),
-            keys: Vec::new(),
-            credentials: Vec::new(),
-            deployments: Vec::new(),
-            models: Vec::new(),
-            groups: Vec::new(),
-            settings: Vec::new(),
-            rejections: Vec::new(),
-        };
-        for (_, resource) in set.iter() {
-            compiler.sort_in(resource);
-        }
-        compiler
-    }
-
-    fn sort_in(&mut self, resource: &'a config::Resource) {
-        use resource::Kind as R;
-        match resource.kind.as_ref() {
-            Some(R::Organization(it)) => {
-                OrgId::from_bytes(&it.id).map(|id| self.organizations.insert(id, it));
-            }
-            Some(R::Team(it)) => {
-                TeamId::from_bytes(&it.id).map(|id| self.teams.insert(id, it));
-            }
-            Some(R::ApiKey(it)) => self.keys.push(it),
-            Some(R::Credential(it)) => self.credentials.push(it),
-            Some(R::Deployment(it)) => self.deployments.push(it),
-            Some(R::Model(it)) => self.models.push(it),
-            Some(R::ModelGroup(it)) => self.groups.push(it),
-            Some(R::Setting(it)) => self.settings.push(it),
-            None => {}
-        }
+        Self { set, rejections: Vec::new() }
     }
 
     fn reject(&mut self, kind: Kind, id: &[u8], field: &str, message: impl Into<String>) {
@@ -147,7 +103,8 @@ impl<'a> Compiler<'a> {
         if org_id.is_empty() {
             return Ok(None);
         }
-        match OrgId::from_bytes(org_id).filter(|org| self.organizations.contains_key(org)) {
+        let known = self.set.find(Kind::Organization, org_id).and_then(|_| OrgId::from_bytes(org_id));
+        match known {
             Some(org) => Ok(Some(org)),
             None => {
                 self.reject(kind, id, "org_id", "no such organization");

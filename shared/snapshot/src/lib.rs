@@ -3,23 +3,28 @@
 //! - [`resource`]: [`ResourceSet`], the rows of one revision, with an incremental [`Checksum`]
 //! - [`delta`]: what changed between two revisions, and how it is cut into messages
 //! - [`compile`]: a set becomes a [`Snapshot`], or a list of [`Rejection`]s and nothing (I5)
-//! - [`tenancy`], [`routing`]: the two sections of a snapshot
+//! - [`tenancy`], [`routing`]: the two sections of a snapshot; [`policy`]: what a key may do
+//! - [`trie`]: the map that revisions share, so that the work of a change follows the change
 //!
 //! The control plane compiles every revision before it publishes it, with the very code that the nodes run.
 
 pub mod checksum;
 pub mod compile;
 pub mod delta;
+pub mod policy;
 pub mod resource;
 pub mod routing;
 pub mod snapshot;
 pub mod tenancy;
+pub mod trie;
 
 pub use checksum::Checksum;
 pub use compile::{Rejection, compile, recompile};
 pub use delta::{Chunk, Delta};
 pub use nemo_proto::config::{Kind, Resource};
-pub use resource::{ResourceKey, ResourceSet};
-pub use routing::{Credential, Deployment, Link, LinkMember, Model, ModelGroup, Routing, Strategy};
+pub use policy::KeyPolicy;
+pub use resource::{Item, ResourceKey, ResourceSet};
+pub use routing::{Credential, Deployment, Link, LinkMember, Model, ModelGroup, Routing, Strategy, Timeouts};
 pub use snapshot::Snapshot;
 pub use tenancy::{KeyRecord, Tenancy};
+pub use trie::Trie;

@@ -4,7 +4,7 @@
 //! forms (`openai/gpt-5.2`: that provider's deployments first). Organizations and the operator can define groups
 //! of their own, which win over catalog names.
 
-use std::{borrow::Cow, collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, fmt, num::NonZeroU32, str::FromStr, sync::Arc};
 
 use nemo_types::{CredentialId, DeploymentId, OrgId, PriceSheet, Sealed};
 
@@ -103,6 +103,45 @@ pub struct Deployment {
     pub price: Option<Arc<PriceSheet>>,
     pub weight: u32,
     pub disabled: bool,
+    pub timeouts: Timeouts,
+}
+
+/// How long the waits of a request may be; `None`: whatever is less specific says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect_ms: Option<NonZeroU32>,
+    pub first_byte_ms: Option<NonZeroU32>,
+    pub idle_ms: Option<NonZeroU32>,
+    pub total_ms: Option<NonZeroU32>,
+}
+
+impl Timeouts {
+    /// The keys of the settings that hold them.
+    pub const SETTINGS: [&str; 4] =
+        ["timeouts.connect_ms", "timeouts.first_byte_ms", "timeouts.idle_ms", "timeouts.total_ms"];
+
+    /// By the key of a setting; `None` for other keys.
+    pub(crate) fn by_setting(&mut self, key: &str) -> Option<&mut Option<NonZeroU32>> {
+        let [connect, first_byte, idle, total] = Self::SETTINGS;
+        match key {
+            _ if key == connect => Some(&mut self.connect_ms),
+            _ if key == first_byte => Some(&mut self.first_byte_ms),
+            _ if key == idle => Some(&mut self.idle_ms),
+            _ if key == total => Some(&mut self.total_ms),
+            _ => None,
+        }
+    }
+}
+
+impl From<&nemo_proto::config::Timeouts> for Timeouts {
+    fn from(wire: &nemo_proto::config::Timeouts) -> Self {
+        Self {
+            connect_ms: wire.connect_ms.and_then(NonZeroU32::new),
+            first_byte_ms: wire.first_byte_ms.and_then(NonZeroU32::new),
+            idle_ms: wire.idle_ms.and_then(NonZeroU32::new),
+            total_ms: wire.total_ms.and_then(NonZeroU32::new),
+        }
+    }
 }
 
 /// A deployment as a member of a link.
@@ -147,6 +186,7 @@ pub(crate) struct Scope {
     /// Groups by their own name, without aliases and prefixed forms, in name order.
     pub(crate) roots: Vec<Arc<ModelGroup>>,
     pub(crate) strategy: Option<Strategy>,
+    pub(crate) timeouts: Timeouts,
 }
 
 /// The section of a snapshot that routing reads.
@@ -186,6 +226,11 @@ impl Routing {
     /// The strategy of groups that name none.
     pub fn strategy(&self, org: OrgId) -> Strategy {
         self.orgs.get(&org).and_then(|own| own.strategy).or(self.shared.strategy).unwrap_or_default()
+    }
+
+    /// The installation's timeouts, and the organization's own.
+    pub fn timeouts(&self, org: OrgId) -> (&Timeouts, Option<&Timeouts>) {
+        (&self.shared.timeouts, self.orgs.get(&org).map(|own| &own.timeouts))
     }
 
     /// The groups that this organization can name, by their own names, in order; `None`: those without a tenant.

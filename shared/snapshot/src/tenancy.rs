@@ -1,32 +1,38 @@
-//! Who may send requests: keys by public id, with the state of their team and organization folded in.
+//! Who may send requests: keys by public id, the teams and organizations that they belong to, and their policies.
+//!
+//! Every change costs what it changes: a key points up to its team and the team to its organization, so that
+//! switching an organization off touches one entry, not its keys.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use nemo_types::{KeyId, OrgId, PublicId, TeamId, TokenHash};
 
-/// The section of a snapshot that authentication reads.
-#[derive(Debug, Default)]
+use crate::{KeyPolicy, Trie};
+
+/// The section of a snapshot that authentication reads. A clone is cheap.
+#[derive(Clone, Debug, Default)]
 pub struct Tenancy {
-    keys: HashMap<PublicId, Arc<KeyRecord>, ahash::RandomState>,
+    keys: Trie<PublicId, Arc<KeyRecord>>,
+    teams: Trie<TeamId, Team>,
+    organizations: Trie<OrgId, Organization>,
+    /// Equal policies once, with the number of keys that have them.
+    policies: Trie<u128, (Arc<KeyPolicy>, u32)>,
+    /// Of keys that are not limited.
+    unlimited: Arc<KeyPolicy>,
 }
 
-impl Tenancy {
-    pub fn key(&self, public_id: &PublicId) -> Option<&Arc<KeyRecord>> {
-        self.keys.get(public_id)
-    }
+#[derive(Clone, Copy, Debug)]
+struct Team {
+    org: OrgId,
+    disabled: bool,
+    /// Keys of this team: it can't go before they are gone.
+    keys: u32,
+}
 
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// False when another key has the same public id.
-    pub(crate) fn insert(&mut self, record: KeyRecord) -> bool {
-        self.keys.insert(record.public_id, Arc::new(record)).is_none()
-    }
+#[derive(Clone, Copy, Debug)]
+struct Organization {
+    disabled: bool,
+    teams: u32,
 }
 
 /// What is switched off, seen from a key.
@@ -37,72 +43,179 @@ pub enum Disabled {
     Organization,
 }
 
-/// A virtual key with what it inherits.
+/// A virtual key. A million of them are held at once: what several share is behind a pointer, what few have too.
 #[derive(Debug)]
 pub struct KeyRecord {
     pub id: KeyId,
     pub public_id: PublicId,
     pub org_id: OrgId,
     pub team_id: TeamId,
-    pub name: Arc<str>,
     pub hash: TokenHash,
     /// The hash before the last rotation and until when (Unix milliseconds) it is honoured.
-    pub previous: Option<(TokenHash, i64)>,
-    pub disabled: Option<Disabled>,
+    pub previous: Option<Box<(TokenHash, i64)>>,
     /// Unix milliseconds; `None`: never.
     pub expires_at_ms: Option<i64>,
-    pub allowed_models: AllowedModels,
+    pub policy: Arc<KeyPolicy>,
+    /// The key itself; [`Tenancy::disabled`] tells about those above it too.
+    pub(crate) disabled: bool,
 }
 
 impl KeyRecord {
     /// True when `hash` is that of the current secret, or of the one before within its overlap.
     pub fn verify(&self, hash: &TokenHash, now_ms: i64) -> bool {
         self.hash == *hash
-            || self.previous.as_ref().is_some_and(|(previous, until)| previous == hash && now_ms < *until)
+            || self.previous.as_deref().is_some_and(|(previous, until)| previous == hash && now_ms < *until)
     }
 }
 
-/// Names that a key may send as `model`.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AllowedModels {
-    All,
-    /// Exact names, and `prefix/*` patterns.
-    Only(Vec<Box<str>>),
+/// Field and message of what does not fit.
+pub(crate) type Misfit = (&'static str, String);
+
+fn misfit<T>(field: &'static str, message: &str) -> Result<T, Misfit> {
+    Err((field, message.to_owned()))
 }
 
-impl AllowedModels {
-    pub(crate) fn new(names: &[String]) -> Self {
-        if names.is_empty() {
-            Self::All
-        } else {
-            Self::Only(names.iter().map(|name| name.as_str().into()).collect())
+impl Tenancy {
+    pub fn key(&self, public_id: &PublicId) -> Option<&Arc<KeyRecord>> {
+        self.keys.get(public_id)
+    }
+
+    /// Whether the key, or what it belongs to, is switched off.
+    pub fn disabled(&self, key: &KeyRecord) -> Option<Disabled> {
+        if key.disabled {
+            return Some(Disabled::Key);
+        }
+        if self.teams.get(&key.team_id).is_none_or(|team| team.disabled) {
+            return Some(Disabled::Team);
+        }
+        let organization = self.organizations.get(&key.org_id);
+        organization.is_none_or(|org| org.disabled).then_some(Disabled::Organization)
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Different policies other than the one that limits nothing.
+    pub fn policies(&self) -> usize {
+        self.policies.len()
+    }
+
+    pub(crate) fn put_organization(&mut self, id: OrgId, disabled: bool) {
+        let teams = self.organizations.get(&id).map_or(0, |org| org.teams);
+        self.organizations.insert(id, Organization { disabled, teams });
+    }
+
+    pub(crate) fn put_team(&mut self, id: TeamId, org: OrgId, disabled: bool) -> Result<(), Misfit> {
+        let Some(owner) = self.organizations.get(&org).copied() else {
+            return misfit("org_id", "no such organization");
+        };
+        let keys = match self.teams.get(&id) {
+            Some(held) if held.org != org => return misfit("org_id", "a team stays in its organization"),
+            Some(held) => held.keys,
+            None => {
+                self.organizations.insert(org, Organization { teams: owner.teams + 1, ..owner });
+                0
+            }
+        };
+        self.teams.insert(id, Team { org, disabled, keys });
+        Ok(())
+    }
+
+    /// The organization of a team.
+    pub(crate) fn team_org(&self, id: &TeamId) -> Option<OrgId> {
+        self.teams.get(id).map(|team| team.org)
+    }
+
+    pub(crate) fn put_key(&mut self, record: KeyRecord) -> Result<(), Misfit> {
+        let Some(team) = self.teams.get(&record.team_id).copied() else {
+            return misfit("team_id", "no such team");
+        };
+        if self.keys.get(&record.public_id).is_some() {
+            return misfit("public_id", "another key has the same public id");
+        }
+        self.teams.insert(record.team_id, Team { keys: team.keys + 1, ..team });
+        if record.policy.digest != 0 {
+            let users = self.policies.get(&record.policy.digest).map_or(0, |(_, users)| *users);
+            self.policies.insert(record.policy.digest, (record.policy.clone(), users + 1));
+        }
+        self.keys.insert(record.public_id, Arc::new(record));
+        Ok(())
+    }
+
+    /// The policy of this digest, if some key has it.
+    pub(crate) fn policy(&self, digest: u128) -> Option<Arc<KeyPolicy>> {
+        if digest == 0 {
+            return Some(self.unlimited.clone());
+        }
+        self.policies.get(&digest).map(|(policy, _)| policy.clone())
+    }
+
+    pub(crate) fn remove_key(&mut self, public_id: &PublicId) {
+        let Some(record) = self.keys.remove(public_id) else { return };
+        if let Some(team) = self.teams.get(&record.team_id).copied() {
+            self.teams.insert(record.team_id, Team { keys: team.keys.saturating_sub(1), ..team });
+        }
+        let digest = record.policy.digest;
+        match self.policies.get(&digest) {
+            Some((_, 0 | 1)) => drop(self.policies.remove(&digest)),
+            Some((policy, users)) => {
+                let left = (policy.clone(), users - 1);
+                self.policies.insert(digest, left);
+            }
+            None => {}
         }
     }
 
-    /// `requested` is what the client sent, `resolved` the group's own name: either may be listed.
-    pub fn permit(&self, requested: &str, resolved: &str) -> bool {
-        let Self::Only(names) = self else { return true };
-        names.iter().any(|allowed| match allowed.strip_suffix("/*") {
-            Some(prefix) => [requested, resolved]
-                .iter()
-                .any(|name| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))),
-            None => **allowed == *requested || **allowed == *resolved,
-        })
+    /// False while it has keys.
+    pub(crate) fn remove_team(&mut self, id: &TeamId) -> bool {
+        let Some(team) = self.teams.get(id).copied() else { return true };
+        if team.keys > 0 {
+            return false;
+        }
+        self.teams.remove(id);
+        if let Some(org) = self.organizations.get(&team.org).copied() {
+            self.organizations.insert(team.org, Organization { teams: org.teams.saturating_sub(1), ..org });
+        }
+        true
+    }
+
+    /// False while it has teams.
+    pub(crate) fn remove_organization(&mut self, id: &OrgId) -> bool {
+        match self.organizations.get(id) {
+            Some(org) if org.teams > 0 => false,
+            Some(_) => self.organizations.remove(id).is_some(),
+            None => true,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+impl Tenancy {
+    /// Nodes and entries that were copied to make this section out of `other`.
+    pub(crate) fn unshared(&self, other: &Self) -> (usize, usize) {
+        let parts = [
+            self.keys.unshared(&other.keys),
+            self.teams.unshared(&other.teams),
+            self.organizations.unshared(&other.organizations),
+            self.policies.unshared(&other.policies),
+        ];
+        parts.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
 
-    #[test]
-    fn allowed_models_match_names_and_prefixes_but_no_lookalikes() {
-        let allowed = AllowedModels::new(&["gpt-5.2".into(), "groq/*".into()]);
-        assert!(allowed.permit("gpt-5.2", "gpt-5.2"));
-        assert!(allowed.permit("openai/gpt-5.2", "gpt-5.2"));
-        assert!(allowed.permit("groq/llama-4", "llama-4"));
-        assert!(!allowed.permit("groqqy/llama-4", "llama-4"));
-        assert!(!allowed.permit("gpt-5.2-pro", "gpt-5.2-pro"));
-        assert!(AllowedModels::new(&[]).permit("anything", "anything"));
+    /// Everything in it, in a form that can be compared.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let keys = self.keys.iter().map(|(_, key)| format!("{key:?} {:?}", self.disabled(key)));
+        let teams = self.teams.iter().map(|it| format!("{it:?}"));
+        let organizations = self.organizations.iter().map(|it| format!("{it:?}"));
+        let policies = self.policies.iter().map(|it| format!("{it:?}"));
+        let mut all: Vec<_> = keys.chain(teams).chain(organizations).chain(policies).collect();
+        all.sort();
+        all
     }
 }

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import OpenAI from 'openai';
+import OpenAI, { toFile } from 'openai';
 
 import { Gateway, Upstream, eventually } from './gateway.mjs';
 
@@ -251,5 +251,66 @@ describe('errors', () => {
       return true;
     });
     assert.equal(upstream.calls - calls, 1);
+  });
+});
+
+describe('images, sound, moderation and responses', () => {
+  const quantity = (row, unit) => row.units.find((it) => it.unit === unit)?.quantity;
+  const recording = (size) => toFile(Buffer.alloc(size), 'a.wav', { type: 'audio/wav' });
+
+  test('images are made, streamed, edited and varied', async () => {
+    const prompt = 'a whale';
+    const { data, request_id } = await client.images.generate({ model: 'demo-image', prompt, n: 2 }).withResponse();
+    assert.equal(data.data.length, 2);
+    assert.equal(quantity(await gateway.row(request_id), 'images'), 2);
+    const stream = await client.images.generate({ model: 'demo-image', prompt, stream: true });
+    assert.equal((await collect(stream)).at(-1).type, 'image_generation.completed');
+    const image = await toFile(Buffer.alloc(40_000), 'a.png', { type: 'image/png' });
+    const edited = await client.images.edit({ image: [image, image], prompt, model: 'demo-image' });
+    assert.ok(edited.data[0].b64_json);
+    assert.equal((await client.images.createVariation({ image, model: 'demo-image', n: 3 })).data.length, 3);
+  });
+
+  test('speech is a body of bytes', async () => {
+    const spoken = await client.audio.speech.create({ model: 'demo-speech', voice: 'alloy', input: 'one two' });
+    assert.equal(spoken.headers.get('content-type'), 'audio/wav');
+    const bytes = Buffer.from(await spoken.arrayBuffer());
+    assert.equal(bytes.subarray(0, 4).toString(), 'RIFF');
+    assert.equal(quantity(await gateway.row(spoken.headers.get('x-request-id')), 'characters'), 7);
+  });
+
+  test('a recording is written down, the file before or after the model', async () => {
+    const model = 'demo-transcription';
+    for (const size of [40_000, 25_000_000]) {
+      const file = await recording(size);
+      for (const body of [{ file, model }, { model, file }]) {
+        const { data, request_id } = await client.audio.transcriptions.create(body).withResponse();
+        assert.match(data.text, new RegExp(`${size} bytes`));
+        const row = await gateway.row(request_id);
+        assert.equal(quantity(row, 'audio_milliseconds'), 1000 * Math.ceil(size / 16_000));
+      }
+    }
+    const file = await recording(10);
+    const stream = await client.audio.transcriptions.create({ file, model, stream: true });
+    const events = await collect(stream);
+    assert.equal(events.at(-1).type, 'transcript.text.done');
+    assert.match((await client.audio.translations.create({ file, model })).text, /10 bytes/);
+  });
+
+  test('texts are moderated', async () => {
+    const judged = await client.moderations.create({ model: 'demo-moderation', input: ['a whale', 'attack'] });
+    assert.deepEqual(judged.results.map((result) => result.flagged), [false, true]);
+  });
+
+  test('a response, whole and streamed', async () => {
+    const { data, request_id } = await client.responses.create({ model, input: 'the blue whale' }).withResponse();
+    assert.match(data.output_text, /the blue whale/);
+    const row = await gateway.row(request_id);
+    assert.deepEqual([row.endpoint, row.output_tokens], ['responses', data.usage.output_tokens]);
+    const events = await collect(await client.responses.create({ model, input: 'hi', stream: true }));
+    assert.equal(events[0].type, 'response.created');
+    assert.equal(events.at(-1).type, 'response.completed');
+    assert.equal(events.at(-1).response.usage.output_tokens > 0, true);
+    await assert.rejects(client.responses.retrieve('resp_1'), OpenAI.NotFoundError);
   });
 });

@@ -156,4 +156,4 @@ def test_a_broken_stream_before_any_content_is_a_status(client: OpenAI, upstream
 def test_a_deadline_of_the_request_is_kept(client: OpenAI, upstream: Upstream) -> None:
     with pytest.raises(openai.InternalServerError) as failed:
         ask(client, "sluggish", extra_body={"nemo_timeout_ms": 200})
-    assert (failed.value.status_code, failed.value.code) == (502, "upstream_timeout")
+    assert (failed.value.status_code, failed.value.code) == (504, "total_timeout")

@@ -1,15 +1,18 @@
-//! Servers that a test run shares: `nemo-testenv postgres -- cargo nextest run`, `nemo-testenv upstream --port 9000`.
+//! Servers that a test run shares: `nemo-testenv postgres -- cargo nextest run`,
+//! `nemo-testenv control-plane -- tests/schemathesis/run.sh`, `nemo-testenv upstream --port 9000`.
 //!
 //! Called by `make test` and by the suites in other languages.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use nemo_tests::control::ControlPlane;
 use nemo_tests::postgres::{SHARED_DIR_ENV, Server};
 use nemo_tests::upstream::Upstream;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Parser)]
 #[command(about = "Servers that a test run shares")]
@@ -22,6 +25,13 @@ struct Args {
 enum What {
     /// Start a throw-away PostgreSQL, run a command with NEMO_TEST_PG_DIR naming its socket directory, stop it.
     Postgres {
+        /// The command and its arguments.
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+    /// Start a control plane with a database of its own, run a command with NEMO_ADMIN_URL and NEMO_ADMIN_TOKEN naming
+    /// its REST port and an operator's token, stop it.
+    ControlPlane {
         /// The command and its arguments.
         #[arg(required = true, last = true)]
         command: Vec<String>,
@@ -41,6 +51,7 @@ enum What {
 async fn main() -> ExitCode {
     let result = match Args::parse().command {
         What::Postgres { command } => postgres(&command).await,
+        What::ControlPlane { command } => control_plane(&command).await,
         What::Upstream { port, api_key } => upstream(port, api_key).await,
     };
     result.unwrap_or_else(|error| {
@@ -50,26 +61,59 @@ async fn main() -> ExitCode {
 }
 
 async fn postgres(command: &[String]) -> anyhow::Result<ExitCode> {
-    // The command is in our process group and gets ^C itself; we must outlive it to stop the server after it.
-    // SIGTERM reaches only us, so it is passed on.
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
+    // Before the server, so that a signal during its start does not leave it behind.
+    let signals = Signals::listen()?;
     let server = Server::start().await?;
-    let (program, args) = command.split_first().context("no command")?;
-    let mut child = tokio::process::Command::new(program)
-        .args(args)
-        .env(SHARED_DIR_ENV, server.socket_dir())
-        .spawn()
-        .with_context(|| format!("start {program}"))?;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status?,
-            _ = interrupts.recv() => {}
-            _ = terminations.recv() => terminate(child.id()),
-        }
-    };
+    let socket_dir = server.socket_dir().to_owned();
+    let status = signals.run(command, &[(SHARED_DIR_ENV, socket_dir.as_os_str())]).await?;
     drop(server);
     Ok(exit_code(status))
+}
+
+async fn control_plane(command: &[String]) -> anyhow::Result<ExitCode> {
+    let signals = Signals::listen()?;
+    let control_plane = ControlPlane::start_alone(&[]).await?;
+    let url = format!("http://{}", control_plane.rest_addr());
+    let token = control_plane.admin.token().to_owned();
+    let env = [("NEMO_ADMIN_URL", url.as_ref()), ("NEMO_ADMIN_TOKEN", token.as_ref())];
+    let status = signals.run(command, &env).await?;
+    let ended = control_plane.process.status();
+    anyhow::ensure!(
+        ended.is_none(),
+        "the control plane ended by itself; it wrote:\n{}",
+        control_plane.process.log()
+    );
+    Ok(exit_code(status))
+}
+
+/// The command is in our process group and gets ^C itself; we must outlive it to stop the servers after it. SIGTERM
+/// reaches only us, so it is passed on.
+struct Signals {
+    interrupts: Signal,
+    terminations: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let (interrupts, terminations) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupts, terminations })
+    }
+
+    async fn run(mut self, command: &[String], env: &[(&str, &OsStr)]) -> anyhow::Result<ExitStatus> {
+        let (program, args) = command.split_first().context("no command")?;
+        let mut child = tokio::process::Command::new(program)
+            .args(args)
+            .envs(env.iter().copied())
+            .spawn()
+            .with_context(|| format!("start {program}"))?;
+        loop {
+            tokio::select! {
+                status = child.wait() => return Ok(status?),
+                _ = self.interrupts.recv() => {}
+                _ = self.terminations.recv() => terminate(child.id()),
+            }
+        }
+    }
 }
 
 fn terminate(pid: Option<u32>) {

@@ -40,6 +40,7 @@ pub(super) fn steps(answer: Answer, script: &Script) -> (VecDeque<Step>, Option<
             (vec![body], Some(length))
         }
         Answer::Stream(events) => (faulty_events(events, script), None),
+        Answer::Typed { pieces, .. } => (pieces, None),
     };
     let (limit, close) = match script.ending {
         Ending::Cut(bytes) => (bytes, Some(Step::Close { reset: false })),

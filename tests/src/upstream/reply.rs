@@ -24,6 +24,11 @@ pub(super) enum Answer {
     Unary(Bytes),
     /// Whole events with their empty lines, `[DONE]` last.
     Stream(Vec<Bytes>),
+    /// Something else than JSON, in pieces, without a declared length.
+    Typed {
+        content_type: &'static str,
+        pieces: Vec<Bytes>,
+    },
 }
 
 #[derive(Serialize, Clone, Copy)]

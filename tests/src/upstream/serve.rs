@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::plan::{self, Playing};
 use super::record::{Ended, Recorded};
 use super::reply::{self, Answer};
-use super::{Shared, embed};
+use super::{Shared, embed, media};
 use crate::script::Script;
 
 /// Carries a script for one request, in its text form.
@@ -85,7 +85,14 @@ async fn answer(
         record.end(Ended::ClientGone);
     }
     let leaving = Leaving(Some(record.clone()));
-    let request: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+    let content_type =
+        head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = content_type.starts_with("multipart/");
+    let request: Value = if form {
+        media::form(content_type, &record.body).unwrap_or_default()
+    } else {
+        serde_json::from_slice(&record.body).unwrap_or_default()
+    };
     let model = request["model"].as_str().unwrap_or_default();
     let script_header = head.headers.get(SCRIPT_HEADER).and_then(|value| value.to_str().ok());
     let (script, model) = match shared.script_for(script_header, model) {
@@ -101,7 +108,7 @@ async fn answer(
         let _connection_ended = takeover.send(order).await;
         return std::future::pending().await;
     }
-    let (status, answer) = match refuse(shared, &head, &record.body, &script) {
+    let (status, answer) = match refuse(shared, &head, &request, &script) {
         Some((status, message)) => {
             (status, Answer::Unary(reply::json_bytes(&reply::error(status.as_u16(), &message))))
         }
@@ -147,7 +154,7 @@ async fn read(mut body: Incoming) -> (Bytes, bool) {
 fn refuse(
     shared: &Shared,
     head: &http::request::Parts,
-    body: &[u8],
+    request: &Value,
     script: &Script,
 ) -> Option<(StatusCode, String)> {
     if let Some(status) = script.status.filter(|status| !status.is_success()) {
@@ -160,8 +167,8 @@ fn refuse(
             return Some((StatusCode::UNAUTHORIZED, "Incorrect API key provided".into()));
         }
     }
-    let bad_json = head.method == Method::POST && serde_json::from_slice::<Value>(body).is_err();
-    bad_json.then(|| (StatusCode::BAD_REQUEST, "We could not parse the JSON body of your request".into()))
+    let bad_body = head.method == Method::POST && request.is_null();
+    bad_body.then(|| (StatusCode::BAD_REQUEST, "We could not parse the JSON body of your request".into()))
 }
 
 fn route(
@@ -175,6 +182,12 @@ fn route(
     let status = script.status.unwrap_or(StatusCode::OK);
     let unary = |value: &Value| Answer::Unary(reply::json_bytes(value));
     let path = head.uri.path();
+    if head.method == Method::POST
+        && let Some(answer) =
+            path.strip_prefix("/v1").and_then(|path| media::answer(path, request, model, script, number))
+    {
+        return (status, answer);
+    }
     let answer = match (&head.method, path) {
         (&Method::POST, "/v1/chat/completions") => reply::chat(request, model, script, number),
         (&Method::POST, "/v1/completions") => reply::text(request, model, script, number),
@@ -220,6 +233,7 @@ fn respond(
     let content_type = match answer {
         Answer::Unary(_) => "application/json",
         Answer::Stream(_) => "text/event-stream; charset=utf-8",
+        Answer::Typed { content_type, .. } => content_type,
     };
     let (answer, replayed) = match &script.body {
         Some(body) => (Answer::Unary(body.clone()), true),

@@ -7,24 +7,28 @@ use nemo_proto::admin::{
     Offering, PutModelRequest,
 };
 
-use super::{deleted, in_use};
+use super::in_use;
 use crate::{
-    admin::{Admin, AdminError, Caller, ErrorKind, page_token, validate},
+    admin::{Admin, AdminError, Call, ErrorKind, Written, page_token, validate},
     store::catalog::{self, ModelRow, NewModel, NewOffering, Source},
 };
 
 const MAX_LIST: usize = 64;
 
 impl Admin {
-    pub async fn put_model(&self, caller: &Caller, request: PutModelRequest) -> Result<Model, AdminError> {
+    pub async fn put_model(
+        &self,
+        call: &Call,
+        request: PutModelRequest,
+    ) -> Result<Written<Model>, AdminError> {
         let model = request.model.ok_or_else(|| {
             AdminError::invalid("model", "missing", "the model as it shall be, with its id")
         })?;
         let new = check(model)?;
-        caller.check_operator()?;
-        let mut tx = self.store.system().await?;
-        tx.serialize_config().await?;
-        if let Some(other) = catalog::name_taken(&mut tx, &new.row.id, &new.row.aliases).await? {
+        let mut write = self.write_system(call, "model.put").await?;
+        let before = catalog::get(&mut write.tx, &new.row.id).await?;
+        write.found_or_new::<Model>(before)?;
+        if let Some(other) = catalog::name_taken(&mut write.tx, &new.row.id, &new.row.aliases).await? {
             let message = format!("the id or an alias is an alias or the id of model {other:?}");
             return Err(AdminError {
                 field: Some("model.aliases".into()),
@@ -32,13 +36,12 @@ impl Admin {
             });
         }
         let id = new.row.id.clone();
-        catalog::put(&mut tx, vec![new], Source::Custom, validate::now()).await?;
-        let stored = catalog::get(&mut tx, &id).await?;
-        tx.commit().await?;
-        stored.map(Into::into).ok_or_else(|| AdminError::not_found("model", id))
+        catalog::put(&mut write.tx, vec![new], Source::Custom, validate::now()).await?;
+        let stored = catalog::get(&mut write.tx, &id).await?;
+        write.done(stored.ok_or_else(|| AdminError::not_found("model", id))?.into()).await
     }
 
-    pub async fn get_model(&self, _caller: &Caller, request: GetModelRequest) -> Result<Model, AdminError> {
+    pub async fn get_model(&self, _call: &Call, request: GetModelRequest) -> Result<Model, AdminError> {
         validate::model_name("id", &request.id)?;
         let mut tx = self.store.system().await?;
         let stored = catalog::get(&mut tx, &request.id).await?;
@@ -47,7 +50,7 @@ impl Admin {
 
     pub async fn list_models(
         &self,
-        _caller: &Caller,
+        _call: &Call,
         request: ListModelsRequest,
     ) -> Result<ListModelsResponse, AdminError> {
         let size = validate::page_size(request.page_size)?;
@@ -71,18 +74,17 @@ impl Admin {
     /// A model of the bundled catalog comes back with the next start of a control plane.
     pub async fn delete_model(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: DeleteModelRequest,
-    ) -> Result<DeleteModelResponse, AdminError> {
+    ) -> Result<Written<DeleteModelResponse>, AdminError> {
         validate::model_name("id", &request.id)?;
-        caller.check_operator()?;
-        let mut tx = self.store.system().await?;
-        let found = catalog::delete(&mut tx, &request.id)
+        let mut write = self.write_system(call, "model.delete").await?;
+        let before = catalog::get(&mut write.tx, &request.id).await?;
+        write.found::<Model>(before, format!("{:?}", request.id))?;
+        catalog::delete(&mut write.tx, &request.id)
             .await
             .map_err(|error| in_use(error, "deployments still serve this model: delete them first"))?;
-        tx.commit().await?;
-        deleted(found, "model", format!("{:?}", request.id))?;
-        Ok(DeleteModelResponse {})
+        write.deleted().await
     }
 }
 

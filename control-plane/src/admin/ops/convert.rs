@@ -10,13 +10,14 @@ use crate::store::{
     api_keys::ApiKeyRow,
     catalog::{Amounts, StoredModel},
     credentials::CredentialRow,
-    deployments::DeploymentRow,
+    deployments::{DeploymentRow, Timeouts},
     members::MemberRow,
     model_groups::ModelGroupRow,
     organizations::OrganizationRow,
     request_log::RequestRow,
     settings::SettingRow,
     teams::TeamRow,
+    units,
 };
 
 fn at(time: OffsetDateTime) -> Option<Timestamp> {
@@ -66,6 +67,7 @@ impl From<MemberRow> for pb::Member {
             id: row.id.to_string(),
             org_id: row.org_id.to_string(),
             email: row.email,
+            subject: row.subject,
             role: row.role,
             created_at: at(row.created_at),
         }
@@ -82,6 +84,7 @@ impl From<AdminTokenRow> for pb::AdminToken {
             public_id: row.public_id,
             created_at: at(row.created_at),
             expires_at: row.expires_at.and_then(at),
+            last_used_at: row.last_used_at.and_then(at),
         }
     }
 }
@@ -104,6 +107,11 @@ pub(super) fn key(row: ApiKeyRow, now: OffsetDateTime) -> pb::Key {
         created_at: at(row.created_at),
         expires_at: row.expires_at.and_then(at),
         rotated_at: row.rotated_at.and_then(at),
+        allowed_endpoints: row.allowed_endpoints,
+        allowed_cidrs: row.allowed_cidrs,
+        default_tags: row.default_tags,
+        metadata: row.metadata,
+        previous_valid_until: row.previous_valid_until.and_then(at),
     }
 }
 
@@ -122,8 +130,8 @@ impl From<CredentialRow> for pb::Credential {
 }
 
 impl From<Amounts> for pb::Price {
-    fn from(Amounts { input, output, cache_read, cache_write }: Amounts) -> Self {
-        Self { input, output, cache_read, cache_write }
+    fn from(Amounts { input, output, cache_read, cache_write, units }: Amounts) -> Self {
+        Self { input, output, cache_read, cache_write, units: units::prices(units.as_deref()) }
     }
 }
 
@@ -131,7 +139,9 @@ impl From<DeploymentRow> for pb::Deployment {
     fn from(row: DeploymentRow) -> Self {
         let (input, output, cache_read, cache_write) =
             (row.input, row.output, row.cache_read, row.cache_write);
-        let price = row.price_id.is_some().then_some(pb::Price { input, output, cache_read, cache_write });
+        let units = units::prices(row.units.as_deref());
+        let price =
+            row.price_id.is_some().then_some(pb::Price { input, output, cache_read, cache_write, units });
         Self {
             id: row.id.to_string(),
             org_id: text(row.org_id),
@@ -145,8 +155,18 @@ impl From<DeploymentRow> for pb::Deployment {
             disabled: row.disabled,
             price,
             created_at: at(row.created_at),
+            timeouts: timeouts(row.timeouts),
         }
     }
+}
+
+/// Absent when none is set.
+fn timeouts(row: Timeouts) -> Option<pb::Timeouts> {
+    let millis = |value: Option<i32>| value.and_then(|value| u32::try_from(value).ok());
+    let Timeouts { connect_ms, first_byte_ms, idle_ms, total_ms } = row;
+    let all = [connect_ms, first_byte_ms, idle_ms, total_ms].map(millis);
+    let [connect_ms, first_byte_ms, idle_ms, total_ms] = all;
+    all.iter().any(Option::is_some).then_some(pb::Timeouts { connect_ms, first_byte_ms, idle_ms, total_ms })
 }
 
 impl From<ModelGroupRow> for pb::ModelGroup {
@@ -241,6 +261,7 @@ impl From<RequestRow> for pb::RequestRecord {
             client_request_id: row.client_request_id,
             metadata: row.metadata,
             node_id: row.node_id,
+            units: units::measures(row.units.as_deref()),
         }
     }
 }

@@ -4,49 +4,57 @@ use std::collections::HashSet;
 
 use nemo_proto::admin::{
     CreateDeploymentRequest, DeleteDeploymentRequest, DeleteDeploymentResponse, Deployment,
-    GetDeploymentRequest, ListDeploymentsRequest, ListDeploymentsResponse, Price, UpdateDeploymentRequest,
+    GetDeploymentRequest, ListDeploymentsRequest, ListDeploymentsResponse, Price, Timeouts,
+    UpdateDeploymentRequest,
 };
 use nemo_types::{CredentialId, DeploymentId};
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::{deleted, in_use};
+use super::{in_use, list_filter};
 use crate::{
-    admin::{Action, Admin, AdminError, Caller, page_token, validate},
+    admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
     store::{
         OwnerTx, catalog, credentials,
-        deployments::{self, DeploymentChange, NewDeployment, NewDeploymentPrice},
+        deployments::{self, DeploymentChange, NewDeployment, NewDeploymentPrice, Only},
     },
 };
+
+/// A day: whoever waits longer for an upstream has made a typing error.
+const MAX_TIMEOUT_MS: i32 = 24 * 60 * 60 * 1000;
 
 impl Admin {
     pub async fn create_deployment(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: CreateDeploymentRequest,
-    ) -> Result<Deployment, AdminError> {
+    ) -> Result<Written<Deployment>, AdminError> {
         validate::slug("provider", &request.provider)?;
         validate::model_name("model", &request.model)?;
         if !request.name.is_empty() {
             validate::name("name", &request.name)?;
         }
-        let base_url = Self::base_url(&request)?;
+        let base_url = base_url(&request.base_url, &request.provider)?;
         let weight = validate::weight("weight", request.weight.unwrap_or(1))?;
+        let timeouts = request.timeouts.map(|it| timeouts(&it)).transpose()?;
         if !request.upstream_model.is_empty() {
             upstream_model("upstream_model", &request.upstream_model)?;
         }
 
         let id = DeploymentId::generate();
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        // Nobody else may take the name or delete the credential that is found here.
-        tx.serialize_config().await?;
-        let upstream = upstream_name(&mut tx, &request).await?;
-        let credential_id = credential(&mut tx, &request.credential_id, &request.provider).await?;
+        // Nobody else can take the name or delete the credential that is found here.
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "deployment.create").await?;
+        if let Some(answer) = write.replay(&request).await? {
+            return Ok(answer);
+        }
+        let tx = &mut write.tx;
+        let upstream = upstream_name(tx, &request.upstream_model, &request.model, &request.provider).await?;
+        let credential_id = credential(tx, &request.credential_id, &request.provider).await?;
         let name = match request.name {
-            name if name.is_empty() => free_name(&mut tx, &request.provider, &request.model).await?,
+            name if name.is_empty() => free_name(tx, &request.provider, &request.model).await?,
             name => name,
         };
-        let price_id = put_price(&mut tx, id, request.price).await?.flatten();
+        let price_id = put_price(tx, id, request.price).await?.flatten();
         let new = NewDeployment {
             id: id.0,
             name: &name,
@@ -57,108 +65,133 @@ impl Admin {
             upstream_model: &upstream,
             weight,
             price_id: price_id.as_deref(),
+            timeouts: timeouts.unwrap_or_default(),
         };
-        deployments::insert(&mut tx, new).await?;
-        finish(tx, id).await
-    }
-
-    /// The URL that was given, else the provider's own.
-    fn base_url(request: &CreateDeploymentRequest) -> Result<String, AdminError> {
-        if !request.base_url.is_empty() {
-            return validate::base_url("base_url", &request.base_url);
-        }
-        let known = nemo_types::base_url(&request.provider);
-        known.map(str::to_owned).ok_or_else(|| {
-            let message = format!("missing, and no base URL is known for provider {:?}", request.provider);
-            AdminError::invalid("base_url", message, "http(s)://host[:port][/path]")
-        })
+        deployments::insert(tx, new).await?;
+        let after = written(tx, id).await?;
+        write.done(after).await
     }
 
     pub async fn get_deployment(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: GetDeploymentRequest,
     ) -> Result<Deployment, AdminError> {
         let id: DeploymentId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
         let row = deployments::get(&mut tx, id.0).await?;
         row.map(Into::into).ok_or_else(|| AdminError::not_found("deployment", id))
     }
 
     pub async fn list_deployments(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: ListDeploymentsRequest,
     ) -> Result<ListDeploymentsResponse, AdminError> {
         let page = page_token::page(request.page_size, &request.page_token)?;
-        let model = validate::filter("model", request.model)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
-        let listed = deployments::list(&mut tx, model.as_deref(), page).await?;
+        let filter = list_filter!(request);
+        let only = Only {
+            model: validate::filter("model", request.model)?,
+            provider: validate::filter("provider", request.provider)?,
+            credential: match request.credential_id.as_str() {
+                "" => None,
+                text => Some(validate::id::<CredentialId>("credential_id", text)?.0),
+            },
+            disabled: request.disabled,
+        };
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
+        let listed = deployments::list(&mut tx, &only, page, &filter).await?;
         Ok(ListDeploymentsResponse {
             deployments: listed.rows.into_iter().map(Into::into).collect(),
             next_page_token: page_token::next(listed.next),
         })
     }
 
-    /// Changes what is present. An empty `credential_id` removes the credential, an empty `price` the own price.
+    /// Changes what is present. An empty `credential_id` removes the credential, an empty `price` the own price; an
+    /// empty `base_url` or `upstream_model` goes back to what a new deployment would get.
     pub async fn update_deployment(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: UpdateDeploymentRequest,
-    ) -> Result<Deployment, AdminError> {
+    ) -> Result<Written<Deployment>, AdminError> {
         let id: DeploymentId = validate::id("id", &request.id)?;
         if let Some(name) = &request.name {
             validate::name("name", name)?;
         }
-        if let Some(model) = &request.upstream_model {
+        if let Some(model) = request.upstream_model.as_ref().filter(|model| !model.is_empty()) {
             upstream_model("upstream_model", model)?;
         }
-        let base_url =
-            request.base_url.as_deref().map(|url| validate::base_url("base_url", url)).transpose()?;
         let weight = request.weight.map(|weight| validate::weight("weight", weight)).transpose()?;
+        let timeouts = request.timeouts.map(|it| timeouts(&it)).transpose()?;
 
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        tx.serialize_config().await?;
-        let old = deployments::get(&mut tx, id.0).await?;
-        let old = old.ok_or_else(|| AdminError::not_found("deployment", id))?;
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "deployment.update").await?;
+        let row = deployments::get(&mut write.tx, id.0).await?;
+        let old: Deployment = write.found(row, id)?;
+        let tx = &mut write.tx;
         let credential_id = match &request.credential_id {
-            Some(text) => Some(credential(&mut tx, text, &old.provider).await?),
+            Some(text) => Some(credential(tx, text, &old.provider).await?),
             None => None,
         };
-        let price_id = put_price(&mut tx, id, request.price).await?;
+        let base_url = request.base_url.as_deref().map(|url| base_url(url, &old.provider)).transpose()?;
+        let upstream = match &request.upstream_model {
+            Some(given) => Some(upstream_name(tx, given, &old.model, &old.provider).await?),
+            None => None,
+        };
+        let price_id = put_price(tx, id, request.price).await?;
         let change = DeploymentChange {
             name: request.name.as_deref(),
             base_url: base_url.as_deref(),
             credential_id,
-            upstream_model: request.upstream_model.as_deref(),
+            upstream_model: upstream.as_deref(),
             weight,
             disabled: request.disabled,
             price_id: price_id.as_ref().map(Option::as_deref),
+            timeouts,
         };
-        deployments::update(&mut tx, id.0, change).await?;
-        finish(tx, id).await
+        deployments::update(tx, id.0, change).await?;
+        let after = written(tx, id).await?;
+        write.done(after).await
     }
 
     pub async fn delete_deployment(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: DeleteDeploymentRequest,
-    ) -> Result<DeleteDeploymentResponse, AdminError> {
+    ) -> Result<Written<DeleteDeploymentResponse>, AdminError> {
         let id: DeploymentId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let found = deployments::delete(&mut tx, id.0).await.map_err(|error| {
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "deployment.delete").await?;
+        let before = deployments::get(&mut write.tx, id.0).await?;
+        write.found::<Deployment>(before, id)?;
+        deployments::delete(&mut write.tx, id.0).await.map_err(|error| {
             in_use(error, "model groups still use this deployment: take it out of them first")
         })?;
-        tx.commit().await?;
-        deleted(found, "deployment", id)?;
-        Ok(DeleteDeploymentResponse {})
+        write.deleted().await
     }
 }
 
-async fn finish(mut tx: OwnerTx, id: DeploymentId) -> Result<Deployment, AdminError> {
-    let row = deployments::get(&mut tx, id.0).await?;
-    tx.commit().await?;
+async fn written(tx: &mut OwnerTx, id: DeploymentId) -> Result<Deployment, AdminError> {
+    let row = deployments::get(tx, id.0).await?;
     row.map(Into::into).ok_or_else(|| AdminError::not_found("deployment", id))
+}
+
+fn timeouts(given: &Timeouts) -> Result<deployments::Timeouts, AdminError> {
+    let millis = |field: &str, value: Option<u32>| {
+        let Some(value) = value else { return Ok(None) };
+        match i32::try_from(value) {
+            Ok(millis) if (1..=MAX_TIMEOUT_MS).contains(&millis) => Ok(Some(millis)),
+            _ => Err(AdminError::invalid(
+                format!("timeouts.{field}"),
+                format!("{value} is no timeout"),
+                format!("1 to {MAX_TIMEOUT_MS} milliseconds, or absent"),
+            )),
+        }
+    };
+    Ok(deployments::Timeouts {
+        connect_ms: millis("connect_ms", given.connect_ms)?,
+        first_byte_ms: millis("first_byte_ms", given.first_byte_ms)?,
+        idle_ms: millis("idle_ms", given.idle_ms)?,
+        total_ms: millis("total_ms", given.total_ms)?,
+    })
 }
 
 /// What the upstream calls a model: its own affair, but it has to survive logs and URLs.
@@ -169,19 +202,34 @@ fn upstream_model(field: &str, text: &str) -> Result<(), AdminError> {
     Err(AdminError::invalid(field, "has another form", "1 to 256 visible ASCII characters"))
 }
 
+/// The URL that was given, else the provider's own.
+fn base_url(given: &str, provider: &str) -> Result<String, AdminError> {
+    if !given.is_empty() {
+        return validate::base_url("base_url", given);
+    }
+    nemo_types::base_url(provider).map(str::to_owned).ok_or_else(|| {
+        let message = format!("missing, and no base URL is known for provider {provider:?}");
+        AdminError::invalid("base_url", message, "http(s)://host[:port][/path]")
+    })
+}
+
 /// The given name, else the catalog's at that provider, else the model's own.
-async fn upstream_name(tx: &mut OwnerTx, request: &CreateDeploymentRequest) -> Result<String, AdminError> {
-    let found = catalog::upstream_name(tx, &request.model, &request.provider).await?;
-    let Some(offered) = found else {
-        let message = format!("the catalog has no model {:?}", request.model);
+async fn upstream_name(
+    tx: &mut OwnerTx,
+    given: &str,
+    model: &str,
+    provider: &str,
+) -> Result<String, AdminError> {
+    let Some(offered) = catalog::upstream_name(tx, model, provider).await? else {
+        let message = format!("the catalog has no model {model:?}");
         return Err(AdminError::invalid(
             "model",
             message,
             "the id of a model of the catalog (GET /admin/v1/models)",
         ));
     };
-    Ok(match request.upstream_model.as_str() {
-        "" => offered.unwrap_or_else(|| request.model.clone()),
+    Ok(match given {
+        "" => offered.unwrap_or_else(|| model.to_owned()),
         given => given.to_owned(),
     })
 }
@@ -232,6 +280,7 @@ async fn put_price(
         output: amounts.output,
         cache_read: amounts.cache_read,
         cache_write: amounts.cache_write,
+        units: amounts.units.as_deref(),
     };
     deployments::insert_price(tx, new).await?;
     Ok(Some(Some(price_id)))

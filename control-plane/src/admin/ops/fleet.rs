@@ -2,17 +2,17 @@
 
 use nemo_proto::admin::{ListNodesRequest, ListNodesResponse};
 
-use crate::admin::{Admin, AdminError, Caller};
+use crate::admin::{Admin, AdminError, Call};
 
 impl Admin {
     /// # Errors
     /// For other callers than the operator.
     pub fn list_nodes(
         &self,
-        caller: &Caller,
+        call: &Call,
         _request: ListNodesRequest,
     ) -> Result<ListNodesResponse, AdminError> {
-        caller.check_operator()?;
+        call.check_operator()?;
         Ok(self.fleet.as_ref().map_or_else(ListNodesResponse::default, |fleet| ListNodesResponse {
             published_revision: fleet.published_revision(),
             nodes: fleet.nodes(),

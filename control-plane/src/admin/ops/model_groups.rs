@@ -9,9 +9,9 @@ use nemo_proto::admin::{
 use nemo_types::{DeploymentId, ModelGroupId};
 use uuid::Uuid;
 
-use super::deleted;
+use super::list_filter;
 use crate::{
-    admin::{Action, Admin, AdminError, Caller, page_token, validate},
+    admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
     store::{
         OwnerTx, deployments,
         model_groups::{self, NewLinkDeployment},
@@ -28,38 +28,43 @@ type CheckedLink = Vec<(Uuid, i64)>;
 impl Admin {
     pub async fn create_model_group(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: CreateModelGroupRequest,
-    ) -> Result<ModelGroup, AdminError> {
+    ) -> Result<Written<ModelGroup>, AdminError> {
         validate::model_name("name", &request.name)?;
         validate::strategy("strategy", &request.strategy)?;
         let links = check_links("links", &request.links)?;
         let id = ModelGroupId::generate();
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        model_groups::insert(&mut tx, id.0, &request.name, &request.strategy).await?;
-        put_links(&mut tx, id, "links", links).await?;
-        finish(tx, id).await
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "model_group.create").await?;
+        if let Some(answer) = write.replay(&request).await? {
+            return Ok(answer);
+        }
+        model_groups::insert(&mut write.tx, id.0, &request.name, &request.strategy).await?;
+        put_links(&mut write.tx, id, "links", links).await?;
+        let after = written(&mut write.tx, id).await?;
+        write.done(after).await
     }
 
     pub async fn get_model_group(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: GetModelGroupRequest,
     ) -> Result<ModelGroup, AdminError> {
         let id: ModelGroupId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
         let row = model_groups::get(&mut tx, id.0).await?;
         row.map(Into::into).ok_or_else(|| AdminError::not_found("model group", id))
     }
 
     pub async fn list_model_groups(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: ListModelGroupsRequest,
     ) -> Result<ListModelGroupsResponse, AdminError> {
         let page = page_token::page(request.page_size, &request.page_token)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
-        let listed = model_groups::list(&mut tx, page).await?;
+        let filter = list_filter!(request);
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
+        let listed = model_groups::list(&mut tx, page, &filter).await?;
         Ok(ListModelGroupsResponse {
             model_groups: listed.rows.into_iter().map(Into::into).collect(),
             next_page_token: page_token::next(listed.next),
@@ -68,9 +73,9 @@ impl Admin {
 
     pub async fn update_model_group(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: UpdateModelGroupRequest,
-    ) -> Result<ModelGroup, AdminError> {
+    ) -> Result<Written<ModelGroup>, AdminError> {
         let id: ModelGroupId = validate::id("id", &request.id)?;
         if let Some(name) = &request.name {
             validate::model_name("name", name)?;
@@ -79,34 +84,34 @@ impl Admin {
             validate::strategy("strategy", strategy)?;
         }
         let links = request.links.map(|links| check_links("links.links", &links.links)).transpose()?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "model_group.update").await?;
+        let before = model_groups::get(&mut write.tx, id.0).await?;
+        write.found::<ModelGroup>(before, id)?;
         let (name, strategy) = (request.name.as_deref(), request.strategy.as_deref());
-        if !model_groups::update(&mut tx, id.0, name, strategy).await? {
-            return Err(AdminError::not_found("model group", id));
-        }
+        model_groups::update(&mut write.tx, id.0, name, strategy).await?;
         if let Some(links) = links {
-            put_links(&mut tx, id, "links.links", links).await?;
+            put_links(&mut write.tx, id, "links.links", links).await?;
         }
-        finish(tx, id).await
+        let after = written(&mut write.tx, id).await?;
+        write.done(after).await
     }
 
     pub async fn delete_model_group(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: DeleteModelGroupRequest,
-    ) -> Result<DeleteModelGroupResponse, AdminError> {
+    ) -> Result<Written<DeleteModelGroupResponse>, AdminError> {
         let id: ModelGroupId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let found = model_groups::delete(&mut tx, id.0).await?;
-        tx.commit().await?;
-        deleted(found, "model group", id)?;
-        Ok(DeleteModelGroupResponse {})
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "model_group.delete").await?;
+        let before = model_groups::get(&mut write.tx, id.0).await?;
+        write.found::<ModelGroup>(before, id)?;
+        model_groups::delete(&mut write.tx, id.0).await?;
+        write.deleted().await
     }
 }
 
-async fn finish(mut tx: OwnerTx, id: ModelGroupId) -> Result<ModelGroup, AdminError> {
-    let row = model_groups::get(&mut tx, id.0).await?;
-    tx.commit().await?;
+async fn written(tx: &mut OwnerTx, id: ModelGroupId) -> Result<ModelGroup, AdminError> {
+    let row = model_groups::get(tx, id.0).await?;
     row.map(Into::into).ok_or_else(|| AdminError::not_found("model group", id))
 }
 

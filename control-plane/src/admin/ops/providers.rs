@@ -6,24 +6,27 @@ use nemo_proto::admin::{
 };
 use nemo_types::{CredentialId, Secret};
 
-use super::{deleted, in_use};
+use super::{in_use, list_filter};
 use crate::{
-    admin::{Action, Admin, AdminError, Caller, page_token, validate},
+    admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
     store::credentials::{self, CredentialChange, NewCredential},
 };
 
 impl Admin {
     pub async fn create_credential(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: CreateCredentialRequest,
-    ) -> Result<Credential, AdminError> {
+    ) -> Result<Written<Credential>, AdminError> {
         validate::name("name", &request.name)?;
         validate::slug("provider", &request.provider)?;
         validate::secret("secret", &request.secret)?;
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.create").await?;
+        if let Some(answer) = write.replay(&request).await? {
+            return Ok(answer);
+        }
         let id = CredentialId::generate();
         let secret = self.sealer.seal(id, &Secret::new(request.secret))?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
         let new = NewCredential {
             id: id.0,
             name: &request.name,
@@ -31,30 +34,31 @@ impl Admin {
             sealed: secret.sealed.as_bytes(),
             hint: &secret.hint,
         };
-        let row = credentials::insert(&mut tx, new).await?;
-        tx.commit().await?;
-        Ok(row.into())
+        let row = credentials::insert(&mut write.tx, new).await?;
+        write.done(row.into()).await
     }
 
     pub async fn get_credential(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: GetCredentialRequest,
     ) -> Result<Credential, AdminError> {
         let id: CredentialId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
         let row = credentials::get(&mut tx, id.0).await?;
         row.map(Into::into).ok_or_else(|| AdminError::not_found("credential", id))
     }
 
     pub async fn list_credentials(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: ListCredentialsRequest,
     ) -> Result<ListCredentialsResponse, AdminError> {
         let page = page_token::page(request.page_size, &request.page_token)?;
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
-        let listed = credentials::list(&mut tx, page).await?;
+        let filter = list_filter!(request);
+        let provider = validate::filter("provider", request.provider)?;
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
+        let listed = credentials::list(&mut tx, provider.as_deref(), page, &filter).await?;
         Ok(ListCredentialsResponse {
             credentials: listed.rows.into_iter().map(Into::into).collect(),
             next_page_token: page_token::next(listed.next),
@@ -63,9 +67,9 @@ impl Admin {
 
     pub async fn update_credential(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: UpdateCredentialRequest,
-    ) -> Result<Credential, AdminError> {
+    ) -> Result<Written<Credential>, AdminError> {
         let id: CredentialId = validate::id("id", &request.id)?;
         if let Some(name) = &request.name {
             validate::name("name", name)?;
@@ -81,24 +85,25 @@ impl Admin {
             name: request.name.as_deref(),
             secret: secret.as_ref().map(|secret| (secret.sealed.as_bytes(), secret.hint.as_str())),
         };
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let row = credentials::update(&mut tx, id.0, change).await?;
-        tx.commit().await?;
-        row.map(Into::into).ok_or_else(|| AdminError::not_found("credential", id))
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.update").await?;
+        let before = credentials::get(&mut write.tx, id.0).await?;
+        write.found::<Credential>(before, id)?;
+        let row = credentials::update(&mut write.tx, id.0, change).await?;
+        write.done(row.ok_or_else(|| AdminError::not_found("credential", id))?.into()).await
     }
 
     pub async fn delete_credential(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: DeleteCredentialRequest,
-    ) -> Result<DeleteCredentialResponse, AdminError> {
+    ) -> Result<Written<DeleteCredentialResponse>, AdminError> {
         let id: CredentialId = validate::id("id", &request.id)?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let found = credentials::delete(&mut tx, id.0).await.map_err(|error| {
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.delete").await?;
+        let before = credentials::get(&mut write.tx, id.0).await?;
+        write.found::<Credential>(before, id)?;
+        credentials::delete(&mut write.tx, id.0).await.map_err(|error| {
             in_use(error, "deployments still use this credential: delete or change them first")
         })?;
-        tx.commit().await?;
-        deleted(found, "credential", id)?;
-        Ok(DeleteCredentialResponse {})
+        write.deleted().await
     }
 }

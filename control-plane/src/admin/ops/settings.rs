@@ -2,14 +2,14 @@
 //! setting that is in force.
 
 use nemo_proto::admin::{
-    DeleteSettingRequest, DeleteSettingResponse, ListSettingsRequest, ListSettingsResponse,
-    PutSettingRequest, Setting,
+    DeleteSettingRequest, DeleteSettingResponse, GetSettingRequest, ListSettingsRequest,
+    ListSettingsResponse, PutSettingRequest, Setting,
 };
+use nemo_snapshot::Timeouts;
 use nemo_types::SettingId;
 
-use super::deleted;
 use crate::{
-    admin::{Action, Admin, AdminError, Caller, validate},
+    admin::{Action, Admin, AdminError, Call, Written, validate},
     store::settings,
 };
 
@@ -19,14 +19,26 @@ struct Known {
     check: fn(&serde_json::Value) -> Result<(), AdminError>,
 }
 
-const KNOWN: [Known; 1] = [Known { key: "routing.strategy", check: check_strategy }];
+const KNOWN: [Known; 5] = {
+    let [connect, first_byte, idle, total] = Timeouts::SETTINGS;
+    [
+        Known { key: "routing.strategy", check: check_strategy },
+        Known { key: connect, check: check_millis },
+        Known { key: first_byte, check: check_millis },
+        Known { key: idle, check: check_millis },
+        Known { key: total, check: check_millis },
+    ]
+};
+
+/// A day: whoever waits longer for an upstream has made a typing error.
+const MAX_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 impl Admin {
     pub async fn put_setting(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: PutSettingRequest,
-    ) -> Result<Setting, AdminError> {
+    ) -> Result<Written<Setting>, AdminError> {
         let known = known(&request.key)?;
         let value: serde_json::Value = serde_json::from_str(&request.value).map_err(|error| {
             AdminError::invalid(
@@ -36,35 +48,50 @@ impl Admin {
             )
         })?;
         (known.check)(&value)?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let row = settings::put(&mut tx, SettingId::generate().0, known.key, &value.to_string()).await?;
-        tx.commit().await?;
-        Ok(row.into())
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.put").await?;
+        let before = settings::get(&mut write.tx, known.key).await?;
+        write.found_or_new::<Setting>(before)?;
+        let id = SettingId::generate().0;
+        let row = settings::put(&mut write.tx, id, known.key, &value.to_string()).await?;
+        write.done(row.into()).await
+    }
+
+    pub async fn get_setting(&self, call: &Call, request: GetSettingRequest) -> Result<Setting, AdminError> {
+        let known = known(&request.key)?;
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
+        let row = settings::get(&mut tx, known.key).await?;
+        row.map(Into::into).ok_or_else(|| AdminError::not_found("setting", known.key))
     }
 
     pub async fn list_settings(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: ListSettingsRequest,
     ) -> Result<ListSettingsResponse, AdminError> {
-        let mut tx = self.owner(caller, Action::Read, &request.org_id).await?;
-        let rows = settings::list(&mut tx).await?;
-        Ok(ListSettingsResponse { settings: rows.into_iter().map(Into::into).collect() })
+        let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
+        // The store also keeps notes of ours there, which are no settings.
+        let rows = settings::list(&mut tx).await?.into_iter().filter(|row| names().contains(&&*row.key));
+        Ok(ListSettingsResponse { settings: rows.map(Into::into).collect() })
     }
 
     /// Back to the default of whoever is above.
     pub async fn delete_setting(
         &self,
-        caller: &Caller,
+        call: &Call,
         request: DeleteSettingRequest,
-    ) -> Result<DeleteSettingResponse, AdminError> {
+    ) -> Result<Written<DeleteSettingResponse>, AdminError> {
         let known = known(&request.key)?;
-        let mut tx = self.owner(caller, Action::Write, &request.org_id).await?;
-        let found = settings::delete(&mut tx, known.key).await?;
-        tx.commit().await?;
-        deleted(found, "setting", known.key)?;
-        Ok(DeleteSettingResponse {})
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.delete").await?;
+        let before = settings::get(&mut write.tx, known.key).await?;
+        write.found::<Setting>(before, known.key)?;
+        settings::delete(&mut write.tx, known.key).await?;
+        write.deleted().await
     }
+}
+
+/// Every setting, for the document of the API.
+pub(in crate::admin) fn names() -> [&'static str; KNOWN.len()] {
+    KNOWN.map(|known| known.key)
 }
 
 fn known(key: &str) -> Result<&'static Known, AdminError> {
@@ -82,5 +109,16 @@ fn check_strategy(value: &serde_json::Value) -> Result<(), AdminError> {
     match value.as_str() {
         Some(name) if !name.is_empty() => validate::strategy("value", name),
         _ => Err(AdminError::invalid("value", "not a JSON string", validate::one_of_strategies())),
+    }
+}
+
+fn check_millis(value: &serde_json::Value) -> Result<(), AdminError> {
+    match value.as_u64() {
+        Some(millis) if (1..=MAX_MILLIS).contains(&millis) => Ok(()),
+        _ => Err(AdminError::invalid(
+            "value",
+            format!("{value} is no duration"),
+            format!("a whole number of milliseconds from 1 to {MAX_MILLIS}"),
+        )),
     }
 }

@@ -5,12 +5,12 @@ use nemo_types::OrgId;
 use time::Duration;
 
 use super::{World, kind, world};
-use crate::admin::{Action, AdminError, Caller, CallerKind, ErrorKind, Role, validate};
+use crate::admin::{Action, AdminError, Call, ErrorKind, Role, validate};
 
 /// One operation of each action, by a caller, in an organization with that team.
 async fn attempt(
     world: &World,
-    caller: &Caller,
+    caller: &Call,
     org_id: &str,
     team_id: &str,
     action: Action,
@@ -29,9 +29,11 @@ async fn attempt(
         Action::Write => admin.create_team(caller, pb::CreateTeamRequest { org_id, name }).await.map(drop),
         Action::ManageAccess => {
             let email = format!("{}@example.com", OrgId::generate());
-            let request = pb::CreateMemberRequest { org_id, email, role: "viewer".into() };
+            let request =
+                pb::CreateMemberRequest { org_id, email, role: "viewer".into(), ..Default::default() };
             admin.create_member(caller, request).await.map(drop)
         }
+        other => unreachable!("{other} is tested in tests/it/roles.rs"),
     }
 }
 
@@ -49,7 +51,7 @@ async fn each_role_may_do_what_the_matrix_says_and_nothing_else() {
         (Role::Viewer, [true, false, false, false]),
     ];
     for (role, allowed) in matrix {
-        let caller = Caller::for_test(org_id.parse().unwrap(), role);
+        let caller = Call::for_test(org_id.parse().unwrap(), role);
         for (action, allowed) in ACTIONS.into_iter().zip(allowed) {
             match attempt(&world, &caller, &org_id, &team_id, action).await {
                 Ok(()) => assert!(allowed, "{role} could {action}"),
@@ -71,7 +73,7 @@ async fn an_owner_may_nothing_in_another_organization_and_learns_nothing_about_i
     let world = world().await;
     let (own, other) = (world.org().await, world.org().await);
     let team_id = world.team(&other).await;
-    let caller = Caller::for_test(own.parse().unwrap(), Role::Owner);
+    let caller = Call::for_test(own.parse().unwrap(), Role::Owner);
     for action in ACTIONS {
         let existing = attempt(&world, &caller, &other, &team_id, action).await.unwrap_err();
         assert_eq!(existing.kind, ErrorKind::PermissionDenied);
@@ -89,12 +91,15 @@ async fn an_owner_may_nothing_in_another_organization_and_learns_nothing_about_i
 async fn what_belongs_to_the_installation_is_the_operators_alone() {
     let world = world().await;
     let org_id = world.org().await;
-    let owner = Caller::for_test(org_id.parse().unwrap(), Role::Owner);
+    let owner = Call::for_test(org_id.parse().unwrap(), Role::Owner);
     let admin = &world.admin;
     let denied = ErrorKind::PermissionDenied;
     let create = pb::CreateOrganizationRequest { name: "x".into() };
     assert_eq!(kind(admin.create_organization(&owner, create).await), denied);
-    assert_eq!(kind(admin.list_organizations(&owner, Default::default()).await), denied);
+    // It sees the organizations that it is in, and no others.
+    world.org().await;
+    let listed = admin.list_organizations(&owner, Default::default()).await.unwrap().organizations;
+    assert_eq!(listed.iter().map(|org| &org.id).collect::<Vec<_>>(), [&org_id]);
     let delete = pb::DeleteOrganizationRequest { id: org_id.clone() };
     assert_eq!(kind(admin.delete_organization(&owner, delete).await), denied);
     let disable = pb::UpdateOrganizationRequest { id: org_id.clone(), disabled: Some(true), name: None };
@@ -125,8 +130,8 @@ async fn a_token_is_shown_once_and_stored_as_a_hash() {
     assert!(secret.starts_with("adm-nemo-") && secret.contains(&token.public_id));
     let caller = world.admin.authenticate(Some(&bearer)).await.unwrap();
     let org = org_id.parse().unwrap();
-    assert_eq!(caller.kind(), CallerKind::OrgToken { org, role: Role::Admin });
-    assert_eq!(caller.token().unwrap().to_string(), token.id);
+    assert_eq!((caller.role_in(org), caller.is_operator()), (Some(Role::Admin), false));
+    assert_eq!((caller.actor().kind(), caller.actor().id()), ("admin_token", token.id));
 
     let mut superuser = world.store.superuser().await;
     let dump: String = sqlx::query_scalar("SELECT string_agg(t::text, ' ') FROM admin_tokens t")
@@ -142,7 +147,8 @@ async fn the_operators_token_has_no_organization() {
     let (token, bearer) = world.token("", "").await;
     assert_eq!((token.org_id.as_str(), token.role.as_str()), ("", "operator"));
     let caller = world.admin.authenticate(Some(&bearer)).await.unwrap();
-    assert_eq!(caller.kind(), CallerKind::Operator);
+    assert!(caller.is_operator());
+    let caller = Call::from(caller);
     world.admin.list_organizations(&caller, Default::default()).await.unwrap();
     let wrong = pb::CreateAdminTokenRequest { name: "x".into(), role: "owner".into(), ..Default::default() };
     assert_eq!(super::wrong_member(world.admin.create_admin_token(&caller, wrong).await), "role");
@@ -229,6 +235,7 @@ async fn members_are_known_by_address_and_have_one_role() {
         org_id: org_id.clone(),
         email: email.into(),
         role: role.into(),
+        ..Default::default()
     };
     let member =
         world.admin.create_member(&world.operator, create("Ann@Example.com", "member")).await.unwrap();
@@ -242,7 +249,7 @@ async fn members_are_known_by_address_and_have_one_role() {
     let update =
         pb::UpdateMemberRequest { org_id: org_id.clone(), id: member.id.clone(), role: "admin".into() };
     assert_eq!(world.admin.update_member(&world.operator, update).await.unwrap().role, "admin");
-    let delete = pb::DeleteMemberRequest { org_id: org_id.clone(), id: member.id };
+    let delete = pb::DeleteMemberRequest { org_id: org_id.clone(), id: member.id.clone() };
     world.admin.delete_member(&world.operator, delete.clone()).await.unwrap();
     assert_eq!(kind(world.admin.delete_member(&world.operator, delete).await), ErrorKind::NotFound);
     let list = pb::ListMembersRequest { org_id, ..Default::default() };
@@ -259,7 +266,8 @@ async fn lists_are_read_page_by_page_without_gap_or_repetition() {
     }
     let (mut listed, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
     loop {
-        let request = pb::ListTeamsRequest { org_id: org_id.clone(), page_size: 3, page_token };
+        let request =
+            pb::ListTeamsRequest { org_id: org_id.clone(), page_size: 3, page_token, ..Default::default() };
         let answer = world.admin.list_teams(&world.operator, request).await.unwrap();
         listed.extend(answer.teams.into_iter().map(|team| team.id));
         (page_token, pages) = (answer.next_page_token, pages + 1);
@@ -282,4 +290,66 @@ async fn an_organization_that_does_not_exist_is_told_to_the_operator() {
     assert_eq!((error.kind, error.field.as_deref()), (ErrorKind::NotFound, Some("org_id")));
     let request = pb::CreateTeamRequest { org_id: "acme".into(), name: "t".into() };
     assert_eq!(super::wrong_member(world.admin.create_team(&world.operator, request).await), "org_id");
+}
+
+/// Last use is for finding tokens that nobody needs; it must not cost a write per request.
+#[tokio::test]
+async fn the_last_use_of_a_token_is_noted_once_in_a_while() {
+    let world = world().await;
+    let (token, bearer) = world.token("", "").await;
+    assert_eq!(token.last_used_at, None);
+    let used = async || {
+        let request = pb::ListAdminTokensRequest::default();
+        let listed = world.admin.list_admin_tokens(&world.operator, request).await.unwrap().admin_tokens;
+        listed.into_iter().find(|one| one.id == token.id).unwrap().last_used_at
+    };
+    world.admin.authenticate(Some(&bearer)).await.unwrap();
+    let first = used().await;
+    assert!(first.is_some());
+    world.admin.authenticate(Some(&bearer)).await.unwrap();
+    assert_eq!(used().await, first);
+    let mut superuser = world.store.superuser().await;
+    let back = "UPDATE admin_tokens SET last_used_at = now() - interval '6 min'";
+    sqlx::query(back).execute(&mut superuser).await.unwrap();
+    world.admin.authenticate(Some(&bearer)).await.unwrap();
+    assert!(used().await >= first);
+    // A token that is refused was not used.
+    sqlx::query("UPDATE admin_tokens SET last_used_at = NULL").execute(&mut superuser).await.unwrap();
+    let forged = format!("{}{}", &bearer[..bearer.len() - 1], if bearer.ends_with('A') { 'B' } else { 'A' });
+    world.admin.authenticate(Some(&forged)).await.unwrap_err();
+    assert_eq!(used().await, None);
+}
+
+/// A member by address becomes a member by subject; one issuer's subjects are nobody at another.
+#[tokio::test]
+async fn a_member_is_bound_to_the_first_subject_that_has_its_address() {
+    use crate::store::members::{self, Person};
+    let world = world().await;
+    let org_id = world.org().await;
+    for (email, subject) in [("ada@example.com", ""), ("", "robot")] {
+        let (org_id, email, subject) = (org_id.clone(), email.into(), subject.into());
+        let request = pb::CreateMemberRequest { org_id, email, subject, role: "member".into() };
+        world.admin.create_member(&world.operator, request).await.unwrap();
+    }
+    let find = async |issuer: &str, subject: &str, email: Option<&str>| {
+        let mut tx = world.store.store.system().await.unwrap();
+        let person = Person { issuer, subject, email };
+        let found = members::of_person(&mut tx, person).await.unwrap();
+        let new: Vec<_> = found.iter().filter(|one| one.by_email).map(|one| one.id).collect();
+        members::bind(&mut tx, &new, person).await.unwrap();
+        tx.commit().await.unwrap();
+        found.len()
+    };
+    let ada = Some("ada@example.com");
+    assert_eq!(find("https://a", "u1", None).await, 0);
+    assert_eq!(find("https://a", "u1", ada).await, 1);
+    assert_eq!(find("https://a", "u1", None).await, 1, "by subject now");
+    assert_eq!(find("https://a", "u1", Some("new@example.com")).await, 1, "whatever the address becomes");
+    assert_eq!(find("https://a", "u2", ada).await, 0, "the address counts no more");
+    assert_eq!(find("https://b", "u1", None).await, 0, "another issuer's u1 is somebody else");
+    assert_eq!(find("https://b", "x9", ada).await, 1, "a new issuer starts with the address again");
+    assert_eq!(find("https://b", "x9", None).await, 1);
+    // A subject that an administrator wrote is for whichever issuer is configured.
+    assert_eq!(find("https://a", "robot", None).await, 1);
+    assert_eq!(find("https://b", "robot", None).await, 1);
 }

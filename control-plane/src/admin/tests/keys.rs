@@ -5,7 +5,7 @@ use nemo_types::{ApiKey, TokenHash};
 use time::{Duration, OffsetDateTime};
 
 use super::{World, kind, world, wrong_member};
-use crate::admin::{ErrorKind, validate};
+use crate::admin::{ErrorKind, Written, validate};
 
 /// What is stored about a key: hash, previous hash, until when that one works.
 async fn stored(world: &World, id: &str) -> (TokenHash, Option<TokenHash>, Option<OffsetDateTime>) {
@@ -21,7 +21,7 @@ async fn issue(world: &World) -> (String, pb::Key, String) {
     let team_id = world.team(&org_id).await;
     let request =
         pb::IssueKeyRequest { org_id: org_id.clone(), team_id, name: "ci".into(), ..Default::default() };
-    let answer = world.admin.issue_key(&world.operator, request).await.unwrap();
+    let answer = world.admin.issue_key(&world.operator, request).await.unwrap().into_answer();
     (org_id, answer.key.unwrap(), answer.secret)
 }
 
@@ -51,7 +51,7 @@ async fn a_rotated_key_keeps_its_identity_and_the_old_secret_works_for_the_overl
         id: key.id.clone(),
         overlap_seconds,
     };
-    let answer = world.admin.rotate_key(&world.operator, rotate(3600)).await.unwrap();
+    let answer = world.admin.rotate_key(&world.operator, rotate(3600)).await.unwrap().into_answer();
     let rotated = answer.key.unwrap();
     assert_eq!((&rotated.id, &rotated.public_id), (&key.id, &key.public_id));
     assert!(rotated.rotated_at.is_some());
@@ -74,7 +74,7 @@ async fn a_key_can_be_disabled_enabled_renamed_and_restricted() {
     let (org_id, key, _) = issue(&world).await;
     let update = async |change: pb::UpdateKeyRequest| {
         let request = pb::UpdateKeyRequest { org_id: org_id.clone(), id: key.id.clone(), ..change };
-        world.admin.update_key(&world.operator, request).await
+        world.admin.update_key(&world.operator, request).await.map(Written::into_answer)
     };
     let disabled = update(pb::UpdateKeyRequest { disabled: Some(true), ..Default::default() }).await.unwrap();
     assert_eq!(disabled.state, "disabled");
@@ -105,7 +105,7 @@ async fn an_expiry_can_be_set_and_removed_and_shows_in_the_state() {
     let (org_id, key, _) = issue(&world).await;
     let update = async |change: pb::UpdateKeyRequest| {
         let request = pb::UpdateKeyRequest { org_id: org_id.clone(), id: key.id.clone(), ..change };
-        world.admin.update_key(&world.operator, request).await
+        world.admin.update_key(&world.operator, request).await.map(Written::into_answer)
     };
     let at = |ahead| Some(Timestamp::from(validate::now() + ahead));
     let limited =
@@ -156,5 +156,68 @@ async fn keys_can_be_listed_by_team() {
     for (team_id, expected) in [(key.team_id, 1), (other, 0), (String::new(), 1)] {
         let request = pb::ListKeysRequest { org_id: org_id.clone(), team_id, ..Default::default() };
         assert_eq!(world.admin.list_keys(&world.operator, request).await.unwrap().keys.len(), expected);
+    }
+}
+
+/// What a key is limited to can be given at once, changed one by one, and taken away.
+#[tokio::test]
+async fn a_keys_policy_is_kept_and_changed_member_by_member() {
+    let world = world().await;
+    let org_id = world.org().await;
+    let team_id = world.team(&org_id).await;
+    let list = |entries: &[&str]| entries.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let request = pb::IssueKeyRequest {
+        org_id: org_id.clone(),
+        team_id,
+        name: "limited".into(),
+        allowed_models: list(&["gpt-*"]),
+        allowed_endpoints: list(&["chat.completions", "images.*"]),
+        allowed_cidrs: list(&["10.1.2.3/8", "2001:db8::1"]),
+        default_tags: list(&["vision"]),
+        metadata: r#"{"b":1,"a":2}"#.into(),
+        ..Default::default()
+    };
+    let issued = world.admin.issue_key(&world.operator, request.clone()).await.unwrap().into_answer();
+    let key = issued.key.unwrap();
+    assert_eq!(key.allowed_cidrs, ["10.0.0.0/8", "2001:db8::1/128"]);
+    assert_eq!((key.allowed_endpoints.len(), key.default_tags.len()), (2, 1));
+    assert_eq!(key.metadata, r#"{"b":1,"a":2}"#, "as it was given");
+
+    let update = async |change: pb::UpdateKeyRequest| {
+        let request = pb::UpdateKeyRequest { org_id: org_id.clone(), id: key.id.clone(), ..change };
+        world.admin.update_key(&world.operator, request).await.map(Written::into_answer)
+    };
+    let endpoints = pb::AllowedEndpoints { names: list(&["embeddings"]) };
+    let change = pb::UpdateKeyRequest { allowed_endpoints: Some(endpoints), ..Default::default() };
+    let changed = update(change).await.unwrap();
+    assert_eq!(
+        changed,
+        pb::Key { allowed_endpoints: list(&["embeddings"]), ..key.clone() },
+        "and nothing else"
+    );
+    let change = pb::UpdateKeyRequest {
+        allowed_cidrs: Some(pb::AllowedCidrs::default()),
+        default_tags: Some(pb::DefaultTags::default()),
+        metadata: Some(String::new()),
+        ..Default::default()
+    };
+    let opened = update(change).await.unwrap();
+    assert!(opened.allowed_cidrs.is_empty() && opened.default_tags.is_empty() && opened.metadata.is_empty());
+
+    let networks = pb::AllowedCidrs { networks: list(&["10.0.0.0/8", "everywhere"]) };
+    let wrong = pb::UpdateKeyRequest { allowed_cidrs: Some(networks), ..Default::default() };
+    assert_eq!(wrong_member(update(wrong).await), "allowed_cidrs.networks[1]");
+    let wrong = pb::UpdateKeyRequest { metadata: Some("[1]".into()), ..Default::default() };
+    assert_eq!(wrong_member(update(wrong).await), "metadata");
+    for (wrong, member) in [
+        (pb::IssueKeyRequest { allowed_models: list(&["*"]), ..request.clone() }, "allowed_models[0]"),
+        (
+            pb::IssueKeyRequest { allowed_endpoints: list(&["chat"]), ..request.clone() },
+            "allowed_endpoints[0]",
+        ),
+        (pb::IssueKeyRequest { default_tags: list(&["a", "A"]), ..request.clone() }, "default_tags[1]"),
+        (pb::IssueKeyRequest { metadata: "{".into(), ..request.clone() }, "metadata"),
+    ] {
+        assert_eq!(wrong_member(world.admin.issue_key(&world.operator, wrong).await), member);
     }
 }

@@ -4,7 +4,7 @@ use nemo_proto::admin as pb;
 use nemo_types::{CredentialId, DeploymentId, Sealed};
 
 use super::{kind, model, world, wrong_member};
-use crate::admin::{Caller, ErrorKind, Role};
+use crate::admin::{Call, ErrorKind, Role, Written};
 
 const CANARY: &str = "sk-canary-0123456789";
 
@@ -87,7 +87,7 @@ async fn an_organization_can_not_send_a_credential_that_is_not_its_own() {
     let world = world().await;
     world.model("m").await;
     let (own, other) = (world.org().await, world.org().await);
-    let owner = Caller::for_test(own.parse().unwrap(), Role::Owner);
+    let owner = Call::for_test(own.parse().unwrap(), Role::Owner);
     let mine = world.credential(&own, CANARY).await;
     let request = |credential_id: String| pb::CreateDeploymentRequest {
         org_id: own.clone(),
@@ -129,7 +129,7 @@ async fn a_credential_goes_to_its_own_provider_only_and_stays_while_it_is_used()
     let delete = pb::DeleteCredentialRequest { org_id: String::new(), id: credential.id };
     assert_eq!(kind(world.admin.delete_credential(&world.operator, delete.clone()).await), ErrorKind::InUse);
     let update = pb::UpdateDeploymentRequest {
-        id: deployment.id,
+        id: deployment.id.clone(),
         credential_id: Some(String::new()),
         ..Default::default()
     };
@@ -145,7 +145,7 @@ async fn a_deployment_changes_in_what_is_named_and_keeps_old_prices() {
     let deployment = world.deployment("", "m").await;
     let update = async |change: pb::UpdateDeploymentRequest| {
         let request = pb::UpdateDeploymentRequest { id: deployment.id.clone(), ..change };
-        world.admin.update_deployment(&world.operator, request).await
+        world.admin.update_deployment(&world.operator, request).await.map(Written::into_answer)
     };
     let price = |input| Some(pb::Price { input: Some(input), ..Default::default() });
     let priced = update(pb::UpdateDeploymentRequest { price: price(5), ..Default::default() }).await.unwrap();
@@ -167,6 +167,28 @@ async fn a_deployment_changes_in_what_is_named_and_keeps_old_prices() {
     };
     let changed = update(change).await.unwrap();
     assert_eq!((changed.name.as_str(), changed.weight, changed.disabled), ("d", 7, true));
+    let moved = pb::UpdateDeploymentRequest {
+        base_url: Some("http://10.0.0.7:8000/v1".into()),
+        upstream_model: Some("other".into()),
+        ..Default::default()
+    };
+    let moved = update(moved).await.unwrap();
+    assert_eq!(
+        (moved.base_url.as_str(), moved.upstream_model.as_str()),
+        ("http://10.0.0.7:8000/v1", "other")
+    );
+    // Cleared is back to the default; absent is untouched.
+    let cleared = pb::UpdateDeploymentRequest {
+        base_url: Some(String::new()),
+        upstream_model: Some(String::new()),
+        ..Default::default()
+    };
+    let cleared = update(cleared).await.unwrap();
+    assert_eq!(
+        (&cleared.base_url, &cleared.upstream_model),
+        (&deployment.base_url, &deployment.upstream_model)
+    );
+    assert_eq!((cleared.name.as_str(), cleared.weight, cleared.disabled), ("d", 7, true));
     let per_token = pb::UpdateDeploymentRequest { price: price(10_000_000_000_001), ..Default::default() };
     assert_eq!(wrong_member(update(per_token).await), "price.input");
     let heavy = pb::UpdateDeploymentRequest { weight: Some(1_000_001), ..Default::default() };
@@ -192,14 +214,14 @@ async fn a_model_group_keeps_the_order_of_its_chain_and_pools() {
         strategy: "simple-shuffle".into(),
         links: wanted.clone(),
     };
-    let group = world.admin.create_model_group(&world.operator, request.clone()).await.unwrap();
+    let group = world.admin.create_model_group(&world.operator, request.clone()).await.unwrap().into_answer();
     assert_eq!(group.links, wanted);
     let again = world.admin.create_model_group(&world.operator, request).await.unwrap_err();
     assert_eq!((again.kind, again.field.as_deref()), (ErrorKind::AlreadyExists, Some("name")));
 
     let update = async |change: pb::UpdateModelGroupRequest| {
         let request = pb::UpdateModelGroupRequest { org_id: org_id.clone(), id: group.id.clone(), ..change };
-        world.admin.update_model_group(&world.operator, request).await
+        world.admin.update_model_group(&world.operator, request).await.map(Written::into_answer)
     };
     let renamed = update(pb::UpdateModelGroupRequest { name: Some("wise".into()), ..Default::default() })
         .await

@@ -71,15 +71,6 @@ fn model_names_and_slugs_keep_to_their_alphabet() {
 }
 
 #[test]
-fn allowed_models_know_prefixes_and_nothing_more() {
-    assert!(allowed_models("f", &["gpt-5.2".into(), "openai/*".into()]).is_ok());
-    for text in ["*", "/*", "openai*", "openai/*/x", ""] {
-        let error = allowed_models("f", &["ok".into(), text.to_owned()]).unwrap_err();
-        assert_eq!(error.field.as_deref(), Some("f[1]"), "{text}");
-    }
-}
-
-#[test]
 fn a_price_per_token_is_refused_as_a_price_per_million() {
     let price_of = |input| price("f", &Price { input: Some(input), ..Price::default() });
     assert_eq!(price_of(2_500_000_000).unwrap().input, Some(2_500_000_000));

@@ -38,7 +38,7 @@ async fn a_newer_edition_writes_what_differs_and_prices_it_anew() {
     assert_eq!(seed_it(&store, &catalog).await, Seeded::Written(1));
     let build = builder::build(&store, before).await.unwrap();
     let key = nemo_snapshot::ResourceKey::model("gpt-4o-mini").unwrap();
-    let Some(nemo_proto::config::resource::Kind::Model(model)) = build.delta.upserts[&key].kind.clone()
+    let Some(nemo_proto::config::resource::Kind::Model(model)) = build.delta.upserts[&key].decode().kind
     else {
         panic!()
     };

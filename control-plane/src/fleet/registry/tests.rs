@@ -107,3 +107,55 @@ fn malformed_node_ids_are_refused() {
         assert_eq!(registry.connect(&info(id, 1), 0).err(), Some(Refused::MalformedNodeId), "{id:?}");
     }
 }
+
+#[test]
+fn a_node_has_a_lease_while_it_is_heard_of() {
+    let seconds = std::time::Duration::from_secs;
+    let (_sender, registry) = registry(7);
+    let silent = registry.connect_session(&info("old", 1), 5, 1).unwrap();
+    let connection = registry.connect_session(&info("a", 3), 6, 2).unwrap();
+    connection.heard();
+    connection.refused(7, &[]);
+    let later = |by| {
+        let mut leases = registry.leases(seconds(10), Instant::now() + seconds(by));
+        leases.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        leases
+    };
+    let leases = later(4);
+    let expected = NodeLease {
+        node_id: "a".into(),
+        epoch: 3,
+        session: 2,
+        revision: 6,
+        refused_revision: 7,
+        refusal: "revision 7".into(),
+        remaining_ms: leases[0].remaining_ms,
+    };
+    assert_eq!(leases[0], expected);
+    assert!((5000..=6000).contains(&leases[0].remaining_ms), "{leases:?}");
+    assert_eq!(
+        leases[1].remaining_ms, 10_000,
+        "a release without heartbeats lives as long as its connection"
+    );
+    assert_eq!(later(11).len(), 1, "silent for longer than its lease");
+    connection.applied(7, 1);
+    let back = &later(0)[0];
+    assert_eq!((back.node_id.as_str(), back.revision, back.refused_revision), ("a", 7, 0));
+    drop(silent);
+    assert_eq!(later(0).len(), 1, "a node that is gone keeps what was written, and no more");
+}
+
+#[test]
+fn a_node_that_says_goodbye_is_not_waited_for() {
+    let (_sender, registry) = registry(7);
+    let former = registry.connect_session(&info("a", 1), 5, 1).unwrap();
+    let connection = registry.connect_session(&info("a", 1), 5, 2).unwrap();
+    former.left();
+    assert!(registry.take_left().is_empty(), "of its former stream");
+    connection.left();
+    assert_eq!(registry.take_left(), [("a".to_owned(), 1, 2)]);
+    assert!(
+        registry.leases(std::time::Duration::from_secs(10), Instant::now()).is_empty()
+            && registry.take_left().is_empty()
+    );
+}

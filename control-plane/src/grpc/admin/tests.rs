@@ -30,7 +30,7 @@ async fn operations_errors_and_tokens_travel_over_grpc() {
     assert_eq!(refused.code(), Code::Unauthenticated);
 
     let request = pb::CreateAdminTokenRequest { name: "operator".into(), ..Default::default() };
-    let token = world.admin.create_admin_token(&world.operator, request).await.unwrap().token;
+    let token = world.admin.create_admin_token(&world.operator, request).await.unwrap().into_answer().token;
     let org = tenancy.create_organization(with_token(create, &token)).await.unwrap().into_inner();
     let create = CreateTeamRequest { org_id: org.id.clone(), name: "t".into() };
     let team = tenancy.create_team(with_token(create.clone(), &token)).await.unwrap().into_inner();
@@ -61,6 +61,52 @@ async fn operations_errors_and_tokens_travel_over_grpc() {
             .nodes
             .is_empty()
     );
+}
+
+/// What REST has as headers is metadata here: etag, revision, precondition, idempotency key, validation.
+#[tokio::test]
+async fn the_options_and_outcomes_of_a_write_travel_as_metadata() {
+    let world = world().await;
+    let mut routes = RoutesBuilder::default();
+    add_to(&mut routes, &world.admin);
+    let mut tenancy = TenancyServiceClient::new(routes.routes());
+    let request = pb::CreateAdminTokenRequest { name: "operator".into(), ..Default::default() };
+    let token = world.admin.create_admin_token(&world.operator, request).await.unwrap().into_answer().token;
+    let with = |message: pb::UpdateOrganizationRequest, name: &'static str, value: &str| {
+        let mut request = with_token(message, &token);
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        request
+    };
+
+    let create = |value: &str| {
+        let mut request = with_token(CreateOrganizationRequest { name: "Acme".into() }, &token);
+        request.metadata_mut().insert("idempotency-key", value.parse().unwrap());
+        request
+    };
+    let made = tenancy.create_organization(create("a")).await.unwrap();
+    let revision = made.metadata().get("x-nemo-config-version").unwrap().to_str().unwrap().to_owned();
+    assert!(revision.parse::<u64>().unwrap() > 0);
+    let etag = made.metadata().get("etag").unwrap().to_str().unwrap().to_owned();
+    let again = tenancy.create_organization(create("a")).await.unwrap();
+    assert_eq!(again.metadata().get("idempotency-replayed").unwrap(), "true");
+    let id = made.into_inner().id;
+    assert_eq!(again.into_inner().id, id);
+    let get = pb::GetOrganizationRequest { id: id.clone() };
+    let read = tenancy.get_organization(with_token(get, &token)).await.unwrap();
+    assert_eq!(read.metadata().get("etag").unwrap(), etag.as_str());
+    assert!(read.metadata().get("x-nemo-config-version").is_none());
+
+    let rename = pb::UpdateOrganizationRequest { id, name: Some("New".into()), disabled: None };
+    let tried =
+        tenancy.update_organization(with(rename.clone(), "x-nemo-validate-only", "true")).await.unwrap();
+    assert!(tried.metadata().get("x-nemo-config-version").is_none());
+    let done = tenancy.update_organization(with(rename.clone(), "if-match", &etag)).await.unwrap();
+    assert_ne!(done.metadata().get("etag").unwrap(), etag.as_str());
+    let late = tenancy.update_organization(with(rename.clone(), "if-match", &etag)).await.unwrap_err();
+    assert!(matches!(late.code(), Code::Aborted | Code::FailedPrecondition), "{late}");
+    assert_eq!(late.metadata().get("nemo-error-field").unwrap(), "if-match");
+    let wrong = tenancy.update_organization(with(rename, "x-nemo-validate-only", "maybe")).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
 }
 
 #[test]

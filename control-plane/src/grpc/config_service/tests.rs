@@ -28,6 +28,7 @@ fn delta(ids: &[u8], name: &str) -> Delta {
 
 struct Fixture {
     publisher: Arc<Publisher>,
+    revocations: Revocations,
     registry: Registry,
     client: ConfigServiceClient<tonic::transport::Channel>,
     trigger: drain::DrainTrigger,
@@ -39,7 +40,9 @@ impl Fixture {
         let publisher = Arc::new(Publisher::new(PublishMetrics::default()));
         let registry = Registry::new(publisher.subscribe());
         let (trigger, drain) = drain::channel();
-        let service = ConfigService::new(publisher.clone(), registry.clone(), drain.clone());
+        let revocations = Revocations::default();
+        let service =
+            ConfigService::new(publisher.clone(), revocations.clone(), registry.clone(), drain.clone());
         let (connector, incoming) = inproc::channel();
         let tasks = TaskGroup::new();
         tasks.spawn("server", async move {
@@ -47,7 +50,7 @@ impl Fixture {
             server.serve_with_incoming(incoming).await.unwrap();
         });
         let client = ConfigServiceClient::new(grpc::in_process_channel(connector));
-        Self { publisher, registry, client, trigger, _tasks: tasks }
+        Self { publisher, revocations, registry, client, trigger, _tasks: tasks }
     }
 
     async fn publish(&self, base_revision: u64, revision: u64, delta: Delta) {
@@ -57,7 +60,8 @@ impl Fixture {
     async fn subscribe(&self, held_revision: u64, held_checksum: Vec<u8>) -> Node {
         let (requests, stream) = mpsc::channel(4);
         let info = NodeInfo { node_id: "node-1".into(), epoch: 1, ..NodeInfo::default() };
-        let hello = Hello { info: Some(info), held_revision, held_checksum: held_checksum.into() };
+        let hello =
+            Hello { info: Some(info), held_revision, held_checksum: held_checksum.into(), session: 1 };
         requests.send(SubscribeRequest { message: Some(Message::Hello(hello)) }).await.unwrap();
         let pushes = self.client.clone().subscribe(ReceiverStream::new(stream)).await.unwrap().into_inner();
         Node { requests, pushes, set: ResourceSet::default() }
@@ -259,4 +263,43 @@ async fn a_node_ahead_of_this_replica_is_sent_nothing_until_the_replica_has_caug
     // Nobody reads the database here, so the look that would tell is never over.
     let mut node = fixture.subscribe(5, vec![7; 16]).await;
     node.assert_silent().await;
+}
+
+#[tokio::test]
+async fn heartbeats_and_a_goodbye_are_heard() {
+    use nemo_proto::config::{Heartbeat, Leave};
+    let fixture = Fixture::start();
+    fixture.publish(0, 1, delta(&[1], "a")).await;
+    let mut node = fixture.subscribe(0, Vec::new()).await;
+    let push = node.apply().await;
+    for message in [Message::Heartbeat(Heartbeat {}), Message::Leave(Leave {})] {
+        node.requests.send(SubscribeRequest { message: Some(message) }).await.unwrap();
+    }
+    let gone = async || nemo_tests::eventually::yes(!fixture.registry.nodes()[0].connected);
+    nemo_tests::eventually("the node has left", gone).await.unwrap();
+    // It may still answer what is in flight.
+    node.ack(&push).await;
+    node.assert_silent().await;
+}
+
+#[tokio::test]
+async fn revocations_reach_a_node_while_its_push_is_unanswered() {
+    use nemo_proto::config::{Revocation, SubscribeRevocationsRequest, revocation::Target};
+    let fixture = Fixture::start();
+    fixture.publish(0, 1, delta(&[1], "a")).await;
+    let mut node = fixture.subscribe(0, Vec::new()).await;
+    let _unanswered = node.push().await;
+    let info = NodeInfo { node_id: "node-1".into(), epoch: 1, ..NodeInfo::default() };
+    let request = SubscribeRevocationsRequest { info: Some(info) };
+    let mut stream =
+        fixture.client.clone().subscribe_revocations(request.clone()).await.unwrap().into_inner();
+    let revocation = Revocation { revision: 2, target: Some(Target::PublicId("a".into())) };
+    fixture.revocations.tell(revocation.clone());
+    assert_eq!(within(stream.message()).await.unwrap().unwrap().revocations, [revocation]);
+    fixture.trigger.start();
+    let status = within(stream.message()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let nobody = SubscribeRevocationsRequest::default();
+    let status = fixture.client.clone().subscribe_revocations(nobody).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
 }

@@ -52,7 +52,7 @@ fn sealed() -> Vec<u8> {
 }
 
 fn get(delta: &Delta, kind: Kind, id: Uuid) -> resource::Kind {
-    delta.upserts[&ResourceKey { kind, id: bytes(id) }].kind.clone().unwrap()
+    delta.upserts[&ResourceKey { kind, id: bytes(id) }].decode().kind.unwrap()
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_full_load_reads_every_kind_whole() {
     };
     assert_eq!(group.links, [link(&[(SECOND, 9), (DEPLOYMENT, 8)]), link(&[(DEPLOYMENT, 1)])]);
     let model = &build.delta.upserts[&ResourceKey::model("gpt-5.2").unwrap()];
-    let Some(resource::Kind::Model(model)) = model.kind.clone() else { panic!() };
+    let Some(resource::Kind::Model(model)) = model.decode().kind else { panic!() };
     let providers: Vec<_> =
         model.offerings.iter().map(|it| (it.provider.as_str(), it.price.clone().map(|it| it.id))).collect();
     assert_eq!(providers, [("zeta", None), ("openai", Some("p1".to_owned()))]);

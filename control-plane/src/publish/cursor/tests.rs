@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use nemo_proto::config::{Organization, resource};
-use nemo_snapshot::{Resource, ResourceSet};
+use nemo_snapshot::{Delta, Resource, ResourceSet};
 
 use super::*;
 
@@ -32,35 +32,35 @@ fn ack(nonce: u64, revision: u64, applied: bool) -> Ack {
 #[test]
 fn one_push_is_in_flight_until_it_is_answered() {
     let mut cursor = Cursor::new(0, b"");
-    let first = cursor.plan(full(5));
+    let first: Vec<_> = cursor.plan(full(5)).collect();
     assert_eq!((first.len(), first[0].nonce, first[0].base_revision, first[0].revision), (1, 1, 0, 5));
     assert!(cursor.plan(full(6)).is_empty());
     assert_eq!(cursor.acknowledge(&ack(1, 5, true)), Outcome::Applied(5));
     assert_eq!(cursor.held(), (5, Some(published(5, 4, 1).checksum)));
-    assert_eq!(cursor.plan(delta(5, 6))[0].nonce, 2);
+    assert_eq!(cursor.plan(delta(5, 6)).next().unwrap().nonce, 2);
 }
 
 #[test]
 fn a_refused_revision_is_neither_held_nor_sent_again() {
     let mut cursor = Cursor::new(5, &published(5, 4, 1).checksum.to_bytes());
-    let push = cursor.plan(delta(5, 6));
-    assert_eq!(cursor.acknowledge(&ack(push[0].nonce, 5, false)), Outcome::Refused(6));
+    let push = cursor.plan(delta(5, 6)).next().unwrap();
+    assert_eq!(cursor.acknowledge(&ack(push.nonce, 5, false)), Outcome::Refused(6));
     assert!(cursor.plan(full(6)).is_empty());
-    assert_eq!(cursor.plan(full(7))[0].revision, 7);
+    assert_eq!(cursor.plan(full(7)).next().unwrap().revision, 7);
 }
 
 #[test]
 fn after_a_refused_delta_the_full_set_is_sent_and_after_a_refused_full_set_a_delta() {
     let mut cursor = Cursor::new(5, &published(5, 4, 1).checksum.to_bytes());
-    let push = cursor.plan(delta(5, 6));
-    cursor.acknowledge(&ack(push[0].nonce, 5, false));
+    let push = cursor.plan(delta(5, 6)).next().unwrap();
+    cursor.acknowledge(&ack(push.nonce, 5, false));
     assert_eq!(cursor.held().0, 0);
-    let push = cursor.plan(full(7));
-    cursor.acknowledge(&ack(push[0].nonce, 5, false));
+    let push = cursor.plan(full(7)).next().unwrap();
+    cursor.acknowledge(&ack(push.nonce, 5, false));
     assert_eq!(cursor.held().0, 5);
     // The node says that it holds something else than what we know.
-    let push = cursor.plan(full(8));
-    cursor.acknowledge(&ack(push[0].nonce, 4, false));
+    let push = cursor.plan(full(8)).next().unwrap();
+    cursor.acknowledge(&ack(push.nonce, 4, false));
     assert_eq!(cursor.held().0, 0);
 }
 
@@ -68,7 +68,7 @@ fn after_a_refused_delta_the_full_set_is_sent_and_after_a_refused_full_set_a_del
 fn answers_to_another_nonce_change_nothing() {
     let mut cursor = Cursor::new(0, b"");
     assert_eq!(cursor.acknowledge(&ack(0, 0, true)), Outcome::Stale);
-    cursor.plan(full(5));
+    drop(cursor.plan(full(5)));
     assert_eq!(cursor.acknowledge(&ack(7, 5, true)), Outcome::Stale);
     assert!(cursor.is_waiting_for_ack());
     assert_eq!(cursor.held().0, 0);
@@ -78,7 +78,7 @@ fn answers_to_another_nonce_change_nothing() {
 fn large_sets_are_cut_below_the_message_limit_and_only_the_last_chunk_ends_the_push() {
     use prost::Message as _;
     let to = published(9, 100 << 10, 100);
-    let pushes = Cursor::new(0, b"").plan(Update::Full { to: to.clone() });
+    let pushes: Vec<_> = Cursor::new(0, b"").plan(Update::Full { to: to.clone() }).collect();
     assert!(pushes.len() >= 3, "{}", pushes.len());
     assert!(pushes.iter().all(|push| push.encoded_len() < 4 << 20));
     let (last, others) = pushes.split_last().unwrap();

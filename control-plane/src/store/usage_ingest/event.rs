@@ -5,6 +5,8 @@ use nemo_types::{DeploymentId, KeyId, OrgId, RequestId, TeamId};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use crate::store::units;
+
 /// Older events are refused: their partition may be gone.
 const MAX_AGE: Duration = Duration::days(30);
 /// How far a node's clock may be ahead.
@@ -72,6 +74,7 @@ pub struct Row {
     pub client_request_id: String,
     pub metadata: String,
     pub node_id: String,
+    pub units: Option<String>,
 }
 
 pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Result<Row, Malformed> {
@@ -127,6 +130,7 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
         client_request_id: text(event.client_request_id, MAX_MODEL),
         metadata: metadata(event.metadata),
         node_id: node_id.to_owned(),
+        units: units::measures_to_column(event.units),
     })
 }
 

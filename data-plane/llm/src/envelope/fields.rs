@@ -12,7 +12,11 @@ pub(super) enum Field {
     StreamOptions,
     MaxTokens,
     MaxCompletionTokens,
+    /// The limit of the Responses API.
+    MaxOutputTokens,
     N,
+    Quality,
+    Size,
     NemoMetadata,
     NemoNoFallback,
     NemoTimeoutMs,
@@ -37,18 +41,34 @@ impl Field {
             Self::Extra(ExtraField::Usage) => (10, "usage"),
             Self::Extra(ExtraField::Provider) => (11, "provider"),
             Self::Extra(ExtraField::DisableFallbacks) => (12, "disable_fallbacks"),
+            Self::MaxOutputTokens => (13, "max_output_tokens"),
+            Self::Quality => (14, "quality"),
+            Self::Size => (15, "size"),
             Self::Extra(_) => return None,
         };
         Some((1 << position, name))
     }
 }
 
-/// The field that an endpoint cannot do without, and what it holds.
+/// Whether the field of [`content`] must be there. A response can go on with what is stored, or use a stored prompt.
+pub(super) fn needs_content(endpoint: Endpoint) -> bool {
+    endpoint != Endpoint::Responses
+}
+
+/// An endpoint's main field, and what it holds.
 pub(super) fn content(endpoint: Endpoint) -> (&'static str, &'static str) {
     match endpoint {
         Endpoint::ChatCompletions => ("messages", "an array of messages"),
         Endpoint::Completions => ("prompt", "a string or an array"),
-        Endpoint::Embeddings => ("input", "a string or an array"),
+        Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
+            ("input", "a string or an array")
+        }
+        Endpoint::ImageGenerations | Endpoint::ImageEdits => ("prompt", "a string"),
+        Endpoint::Speech => ("input", "a string"),
+        Endpoint::Rerank => ("documents", "an array of documents"),
+        // Sent as forms: as JSON they are refused by their content type.
+        Endpoint::ImageVariations => ("image", "a file"),
+        Endpoint::Transcriptions | Endpoint::Translations => ("file", "a file"),
     }
 }
 
@@ -78,14 +98,17 @@ pub(super) fn classify(endpoint: Endpoint, name: &str) -> Result<Option<Field>, 
 }
 
 fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
-    let streams = endpoint.streams();
+    let (streams, choices, image) = (endpoint.streams(), endpoint.has_choices(), endpoint.is_image());
     Some(match name {
         "model" => Field::Model,
         "stream" if streams => Field::Stream,
-        "stream_options" if streams => Field::StreamOptions,
-        "max_tokens" if streams => Field::MaxTokens,
-        "max_completion_tokens" if streams => Field::MaxCompletionTokens,
-        "n" if streams => Field::N,
+        "stream_options" if choices => Field::StreamOptions,
+        "max_tokens" if choices => Field::MaxTokens,
+        "max_completion_tokens" if choices => Field::MaxCompletionTokens,
+        "max_output_tokens" if endpoint == Endpoint::Responses => Field::MaxOutputTokens,
+        "n" if choices || image => Field::N,
+        "quality" if image => Field::Quality,
+        "size" if image => Field::Size,
         "nemo_metadata" => Field::NemoMetadata,
         "nemo_no_fallback" => Field::NemoNoFallback,
         "nemo_timeout_ms" => Field::NemoTimeoutMs,

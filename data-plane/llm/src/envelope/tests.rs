@@ -290,3 +290,48 @@ proptest! {
 fn json_string(name: &str) -> String {
     format!("\"{name}\"")
 }
+
+#[test]
+fn the_other_endpoints_are_read_for_what_they_are_billed_by() {
+    let asked = |endpoint, body: &'static str| *parse(endpoint, body.as_bytes()).unwrap().asked.unwrap();
+    let image = r#"{"model":"m","prompt":"a cat","n":3,"size":"1024x1024","quality":"hd"}"#;
+    let expected =
+        Asked { images: Some(3), size: "1024x1024".into(), quality: "hd".into(), ..Asked::default() };
+    assert_eq!(asked(Endpoint::ImageGenerations, image), expected);
+    let speech = asked(Endpoint::Speech, r#"{"model":"m","input":"Gr\u00fc\u00dfe 👋"}"#);
+    assert_eq!(speech.characters, Some(7), "characters, not bytes and not escapes");
+    let ranking = asked(Endpoint::Rerank, r#"{"model":"m","query":"q","documents":["a",{"text":"b"}, "c"]}"#);
+    assert_eq!(ranking.documents, Some(3));
+    for body in [r#"{"model":"m","documents":[]}"#, r#"{"model":"m","documents":[ ]}"#] {
+        assert_eq!(asked(Endpoint::Rerank, body).documents, Some(0));
+    }
+    assert_eq!(parse(Endpoint::Responses, br#"{"model":"m"}"#).unwrap().asked, None);
+}
+
+#[test]
+fn a_field_of_another_endpoint_is_the_upstreams_business() {
+    // The Responses API has stream options of its own, and its own name for the limit.
+    let body = br#"{"model":"m","input":"hi","stream_options":{"include_usage":"x"},"max_tokens":"x","max_output_tokens":7}"#;
+    let envelope = parse(Endpoint::Responses, body).unwrap();
+    assert_eq!((envelope.max_output, envelope.include_usage), (Some(7), false));
+    assert!(parse(Endpoint::Responses, br#"{"model":"m","prompt":{"id":"p"}}"#).is_ok(), "a stored prompt");
+    assert!(parse(Endpoint::Speech, br#"{"model":"m","input":"hi","n":"x","size":1}"#).is_ok());
+    for (endpoint, body, param) in [
+        (Endpoint::ImageGenerations, r#"{"model":"m","prompt":["a"]}"#, "prompt"),
+        (Endpoint::ImageGenerations, r#"{"prompt":"a"}"#, "model"),
+        (Endpoint::ImageGenerations, r#"{"model":"m","prompt":"a","Size":"x"}"#, "size"),
+        (Endpoint::Speech, r#"{"model":"m","input":["a"]}"#, "input"),
+        (Endpoint::Rerank, r#"{"model":"m","documents":"a"}"#, "documents"),
+        (Endpoint::Responses, r#"{"model":"m","input":7}"#, "input"),
+        (Endpoint::Moderations, r#"{"model":7,"input":"a"}"#, "model"),
+    ] {
+        assert_eq!(refusal(endpoint, body).1, Some(param), "{body}");
+    }
+}
+
+#[test]
+fn a_moderation_without_a_model_means_the_default_one() {
+    for body in [r#"{"input":"a"}"#, r#"{"model":null,"input":"a"}"#] {
+        assert_eq!(parse(Endpoint::Moderations, body.as_bytes()).unwrap().model, "omni-moderation-latest");
+    }
+}

@@ -308,3 +308,34 @@ proptest! {
         prop_assert_eq!(splice(&again, &envelope, endpoint, &target).edits, EditSet::default());
     }
 }
+
+/// What another endpoint's default model is called upstream is said in the body, wherever there is room for it.
+#[test]
+fn a_default_model_is_written_into_the_body() {
+    for (body, expected, edits) in [
+        (r#"{"input":"a"}"#, r#"{"model":"up","input":"a"}"#, "model"),
+        (r#"{ "nemo_x":1, "input":"a" }"#, r#"{"model":"up", "input":"a" }"#, "strip,model"),
+        (r#"{"nemo_x":1,"input":"a","nemo_y":2}"#, r#"{"model":"up","input":"a"}"#, "strip,model"),
+        (r#"{"input":"a","model":null}"#, r#"{"input":"a","model":"up"}"#, "model"),
+    ] {
+        let body = Bytes::from_static(body.as_bytes());
+        let envelope = parse(Endpoint::Moderations, &body).unwrap();
+        for provider_id in ["openai", "mistral"] {
+            let target = Target { provider: provider(provider_id).unwrap(), upstream_model: "up" };
+            let spliced = splice(&body, &envelope, Endpoint::Moderations, &target);
+            assert_eq!(String::from_utf8(bytes_of(&spliced)).unwrap(), expected);
+            assert_eq!(spliced.edits.header_value(), Some(edits));
+        }
+    }
+}
+
+#[test]
+fn usage_is_asked_for_where_there_are_choices_only() {
+    let body = Bytes::from_static(br#"{"model":"up","input":"a","stream":true,"stream_options":{"x":1}}"#);
+    let envelope = parse(Endpoint::Responses, &body).unwrap();
+    for provider_id in ["openai", "mistral"] {
+        let target = Target { provider: provider(provider_id).unwrap(), upstream_model: "up" };
+        let spliced = splice(&body, &envelope, Endpoint::Responses, &target);
+        assert_eq!((bytes_of(&spliced), spliced.edits.is_empty()), (body.to_vec(), true));
+    }
+}

@@ -4,13 +4,16 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use nemo_types::{Nanos, Usage};
+use nemo_types::{Measure, Nanos, Usage};
 
 use crate::{
     Endpoint, FinishReason, UpstreamErrorInfo, decode_error,
     json::{Cursor, Kind, Members, Value},
     sse::SseEvent,
-    usage_scan::{self, Report, text},
+    usage_scan::{
+        self, Report, text,
+        units::{self, Seen},
+    },
 };
 
 /// What is to happen to an event.
@@ -36,6 +39,8 @@ pub(super) struct Notes {
     pub(super) finish_reason: Option<FinishReason>,
     pub(super) output_bytes: u64,
     pub(super) error: Option<UpstreamErrorInfo>,
+    /// Of the endpoints with named events: what the events that end something have told.
+    told: Option<Box<Seen>>,
 }
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
@@ -57,6 +62,7 @@ impl Notes {
             finish_reason: None,
             output_bytes: 0,
             error: None,
+            told: None,
         }
     }
 
@@ -72,6 +78,10 @@ impl Notes {
             if event.name == b"error" {
                 self.fail(data);
             }
+            return Verdict::Keep;
+        }
+        if !self.endpoint.has_choices() {
+            self.named(event.name, data);
             return Verdict::Keep;
         }
         self.text(data);
@@ -92,6 +102,71 @@ impl Notes {
         if self.cut && only_usage && !failed { Verdict::Cut } else { Verdict::Keep }
     }
 
+    /// Takes note of an event that has a type, in its name or in a member: of responses, images, speech and
+    /// transcriptions. A few types end the answer; all others are parts of it.
+    fn named(&mut self, name: &[u8], data: &[u8]) {
+        let Some(kind) = kind_of(name, data) else { return };
+        match kind {
+            b"error" => self.fail(data),
+            b"response.completed" | b"response.incomplete" | b"response.failed" => {
+                self.ended = true;
+                self.response(data);
+                if kind == b"response.failed" && self.error.is_none() {
+                    self.error = Some(response_error(data));
+                }
+            }
+            b"image_generation.completed" | b"image_edit.completed" => {
+                self.ended = true;
+                let before = self.told.as_ref().map_or(0, |told| told.images());
+                self.read(data, 0);
+                self.told.get_or_insert_default().completes_image(before);
+            }
+            b"speech.audio.done" | b"transcript.text.done" => {
+                self.ended = true;
+                self.read(data, 0);
+            }
+            // Before the first content: nothing has been said yet.
+            b"response.created" | b"response.queued" | b"response.in_progress" => {}
+            _ => {
+                self.seen_content = true;
+                if matches!(self.endpoint, Endpoint::Responses | Endpoint::Transcriptions) {
+                    self.output_bytes +=
+                        values_of(&DELTA, data).map(|value| text::length(data, &value)).sum::<u64>();
+                }
+                if ERROR.find(data).is_some() && is_error(data) {
+                    self.fail(data);
+                }
+            }
+        }
+    }
+
+    /// The object inside of the event that ends a response.
+    fn response(&mut self, data: &[u8]) {
+        let Some(mut members) = Members::open(data, 0) else { return };
+        while let Ok(Some(member)) = members.next() {
+            if member.name.inner(data) == b"response" {
+                return self.read(data, member.value.span.start);
+            }
+        }
+    }
+
+    /// Reads the report in the object at `at`.
+    fn read(&mut self, data: &[u8], at: usize) {
+        let Some(mut members) = Members::open(data, at) else { return };
+        let told = self.told.get_or_insert_default();
+        told.members(self.endpoint, data, &mut members);
+        self.seen_content = true;
+        self.finish_reason = told.finish().or(self.finish_reason.take());
+        if let Some(Report { usage, cost, .. }) = told.report {
+            self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
+            self.cost = cost.or(self.cost);
+        }
+    }
+
+    pub(super) fn measures(&self) -> Vec<Measure> {
+        self.told.as_ref().map(|told| told.measures(self.endpoint)).unwrap_or_default()
+    }
+
     fn fail(&mut self, data: &[u8]) {
         if self.error.is_none() {
             self.error = Some(decode_error(data));
@@ -102,7 +177,7 @@ impl Notes {
     fn text(&mut self, data: &[u8]) {
         let finder = match self.endpoint {
             Endpoint::Completions => &TEXT,
-            Endpoint::ChatCompletions | Endpoint::Embeddings => &DELTA,
+            _ => &DELTA,
         };
         for value in values_of(finder, data) {
             let bytes = text::generated(data, &value);
@@ -136,7 +211,7 @@ impl Notes {
             }
         }
         let only_usage = no_choices && found.is_some();
-        if let Some(Report { usage, cost }) = found.or(nested) {
+        if let Some(Report { usage, cost, .. }) = found.or(nested) {
             self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
             self.cost = cost.or(self.cost);
         }
@@ -173,6 +248,29 @@ fn values_of<'d>(finder: &'d Finder<'static>, data: &'d [u8]) -> impl Iterator<I
             return Some(value);
         }
     })
+}
+
+/// The type of an event: its name, else its member `type`.
+fn kind_of<'d>(name: &'d [u8], data: &'d [u8]) -> Option<&'d [u8]> {
+    if !name.is_empty() {
+        return Some(name);
+    }
+    let mut members = Members::open(data, 0)?;
+    while let Ok(Some(member)) = members.next() {
+        if member.name.inner(data) == b"type" {
+            return Some(member.value.inner(data));
+        }
+    }
+    // An error of the gateway's or of a proxy before the upstream has no type.
+    is_error(data).then_some(b"error")
+}
+
+/// The `error` of the response that has failed.
+fn response_error(data: &[u8]) -> UpstreamErrorInfo {
+    let whole = Cursor::new(data, 0).value(0).ok();
+    let response = whole.and_then(|event| units::member(data, &event, b"response"));
+    let error = response.and_then(|response| units::member(data, &response, b"error"));
+    error.map(|error| decode_error(error.raw(data))).unwrap_or_default()
 }
 
 /// Whether a chunk is an error: it has an `error`, or says of itself that it is one.

@@ -9,7 +9,7 @@ fn keyring() -> Arc<Keyring> {
 }
 
 fn client() -> UpstreamClient {
-    UpstreamClient::new(std::time::Duration::from_secs(1)).unwrap()
+    UpstreamClient::new(None).unwrap()
 }
 
 fn organization(id: OrgId, name: &str) -> Resource {
@@ -81,9 +81,9 @@ fn i5_a_refused_push_changes_nothing() {
     let before = handle.load().unwrap();
 
     let bad = applied(&first, &[broken()]);
-    let (_, resource) = bad.iter().find(|(key, _)| first.get(key).is_none()).unwrap();
+    let resource = bad.items(nemo_snapshot::Kind::Deployment).next().unwrap().decode();
     let refused = [
-        push(5, 6, vec![resource.as_ref().clone()], &bad),
+        push(5, 6, vec![resource], &bad),
         push(5, 6, vec![organization(OrgId::generate(), "b")], &first),
         push(4, 6, vec![], &first),
         Push { min_schema_version: u32::MAX, ..push(5, 6, vec![], &first) },
@@ -125,4 +125,34 @@ fn a_credential_that_does_not_open_refuses_the_revision() {
     let rejections = applier.push(push(0, 2, resources.to_vec(), &set)).unwrap_err();
     assert!(rejections[0].message.contains("not in the keyring"), "{rejections:?}");
     assert_eq!(applier.held().0, 0);
+}
+
+/// A change that concerns no route opens no credential and builds no URL again.
+#[test]
+fn what_a_change_does_not_concern_is_shared_with_the_snapshot_before() {
+    let handle = SnapshotHandle::default();
+    let mut applier = Applier::new(handle.clone(), keyring(), client());
+    let model = Resource { kind: Some(resource::Kind::Model(Model { id: "m".into(), ..Model::default() })) };
+    let deployment = |weight| {
+        let id = Bytes::from_static(&[7; 16]);
+        let it = Deployment {
+            id,
+            base_url: "http://h".into(),
+            model: "m".into(),
+            weight,
+            ..Deployment::default()
+        };
+        Resource { kind: Some(resource::Kind::Deployment(it)) }
+    };
+    let first = applied(&ResourceSet::new(), &[model.clone(), deployment(1)]);
+    applier.push(push(0, 5, vec![model, deployment(1)], &first)).unwrap();
+    let before = handle.load().unwrap();
+    let org = organization(OrgId::generate(), "a");
+    let second = applied(&first, std::slice::from_ref(&org));
+    applier.push(push(5, 6, vec![org], &second)).unwrap();
+    let after = handle.load().unwrap();
+    assert!(Arc::ptr_eq(&before.upstreams, &after.upstreams) && after.snapshot.revision == 6);
+    let third = applied(&second, &[deployment(2)]);
+    applier.push(push(6, 7, vec![deployment(2)], &third)).unwrap();
+    assert!(!Arc::ptr_eq(&before.upstreams, &handle.load().unwrap().upstreams));
 }

@@ -9,6 +9,8 @@ pub(super) struct Document {
     pub(super) providers: Vec<ProviderEntry>,
     pub(super) deployments: Vec<DeploymentEntry>,
     pub(super) model_groups: Vec<GroupEntry>,
+    pub(super) organizations: Vec<OrganizationEntry>,
+    pub(super) teams: Vec<TeamEntry>,
     pub(super) keys: Vec<KeyEntry>,
 }
 
@@ -78,12 +80,30 @@ impl Member {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct OrganizationEntry {
+    pub(super) name: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TeamEntry {
+    pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) organization: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct KeyEntry {
     pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) organization: String,
     #[serde(default = "default_team")]
     pub(super) team: String,
-    #[serde(default)]
-    pub(super) models: Vec<String>,
+    pub(super) models: Option<Vec<String>>,
+    pub(super) endpoints: Option<Vec<String>>,
+    pub(super) cidrs: Option<Vec<String>>,
+    pub(super) tags: Option<Vec<String>>,
 }
 
 fn default_team() -> String {

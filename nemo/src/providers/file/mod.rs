@@ -38,9 +38,11 @@ use nemo_proto::admin::Model;
 use nemo_runtime::config_file::{self, ConfigError, Problem};
 use nemo_types::Secret;
 
+pub use self::reader::nanos_per_million;
 use self::{document::Document, reader::Reader};
 use super::{
-    Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, bare_model, discover,
+    Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredTeam, bare_model,
+    discover,
     environment::{canonical, offered},
 };
 
@@ -50,6 +52,8 @@ pub struct ConfigFile {
     providers: Vec<Source>,
     deployments: Vec<Declared>,
     groups: Vec<(DesiredGroup, Vec<u32>)>,
+    organizations: Vec<String>,
+    teams: Vec<DesiredTeam>,
     keys: Vec<DesiredKey>,
     name: String,
 }
@@ -95,9 +99,11 @@ fn parse(
     let providers = reader.providers(&document);
     let deployments = reader.deployments(&document, &providers);
     let groups = reader.groups(&document);
+    let (organizations, teams) = (reader.organizations(&document), reader.teams(&document));
     let keys = reader.keys(&document);
     if reader.problems.is_empty() {
-        Ok(ConfigFile { providers, deployments, groups, keys, name: name.to_owned() })
+        let name = name.to_owned();
+        Ok(ConfigFile { providers, deployments, groups, organizations, teams, keys, name })
     } else {
         Err(ConfigError { problems: reader.problems })
     }
@@ -125,7 +131,8 @@ impl ConfigFile {
     /// # Errors
     /// When a model group names a deployment that comes from nowhere.
     pub async fn desired(&self, catalog: &[Model]) -> Result<Desired, ConfigError> {
-        let mut desired = Desired { keys: self.keys.clone(), ..Desired::default() };
+        let (organizations, teams) = (self.organizations.clone(), self.teams.clone());
+        let mut desired = Desired { organizations, teams, keys: self.keys.clone(), ..Desired::default() };
         for source in &self.providers {
             if let (Some(name), Some(secret)) = (source.credential(), &source.secret) {
                 let (provider, secret) = (source.provider.to_owned(), secret.clone());
@@ -219,8 +226,8 @@ fn add(
     deployment.upstream_model = upstream
         .or_else(|| offering.map(|offering| offering.upstream_model.clone()))
         .unwrap_or_else(|| deployment.model.clone());
-    // A model that was put there at an earlier start is put again, or it would not be managed any more.
-    if known.is_none_or(|model| model.source == "custom") {
+    // One that is there stays as it is: somebody may have said more about it than a file does.
+    if known.is_none() {
         desired.add_model(bare_model(&id, &deployment.provider, &deployment.upstream_model));
     }
     deployment.model = id;

@@ -10,9 +10,9 @@ use toml::Spanned;
 
 use super::{
     Declared, Source,
-    document::{Document, KeyEntry, Member, PriceEntry, ProviderEntry},
+    document::{Document, KeyEntry, Member, PriceEntry, ProviderEntry, TeamEntry},
 };
-use crate::providers::{DesiredDeployment, DesiredGroup, DesiredKey};
+use crate::providers::{DesiredDeployment, DesiredGroup, DesiredKey, DesiredTeam};
 
 /// Reads one document and notes what is wrong with it.
 pub(super) struct Reader<'a> {
@@ -150,6 +150,7 @@ impl Reader<'_> {
             output: amount(&entry.output),
             cache_read: amount(&entry.cache_read),
             cache_write: amount(&entry.cache_write),
+            units: Vec::new(),
         }
     }
 
@@ -185,19 +186,48 @@ impl Reader<'_> {
         groups
     }
 
+    /// Names of the declared organizations.
+    pub(super) fn organizations(&mut self, document: &Document) -> Vec<String> {
+        self.unique("organization", document.organizations.iter().map(|entry| &entry.name));
+        document.organizations.iter().map(|entry| entry.name.get_ref().clone()).collect()
+    }
+
+    pub(super) fn teams(&mut self, document: &Document) -> Vec<DesiredTeam> {
+        let mut seen = HashSet::new();
+        for entry in &document.teams {
+            if !seen.insert((&entry.organization, entry.name.get_ref())) {
+                self.problem(&entry.name, format!("team {:?} is declared twice", entry.name.get_ref()));
+            }
+        }
+        let team = |entry: &TeamEntry| DesiredTeam {
+            organization: entry.organization.clone(),
+            name: entry.name.get_ref().clone(),
+        };
+        document.teams.iter().map(team).collect()
+    }
+
     pub(super) fn keys(&mut self, document: &Document) -> Vec<DesiredKey> {
-        self.unique("key", document.keys.iter().map(|entry| &entry.name));
+        let mut seen = HashSet::new();
+        for entry in &document.keys {
+            if !seen.insert((&entry.organization, &entry.team, entry.name.get_ref())) {
+                self.problem(&entry.name, format!("key {:?} is declared twice", entry.name.get_ref()));
+            }
+        }
         let key = |entry: &KeyEntry| DesiredKey {
             name: entry.name.get_ref().clone(),
+            organization: entry.organization.clone(),
             team: entry.team.clone(),
             allowed_models: entry.models.clone(),
+            allowed_endpoints: entry.endpoints.clone(),
+            allowed_cidrs: entry.cidrs.clone(),
+            default_tags: entry.tags.clone(),
         };
         document.keys.iter().map(key).collect()
     }
 }
 
 /// `2.50` USD per million tokens is 2 500 000 000 nano-USD.
-pub(super) fn nanos_per_million(text: &str) -> Option<i64> {
+pub fn nanos_per_million(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {

@@ -23,7 +23,8 @@ use hyper_util::{rt::TokioExecutor, server::conn::auto::Connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::drain::DrainWatcher;
+use super::Peer;
+use crate::{drain::DrainWatcher, tls::ClientCertificate};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -64,11 +65,17 @@ impl Drop for InFlight {
 pub(super) struct Counted<S> {
     service: S,
     activity: Activity,
+    other_side: (Option<Peer>, Option<ClientCertificate>),
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(service: S, activity: Activity) -> Self {
-        Self { service, activity }
+    /// `other_side` is put into the extensions of every request.
+    pub(super) fn new(
+        service: S,
+        activity: Activity,
+        other_side: (Option<Peer>, Option<ClientCertificate>),
+    ) -> Self {
+        Self { service, activity, other_side }
     }
 }
 
@@ -80,7 +87,13 @@ where
     type Error = Infallible;
     type Future = CountedFuture<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = self.other_side.0 {
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(shown) = &self.other_side.1 {
+            request.extensions_mut().insert(shown.clone());
+        }
         let in_flight = Some(self.activity.begin());
         CountedFuture { response: self.service.call(request), in_flight }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use nemo_proto::config::{self, Kind};
+use nemo_proto::config::{self, Kind, resource::Kind as R};
 use nemo_types::{CredentialId, DeploymentId, OrgId, PriceSheet, Sealed};
 
 use super::Compiler;
@@ -36,7 +36,8 @@ fn boxed(texts: &[String]) -> Vec<Box<str>> {
 }
 
 fn models(compiler: &mut Compiler<'_>, routing: &mut Routing) {
-    for it in std::mem::take(&mut compiler.models) {
+    for resource in compiler.set.sorted(Kind::Model) {
+        let Some(R::Model(it)) = &resource.kind else { continue };
         let offerings = it.offerings.iter().map(|offering| Offering {
             provider: offering.provider.as_str().into(),
             upstream_model: offering.upstream_model.as_str().into(),
@@ -62,7 +63,8 @@ fn models(compiler: &mut Compiler<'_>, routing: &mut Routing) {
 
 fn credentials(compiler: &mut Compiler<'_>) -> Credentials {
     let mut credentials = Credentials::new();
-    for it in std::mem::take(&mut compiler.credentials) {
+    for resource in compiler.set.sorted(Kind::Credential) {
+        let Some(R::Credential(it)) = &resource.kind else { continue };
         let Some(id) = CredentialId::from_bytes(&it.id) else { continue };
         let Ok(owner) = compiler.owner(Kind::Credential, &it.id, &it.org_id) else { continue };
         let sealed = Sealed::from_bytes(it.sealed.to_vec());
@@ -78,7 +80,8 @@ fn credentials(compiler: &mut Compiler<'_>) -> Credentials {
 
 fn deployments(compiler: &mut Compiler<'_>, credentials: &Credentials, routing: &mut Routing) -> Deployments {
     let mut by_id = Deployments::new();
-    for it in std::mem::take(&mut compiler.deployments) {
+    for resource in compiler.set.sorted(Kind::Deployment) {
+        let Some(R::Deployment(it)) = &resource.kind else { continue };
         let Ok(owner) = compiler.owner(Kind::Deployment, &it.id, &it.org_id) else { continue };
         match deployment(it, owner, credentials, routing) {
             Ok(deployment) => {
@@ -135,12 +138,23 @@ fn deployment(
         price: own_price.or_else(|| offering.and_then(|offering| offering.price.clone())),
         weight: it.weight,
         disabled: it.disabled,
+        timeouts: it.timeouts.as_ref().map(Into::into).unwrap_or_default(),
     })
 }
 
 fn settings(compiler: &mut Compiler<'_>, routing: &mut Routing) {
-    for it in std::mem::take(&mut compiler.settings) {
+    for resource in compiler.set.sorted(Kind::Setting) {
+        let Some(R::Setting(it)) = &resource.kind else { continue };
         let Ok(owner) = compiler.owner(Kind::Setting, &it.id, &it.org_id) else { continue };
+        if let Some(timeout) = scope(routing, owner).timeouts.by_setting(&it.key) {
+            match it.value.trim().parse() {
+                Ok(millis) => *timeout = Some(millis),
+                Err(_) => {
+                    compiler.reject(Kind::Setting, &it.id, "value", "expected milliseconds, at least 1")
+                }
+            }
+            continue;
+        }
         // Keys of a newer control plane are not ours to judge.
         if it.key != "routing.strategy" {
             continue;
@@ -161,7 +175,8 @@ fn scope(routing: &mut Routing, owner: Owner) -> &mut Scope {
 }
 
 fn groups(compiler: &mut Compiler<'_>, deployments: &Deployments, routing: &mut Routing) {
-    for it in std::mem::take(&mut compiler.groups) {
+    for resource in compiler.set.sorted(Kind::ModelGroup) {
+        let Some(R::ModelGroup(it)) = &resource.kind else { continue };
         let Ok(owner) = compiler.owner(Kind::ModelGroup, &it.id, &it.org_id) else { continue };
         match group(it, owner, deployments) {
             Ok(group) => {

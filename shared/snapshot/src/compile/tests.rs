@@ -230,7 +230,10 @@ fn keys_inherit_what_is_switched_off_above_them() {
     let mut world = World::new();
     let minted = world.key(|_| {});
     let (org, team) = (world.org, world.team);
-    let state = |world: &World| world.compile().tenancy.key(&minted.public_id).unwrap().disabled;
+    let state = |world: &World| {
+        let tenancy = world.compile().tenancy;
+        tenancy.disabled(tenancy.key(&minted.public_id).unwrap())
+    };
     assert_eq!(state(&world), None);
     let it =
         Team { id: bytes(team.as_bytes()), org_id: bytes(org.as_bytes()), disabled: true, ..Team::default() };
@@ -296,20 +299,155 @@ fn prices_come_from_the_deployment_else_the_catalog() {
     assert_eq!(price(unknown), None);
 }
 
+/// What a delta makes of a set, and what it is.
+fn step(world: &mut World, delta: &Delta) -> (ResourceSet, Result<Snapshot, Vec<super::Rejection>>) {
+    let (before, previous) = (world.set.clone(), world.compile());
+    world.set.apply(delta);
+    let after = recompile(&previous, &before, &world.set, delta, 8);
+    (before, after)
+}
+
+fn name(kind: Kind, id: &[u8; 16]) -> ResourceKey {
+    ResourceKey { kind, id: bytes(id) }
+}
+
 #[test]
 fn recompiling_a_delta_gives_what_compiling_the_set_gives() {
     let mut world = World::new();
     world.model("m", &[], &[]);
     world.deployment("a", "m", |_| {});
+    let limited = world.key(|it| it.allowed_models = vec!["m".into()]);
+    let same = world.key(|it| it.allowed_models = vec!["m".into()]);
     let before = world.compile();
-    let minted = world.key(|_| {});
-    let mut delta = Delta::default();
-    for (key, resource) in world.set.iter().filter(|(key, _)| key.kind == Kind::ApiKey) {
-        delta.upserts.insert(key.clone(), resource.clone());
+    assert_eq!(before.tenancy.policies(), 1, "equal policies are held once");
+    let policy = |minted: &nemo_types::token::Minted| &before.tenancy.key(&minted.public_id).unwrap().policy;
+    assert!(Arc::ptr_eq(policy(&limited), policy(&same)));
+
+    let (other_org, other_team) = (OrgId::generate(), TeamId::generate());
+    let key_id = KeyId::generate();
+    let minted = Token::mint().unwrap();
+    let key = |change: fn(&mut ApiKey)| {
+        let mut it = ApiKey {
+            id: bytes(key_id.as_bytes()),
+            team_id: bytes(other_team.as_bytes()),
+            public_id: minted.public_id.to_string(),
+            secret_hash: Bytes::copy_from_slice(minted.hash.as_bytes()),
+            ..ApiKey::default()
+        };
+        change(&mut it);
+        resource::Kind::ApiKey(it)
+    };
+    let org = |disabled| {
+        let it = Organization { id: bytes(other_org.as_bytes()), name: "o".into(), disabled };
+        resource::Kind::Organization(it)
+    };
+    let team = |disabled| {
+        let (id, org_id) = (bytes(other_team.as_bytes()), bytes(other_org.as_bytes()));
+        resource::Kind::Team(Team { id, org_id, disabled, ..Team::default() })
+    };
+    let steps: Vec<(Vec<resource::Kind>, Vec<ResourceKey>)> = vec![
+        (vec![org(false), team(false), key(|_| {})], vec![]),
+        (vec![key(|it| it.disabled = true)], vec![]),
+        (vec![key(|it| it.allowed_cidrs = vec!["10.0.0.0/8".into()]), team(true)], vec![]),
+        (vec![team(false), org(true)], vec![]),
+        (vec![key(|it| it.metadata = "{}".into())], vec![]),
+        (vec![], vec![name(Kind::ApiKey, key_id.as_bytes())]),
+        (vec![key(|_| {})], vec![]),
+        (
+            vec![],
+            vec![
+                name(Kind::Organization, other_org.as_bytes()),
+                name(Kind::Team, other_team.as_bytes()),
+                name(Kind::ApiKey, key_id.as_bytes()),
+            ],
+        ),
+    ];
+    for (at, (upserts, removals)) in steps.into_iter().enumerate() {
+        let mut delta = Delta::default();
+        let routed = !removals.is_empty();
+        upserts.into_iter().for_each(|kind| delta.upsert(Resource { kind: Some(kind) }).unwrap());
+        removals.into_iter().for_each(|key| delta.remove(key));
+        let previous = world.compile();
+        let (_, after) = step(&mut world, &delta);
+        let (after, whole) = (after.unwrap(), world.compile());
+        assert_eq!(after.tenancy.dump(), whole.tenancy.dump(), "step {at}");
+        assert_eq!(after.checksum, whole.checksum);
+        assert!(routed || after.routing.deployments().len() == previous.routing.deployments().len());
     }
-    let after = recompile(&before, &world.set, &delta, 8).unwrap();
-    assert!(after.tenancy.key(&minted.public_id).is_some());
-    assert!(Arc::ptr_eq(&before.routing, &after.routing), "an untouched section is shared");
-    assert_eq!(after.checksum, world.compile().checksum);
+    let delta = {
+        let mut delta = Delta::default();
+        delta.upsert(Resource { kind: Some(org(false)) }).unwrap();
+        delta
+    };
+    let (before_set, previous) = (world.set.clone(), world.compile());
+    world.set.apply(&delta);
+    let after = recompile(&previous, &before_set, &world.set, &delta, 9).unwrap();
+    assert!(Arc::ptr_eq(&previous.routing, &after.routing), "an untouched section is shared");
     assert_eq!(after.routing.strategy(world.org), Strategy::SimpleShuffle);
+}
+
+/// I5: also what a delta alone can't tell to be wrong.
+#[test]
+fn i5_a_delta_that_leaves_orphans_is_rejected_with_the_reasons() {
+    let mut world = World::new();
+    let minted = world.key(|_| {});
+    let (org, team) = (world.org, world.team);
+    let twin = ApiKey {
+        id: bytes(KeyId::generate().as_bytes()),
+        team_id: bytes(team.as_bytes()),
+        public_id: minted.public_id.to_string(),
+        secret_hash: Bytes::copy_from_slice(minted.hash.as_bytes()),
+        ..ApiKey::default()
+    };
+    let mut duplicate = Delta::default();
+    duplicate.upsert(Resource { kind: Some(resource::Kind::ApiKey(twin)) }).unwrap();
+    let removal = |key| {
+        let mut delta = Delta::default();
+        delta.remove(key);
+        delta
+    };
+    for (delta, part) in [
+        (removal(name(Kind::Team, team.as_bytes())), "no such team"),
+        (removal(name(Kind::Organization, org.as_bytes())), "no such organization"),
+        (duplicate, "same public id"),
+    ] {
+        let kept = world.set.clone();
+        let rejections = step(&mut world, &delta).1.unwrap_err();
+        assert!(rejections.iter().any(|it| it.to_string().contains(part)), "{part} not in {rejections:?}");
+        world.set = kept;
+    }
+}
+
+/// One changed key costs what it changes, however many keys there are.
+#[test]
+fn one_changed_key_copies_as_little_of_many_as_of_few() {
+    let mut copied = Vec::new();
+    for total in [1_000_usize, 50_000] {
+        let mut world = World::new();
+        let mut many = Delta::default();
+        for at in 0..total {
+            let it = ApiKey {
+                id: bytes(KeyId::generate().as_bytes()),
+                team_id: bytes(world.team.as_bytes()),
+                public_id: format!("{at:016}"),
+                secret_hash: Bytes::from(vec![7; 32]),
+                ..ApiKey::default()
+            };
+            many.upsert(Resource { kind: Some(resource::Kind::ApiKey(it)) }).unwrap();
+        }
+        world.set.apply(&many);
+        let (key, item) = many.upserts.iter().nth(total / 2).unwrap();
+        let Some(resource::Kind::ApiKey(mut it)) = item.decode().kind else { panic!("{key:?}") };
+        it.disabled = true;
+        let mut delta = Delta::default();
+        delta.upsert(Resource { kind: Some(resource::Kind::ApiKey(it)) }).unwrap();
+        let previous = world.compile();
+        let before = world.set.clone();
+        world.set.apply(&delta);
+        let after = recompile(&previous, &before, &world.set, &delta, 8).unwrap();
+        let (set, tenancy) = (world.set.unshared(&before), after.tenancy.unshared(&previous.tenancy));
+        assert!(Arc::ptr_eq(&after.routing, &previous.routing));
+        copied.push((set.0 + tenancy.0, set.1 + tenancy.1));
+    }
+    assert!(copied.iter().all(|(nodes, entries)| *nodes <= 20 && *entries <= 100), "{copied:?}");
 }

@@ -1,0 +1,284 @@
+//! What the checks of `admin/validate.rs` want of a member, as JSON schema. A schema that said less would send callers
+//! into refusals; schemathesis finds one that says more.
+
+use nemo_snapshot::Strategy;
+use nemo_types::{Unit, endpoint::LABELS};
+use serde_json::{Value, json};
+
+use super::schema::Direction;
+use crate::admin::{
+    ops::settings,
+    validate::{MAX_PAGE, MAX_WEIGHT},
+};
+
+const NAME: &str = r#"{"minLength": 1, "maxLength": 128, "examples": ["Acme"],
+    "pattern": "^[^\\s\\x00-\\x1f\\x7f-\\x9f]([^\\x00-\\x1f\\x7f-\\x9f]*[^\\s\\x00-\\x1f\\x7f-\\x9f])?$"}"#;
+const SLUG: &str = r#"{"pattern": "^[a-z0-9][a-z0-9._-]{0,63}$", "minLength": 1, "maxLength": 64}"#;
+const PROVIDER: &str = r#"{"pattern": "^[a-z0-9][a-z0-9._-]{0,63}$", "minLength": 1, "maxLength": 64,
+    "examples": ["openai"]}"#;
+const MODEL: &str = r#"{"pattern": "^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}$", "minLength": 1, "maxLength": 256,
+    "examples": ["openai/gpt-5.2"]}"#;
+const ALIAS: &str = r#"{"pattern": "^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,255}$", "minLength": 1, "maxLength": 256,
+    "examples": ["gpt-latest"]}"#;
+const ALLOWED_MODEL: &str = r#"{"pattern": "^[._:/@*-]*[A-Za-z0-9][A-Za-z0-9._:/@*-]*$", "minLength": 1,
+    "maxLength": 256, "examples": ["openai/*"]}"#;
+const NETWORK: &str = r#"{"examples": ["10.0.0.0/8"], "pattern": "^(((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(/(3[0-2]|[12]?[0-9]))?|([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?|([0-9a-f]{1,4}(:[0-9a-f]{1,4}){0,5})?::(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$"}"#;
+const METADATA: &str = r#"{"maxLength": 4096, "contentMediaType": "application/json",
+    "examples": ["{\"cost_center\": \"42\"}"]}"#;
+const EMAIL: &str = r#"{"maxLength": 254, "examples": ["ada@example.com"],
+    "pattern": "^[^@\\s\\x00-\\x1f\\x7f-\\x9f<>(),;:\"\\\\\\[\\]]{1,64}@[^@.\\s\\x00-\\x1f\\x7f-\\x9f<>(),;:\"\\\\\\[\\]]([^@\\s\\x00-\\x1f\\x7f-\\x9f<>(),;:\"\\\\\\[\\]]*[^@.\\s\\x00-\\x1f\\x7f-\\x9f<>(),;:\"\\\\\\[\\]])?$"}"#;
+const ROLE: &str = r#"{"enum": ["owner", "admin", "member", "viewer"]}"#;
+const SECRET: &str = r#"{"minLength": 1, "maxLength": 8192, "pattern": "^[!-~]([ -~]*[!-~])?$", "writeOnly": true,
+    "examples": ["sk-proj-1234567890"]}"#;
+const BASE_URL: &str = r#"{"format": "uri", "maxLength": 2048,
+    "pattern": "^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",
+    "examples": ["https://api.openai.com/v1"]}"#;
+const UPSTREAM_MODEL: &str = r#"{"minLength": 1, "maxLength": 256, "pattern": "^[!-~]{1,256}$"}"#;
+const UUID: &str = r#"{"format": "uuid", "examples": ["019acb51-7d3e-7c40-9d0a-3c1f2b4a5d6e"]}"#;
+const UUID_OR_NONE: &str =
+    r#"{"pattern": "^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})?$"}"#;
+const PRICE: &str = r#"{"minimum": 0, "maximum": 10000000000000, "examples": [2500000000]}"#;
+const MILLIS: &str = r#"{"minimum": 1, "maximum": 86400000, "examples": [30000]}"#;
+const EXPIRY: &str = r#"{"examples": ["2099-12-31T23:59:59Z"]}"#;
+const FILTER: &str = r#"{"minLength": 1, "maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}"#;
+const KEY_STATE: &str = r#"{"enum": ["active", "disabled", "expired"]}"#;
+const GROUP_BY: &str = r#"{"pattern": "^(org|team|key|model|provider|endpoint)(,(org|team|key|model|provider|endpoint))*$",
+    "examples": ["team,model"]}"#;
+
+/// Message and member, whether it must be there, and the keywords for it (for each entry of a list). `*` stands for
+/// every request, `List*` for those of lists; the first row that fits counts.
+const RULES: &[(&str, &str, bool, &str)] = &[
+    (
+        "CreateAdminTokenRequest",
+        "role",
+        false,
+        r#"{"enum": ["owner", "admin", "member", "viewer", "operator", ""]}"#,
+    ),
+    ("CreateCredentialRequest", "provider", true, PROVIDER),
+    ("CreateCredentialRequest", "secret", true, SECRET),
+    ("CreateDeploymentRequest", "base_url", false, BASE_URL),
+    ("CreateDeploymentRequest", "credential_id", false, UUID_OR_NONE),
+    ("CreateDeploymentRequest", "model", true, MODEL),
+    ("CreateDeploymentRequest", "name", false, NAME),
+    ("CreateDeploymentRequest", "provider", true, PROVIDER),
+    ("CreateDeploymentRequest", "upstream_model", false, UPSTREAM_MODEL),
+    ("CreateMemberRequest", "email", false, EMAIL),
+    (
+        "CreateMemberRequest",
+        "subject",
+        false,
+        r#"{"minLength": 1, "maxLength": 255, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}"#,
+    ),
+    ("CreateModelGroupRequest", "links", true, "{}"),
+    ("CreateModelGroupRequest", "name", true, MODEL),
+    ("CreateAdminTokenRequest", "name", true, NAME),
+    ("CreateCredentialRequest", "name", true, NAME),
+    ("CreateOrganizationRequest", "name", true, NAME),
+    ("CreateTeamRequest", "name", true, NAME),
+    ("IssueKeyRequest", "name", true, NAME),
+    ("IssueKeyRequest", "team_id", true, UUID),
+    ("IssueKeyRequest", "allowed_models", false, ALLOWED_MODEL),
+    ("IssueKeyRequest", "allowed_cidrs", false, NETWORK),
+    ("IssueKeyRequest", "default_tags", false, SLUG),
+    ("IssueKeyRequest", "metadata", false, METADATA),
+    ("UpdateKeyRequest", "metadata", false, METADATA),
+    ("AllowedModels", "names", false, ALLOWED_MODEL),
+    ("AllowedCidrs", "networks", false, NETWORK),
+    ("DefaultTags", "names", false, SLUG),
+    ("ListKeysRequest", "state", false, KEY_STATE),
+    ("ListMembersRequest", "role", false, ROLE),
+    (
+        "ListRequestsRequest",
+        "status",
+        false,
+        r#"{"pattern": "^([1-5]xx|[1-5][0-9][0-9])$", "examples": ["4xx"]}"#,
+    ),
+    ("ListRequestsRequest", "min_cost_nanos", false, r#"{"minimum": 0}"#),
+    ("ListRequestsRequest", "min_total_us", false, r#"{"maximum": 9223372036854775807}"#),
+    ("QueryUsageRequest", "interval", false, r#"{"enum": ["hour", "day", "month", "none"]}"#),
+    ("QueryUsageRequest", "group_by", false, GROUP_BY),
+    ("QueryUsageRequest", "order_by", false, r#"{"enum": ["time", "cost", "requests", "tokens", "errors"]}"#),
+    ("QueryUsageRequest", "endpoint", false, FILTER),
+    ("VerifyAuditRequest", "noted_seq", false, r#"{"maximum": 9223372036854775807}"#),
+    ("VerifyAuditRequest", "noted_hash", false, r#"{"pattern": "^[0-9a-f]{64}$"}"#),
+    ("Timeouts", "connect_ms", false, MILLIS),
+    ("Timeouts", "first_byte_ms", false, MILLIS),
+    ("Timeouts", "idle_ms", false, MILLIS),
+    ("Timeouts", "total_ms", false, MILLIS),
+    ("UnitPrice", "unit", true, "{}"),
+    ("UnitPrice", "quality", false, r#"{"maxLength": 32, "pattern": "^[ -~]*$"}"#),
+    ("UnitPrice", "size", false, r#"{"maxLength": 32, "pattern": "^[ -~]*$"}"#),
+    ("UnitPrice", "price", false, r#"{"minimum": 0, "maximum": 100000000000000000}"#),
+    ("List*", "name", false, FILTER),
+    ("List*", "name_prefix", false, FILTER),
+    ("List*", "email", false, FILTER),
+    ("List*", "email_prefix", false, FILTER),
+    ("List*", "role", false, r#"{"enum": ["owner", "admin", "member", "viewer", "operator"]}"#),
+    ("List*", "actor", false, FILTER),
+    ("List*", "action", false, FILTER),
+    ("List*", "target_kind", false, FILTER),
+    ("List*", "target_id", false, FILTER),
+    ("List*", "endpoint", false, FILTER),
+    ("List*", "error_code", false, FILTER),
+    ("List*", "client_request_id", false, FILTER),
+    ("*", "credential_id", false, UUID),
+    ("PutSettingRequest", "value", true, r#"{"minLength": 1, "examples": ["\"simple-shuffle\""]}"#),
+    ("PutModelRequest", "model", true, "{}"),
+    ("RotateKeyRequest", "overlap_seconds", false, r#"{"maximum": 604800}"#),
+    ("UpdateCredentialRequest", "secret", false, SECRET),
+    ("UpdateDeploymentRequest", "credential_id", false, UUID_OR_NONE),
+    ("UpdateDeploymentRequest", "base_url", false, BASE_URL),
+    ("UpdateDeploymentRequest", "upstream_model", false, UPSTREAM_MODEL),
+    ("UpdateMemberRequest", "role", true, ROLE),
+    ("CreateMemberRequest", "role", true, ROLE),
+    ("UpdateModelGroupRequest", "name", false, MODEL),
+    ("ListRequestsRequest", "outcome", false, r#"{"enum": ["ok", "error", "cancelled", "interrupted"]}"#),
+    ("Links", "links", true, "{}"),
+    ("Link", "deployments", true, "{}"),
+    ("LinkDeployment", "deployment_id", true, UUID),
+    ("Model", "aliases", false, ALIAS),
+    ("Model", "tags", false, SLUG),
+    ("Model", "input_modalities", false, SLUG),
+    ("Model", "output_modalities", false, SLUG),
+    ("Model", "endpoints", false, SLUG),
+    ("Model", "owned_by", false, SLUG),
+    ("Model", "display_name", false, NAME),
+    ("Model", "created_unix", false, r#"{"minimum": 0}"#),
+    ("Model", "context_window", false, r#"{"maximum": 9223372036854775807}"#),
+    ("Model", "max_output_tokens", false, r#"{"maximum": 9223372036854775807}"#),
+    ("Offering", "provider", true, PROVIDER),
+    ("Offering", "upstream_model", false, UPSTREAM_MODEL),
+    ("Price", "input", false, PRICE),
+    ("Price", "output", false, PRICE),
+    ("Price", "cache_read", false, PRICE),
+    ("Price", "cache_write", false, PRICE),
+    ("*", "name", false, NAME),
+    ("*", "id", false, UUID),
+    ("*", "org_id", false, UUID),
+    ("*", "team_id", false, UUID),
+    ("*", "key_id", false, UUID),
+    ("*", "deployment_id", false, UUID),
+    ("*", "expires_at", false, EXPIRY),
+    ("*", "model", false, FILTER),
+    ("*", "provider", false, FILTER),
+    ("*", "tag", false, FILTER),
+    ("*", "page_token", false, r#"{"minLength": 1, "pattern": "^[0-9a-f]+$"}"#),
+];
+
+/// Message and member of lists, and the keywords for the list itself.
+const LISTS: &[(&str, &str, &str)] = &[
+    ("CreateModelGroupRequest", "links", r#"{"minItems": 1, "maxItems": 16}"#),
+    ("Links", "links", r#"{"minItems": 1, "maxItems": 16}"#),
+    ("Link", "deployments", r#"{"minItems": 1, "maxItems": 64}"#),
+    ("IssueKeyRequest", "allowed_models", r#"{"maxItems": 1000}"#),
+    ("IssueKeyRequest", "allowed_endpoints", r#"{"maxItems": 1000}"#),
+    ("IssueKeyRequest", "allowed_cidrs", r#"{"maxItems": 100}"#),
+    ("IssueKeyRequest", "default_tags", r#"{"maxItems": 32, "uniqueItems": true}"#),
+    ("AllowedModels", "names", r#"{"maxItems": 1000}"#),
+    ("AllowedEndpoints", "names", r#"{"maxItems": 1000}"#),
+    ("AllowedCidrs", "networks", r#"{"maxItems": 100}"#),
+    ("DefaultTags", "names", r#"{"maxItems": 32, "uniqueItems": true}"#),
+    ("Price", "units", r#"{"maxItems": 64}"#),
+    ("Model", "aliases", r#"{"maxItems": 64}"#),
+    ("Model", "tags", r#"{"maxItems": 64}"#),
+    ("Model", "input_modalities", r#"{"maxItems": 64}"#),
+    ("Model", "output_modalities", r#"{"maxItems": 64}"#),
+    ("Model", "endpoints", r#"{"maxItems": 64}"#),
+    ("Model", "offerings", r#"{"maxItems": 64}"#),
+];
+
+/// Members that only answers have. The path gives the id of a model.
+const OUTPUT_ONLY: &[(&str, &str)] = &[("Model", "id"), ("Model", "source"), ("Model", "etag")];
+
+pub(super) fn is_output_only(message: &str, field: &str) -> bool {
+    OUTPUT_ONLY.contains(&(message, field))
+}
+
+pub(super) fn is_required(message: &str, field: &str) -> bool {
+    row(message, field).is_some_and(|row| row.2)
+}
+
+pub(super) fn model_name() -> Value {
+    let mut schema = keywords(MODEL);
+    schema["type"] = json!("string");
+    schema
+}
+
+/// Keywords for one value of a member.
+pub(super) fn find(message: &str, field: &str, direction: Direction) -> Option<Value> {
+    if direction == Direction::Response {
+        return None;
+    }
+    match field {
+        "strategy" => {
+            let names = Strategy::ALL.iter().map(|strategy| strategy.name());
+            Some(json!({ "enum": names.chain([""]).collect::<Vec<_>>() }))
+        }
+        "unit" => Some(json!({ "enum": Unit::ALL.iter().map(|unit| unit.name()).collect::<Vec<_>>() })),
+        // Patterns that match no endpoint are refused, so the useful ones are listed.
+        "allowed_endpoints" => Some(json!({ "enum": endpoints() })),
+        "names" if message == "AllowedEndpoints" => Some(json!({ "enum": endpoints() })),
+        "key" if message.ends_with("SettingRequest") => Some(json!({ "enum": settings::names() })),
+        "page_size" => Some(json!({ "maximum": MAX_PAGE })),
+        "weight" => Some(json!({ "maximum": MAX_WEIGHT })),
+        _ => row(message, field).map(|row| keywords(row.3)),
+    }
+}
+
+fn endpoints() -> Vec<String> {
+    let families = ["*", "images.*", "audio.*"];
+    LABELS.iter().chain(&families).map(|label| (*label).to_owned()).collect()
+}
+
+/// Keywords for a request as a whole.
+pub(super) fn whole(message: &str) -> Option<Value> {
+    // Whoever joins is known by one or the other.
+    (message == "CreateMemberRequest")
+        .then(|| json!({ "anyOf": [{ "required": ["email"] }, { "required": ["subject"] }] }))
+}
+
+/// Keywords for a list as a whole.
+pub(super) fn list(message: &str, field: &str, direction: Direction) -> Option<Value> {
+    let row = LISTS.iter().find(|row| (row.0, row.1) == (message, field));
+    row.filter(|_| direction == Direction::Request).map(|row| keywords(row.2))
+}
+
+fn row(message: &str, field: &str) -> Option<&'static (&'static str, &'static str, bool, &'static str)> {
+    let fits = |of: &str| match of {
+        "*" => message.ends_with("Request"),
+        "List*" => message.starts_with("List") && message.ends_with("Request"),
+        of => of == message,
+    };
+    RULES.iter().find(|row| row.1 == field && fits(row.0))
+}
+
+/// That the text is JSON is tested.
+fn keywords(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::rest::api::API;
+
+    /// A member that was renamed would silently lose its rule.
+    #[test]
+    fn every_rule_is_json_for_a_member_that_exists() {
+        let pairs = RULES.iter().map(|row| (row.0, row.1, row.3)).chain(LISTS.iter().copied());
+        for (message, field, text) in pairs {
+            assert!(
+                serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object()),
+                "{message}.{field}"
+            );
+            let known =
+                |name: &str| API.message(name).is_some_and(|of| of.fields.iter().any(|of| of.name == field));
+            let used = match message {
+                "*" => API.messages().keys().any(|name| name.ends_with("Request") && known(name)),
+                "List*" => API.messages().keys().any(|name| name.starts_with("List") && known(name)),
+                name => known(name),
+            };
+            assert!(used, "there is no {message}.{field}");
+        }
+    }
+}

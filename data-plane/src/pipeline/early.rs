@@ -1,0 +1,191 @@
+//! From dispatch to the answer, and what a stream's client gets when the upstream is silent for too long before it
+//! answers: load balancers close a connection without bytes, often after 60 s, while a model may think for minutes. So
+//! after [`Deadline::keep_alive`] the 200 is committed and comments are sent (B7, C17); whatever the upstream says then
+//! is in the stream, errors as an event. Called by [`super::run`].
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body as _, Frame};
+use nemo_llm::{Endpoint, ErrorBody, ErrorDialect, decode_error, render_stream_error};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    body::{Body, Interrupted},
+    context::{Ending, RequestContext},
+    dispatch::{self, Outgoing},
+    error::{GatewayError, Kind},
+    headers,
+    keep_alive::COMMENT,
+    respond,
+    timeouts::Deadline,
+};
+use crate::{app::State, config::Live, routing::Decision};
+
+/// All that is needed to answer a request that was routed.
+pub struct Answering {
+    pub state: Arc<State>,
+    pub live: Arc<Live>,
+    pub decision: Decision,
+    pub headers: HeaderMap,
+    pub outgoing: Outgoing,
+    pub deadline: Deadline,
+    pub endpoint: Endpoint,
+    pub dialect: ErrorDialect,
+}
+
+type Slot = Option<Box<RequestContext>>;
+type Answered = (Result<Response<Body>, GatewayError>, Slot);
+type Work = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+impl Answering {
+    /// Sends the request and answers. A stream's answer begins early when the upstream's does not.
+    ///
+    /// # Errors
+    /// As [`dispatch::run`] and [`respond::run`].
+    pub async fn run(self, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
+        let stream = slot.as_ref().is_some_and(|context| context.stream);
+        match self.deadline.keep_alive.filter(|_| stream) {
+            Some(silence) => self.run_stream(slot, silence).await,
+            None => self.whole(slot).await,
+        }
+    }
+
+    async fn whole(self, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
+        let Self { state, live, decision, headers, outgoing, deadline, endpoint, dialect } = self;
+        let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
+        let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
+        let call = dispatch::Call { upstream, endpoint, outgoing, deadline, decision: &decision };
+        let context = slot.as_mut().ok_or_else(gone)?;
+        let reply = dispatch::run(&state.upstream, call, &headers, context).await?;
+        let context = slot.take().ok_or_else(gone)?;
+        respond::run(reply, &live, dialect, context, slot).await
+    }
+
+    async fn run_stream(self, slot: &mut Slot, silence: Duration) -> Result<Response<Body>, GatewayError> {
+        let (live, decision, dialect) = (self.live.clone(), self.decision.deployment.slot, self.dialect);
+        let mut own = slot.take();
+        let mut work: Work = Box::pin(async move {
+            let answered = self.whole(&mut own).await;
+            (answered, own)
+        });
+        match tokio::time::timeout(silence, &mut work).await {
+            Ok((answered, rest)) => {
+                *slot = rest;
+                answered
+            }
+            Err(_) => Ok(head(&live, decision, EarlyBody::new(work, silence, dialect))),
+        }
+    }
+}
+
+fn head(live: &Live, deployment: usize, body: EarlyBody) -> Response<Body> {
+    let mut response = Response::new(Body::Early(Box::new(body)));
+    let own = response.headers_mut();
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    own.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    own.insert(headers::CONFIG_VERSION, live.revision.clone());
+    if let Some(upstream) = live.upstreams.get(deployment) {
+        own.insert(headers::PROVIDER, upstream.provider_header.clone());
+        own.insert(headers::MODEL, upstream.model_header.clone());
+    }
+    response
+}
+
+/// A stream whose answer has not begun yet.
+pub struct EarlyBody {
+    state: Phase,
+    silence: Duration,
+    timer: Pin<Box<Sleep>>,
+    dialect: ErrorDialect,
+}
+
+enum Phase {
+    Waiting(Work),
+    /// The answer is there.
+    Answer(Body),
+    /// This event says what went wrong; then the connection is cut.
+    Failed(Option<Bytes>),
+    /// One turn for the connection to write the event out.
+    Flushed,
+}
+
+impl EarlyBody {
+    fn new(work: Work, silence: Duration, dialect: ErrorDialect) -> Self {
+        // The first comment is due: it is what the head was sent for.
+        let timer = Box::pin(tokio::time::sleep_until(Instant::now()));
+        Self { state: Phase::Waiting(work), silence, timer, dialect }
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        loop {
+            match &mut self.state {
+                Phase::Waiting(work) => match work.as_mut().poll(cx) {
+                    Poll::Ready(answered) => self.state = settled(answered, self.dialect),
+                    Poll::Pending => {
+                        if self.timer.as_mut().poll(cx).is_pending() {
+                            return Poll::Pending;
+                        }
+                        self.timer.as_mut().reset(Instant::now() + self.silence);
+                        return Poll::Ready(Some(Ok(Frame::data(COMMENT))));
+                    }
+                },
+                Phase::Answer(body) => return Pin::new(body).poll_frame(cx),
+                Phase::Failed(event) => {
+                    if let Some(event) = event.take() {
+                        return Poll::Ready(Some(Ok(Frame::data(event))));
+                    }
+                    self.state = Phase::Flushed;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Phase::Flushed => return Poll::Ready(Some(Err(Interrupted))),
+            }
+        }
+    }
+}
+
+/// What follows the comments: the answer if it is a stream, else an event that says why there is none.
+fn settled((answered, context): Answered, dialect: ErrorDialect) -> Phase {
+    let event = match answered {
+        Ok(response) => match (response.status(), response.into_body()) {
+            (StatusCode::OK, body @ Body::Metered(_)) => return Phase::Answer(body),
+            (status, Body::Full(refusal)) if status != StatusCode::OK => refused(status, &refusal, dialect),
+            _ => {
+                let error =
+                    GatewayError::new(Kind::UpstreamProtocol, "The upstream did not answer with a stream.");
+                render_stream_error(dialect, &error.body())
+            }
+        },
+        Err(error) => {
+            if let Some(mut context) = context {
+                super::log(&context, &error);
+                // The client has seen a 200.
+                context.status = StatusCode::OK.as_u16();
+                context.finish(Ending::Interrupted(error.code()));
+            }
+            render_stream_error(dialect, &error.body())
+        }
+    };
+    Phase::Failed(Some(event))
+}
+
+/// The upstream's refusal, which is recorded already.
+fn refused(status: StatusCode, body: &[u8], dialect: ErrorDialect) -> Bytes {
+    let said = decode_error(body);
+    let error = ErrorBody {
+        status: status.as_u16(),
+        message: said.message.as_deref().unwrap_or("The upstream refused the request without saying why."),
+        kind: said.kind.as_deref().unwrap_or("invalid_request_error"),
+        code: said.code.as_deref(),
+        param: said.param.as_deref(),
+        metadata: None,
+    };
+    render_stream_error(dialect, &error)
+}

@@ -1,0 +1,185 @@
+//! The way of a form through the pipeline: the same phases as for JSON, but the body is not read before it is routed.
+//! Called by [`super::run`] for the endpoints that take files. Boxed there: it is not the hot path.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use nemo_llm::{EditSet, Endpoint, ErrorDialect};
+use nemo_snapshot::KeyRecord;
+
+use super::{
+    authorize,
+    body::Body,
+    context::RequestContext,
+    dispatch::{self, Outgoing},
+    error::{GatewayError, Kind},
+    ingress, pace, portkey, respond, route,
+    timeouts::Deadline,
+    upload::{Ahead, Source, too_large},
+};
+use crate::{app::State, config::Live, routing::Decision, upstream::SegmentBody};
+
+/// The boundary of a form; `None` when the request is JSON, where the endpoint takes that too.
+///
+/// # Errors
+/// 415 for what the endpoint does not take.
+pub fn boundary(endpoint: Endpoint, headers: &HeaderMap) -> Result<Option<String>, GatewayError> {
+    let refused = |message: String| Err(GatewayError::new(Kind::UnsupportedMediaType, message));
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    if endpoint.takes_json() && essence.eq_ignore_ascii_case("application/json") {
+        return Ok(None);
+    }
+    if headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return refused("Compressed forms are not accepted; send the form as it is.".into());
+    }
+    match nemo_llm::multipart::boundary(value) {
+        Some(boundary) => Ok(Some(boundary)),
+        None if essence.eq_ignore_ascii_case("multipart/form-data") => {
+            refused("The content type of the form has no boundary, or one that can't be.".into())
+        }
+        None => {
+            refused(format!("This endpoint takes forms; send multipart/form-data instead of {essence:?}."))
+        }
+    }
+}
+
+/// What is known before the body.
+pub struct Inbound<'a> {
+    pub state: &'a Arc<State>,
+    pub live: &'a Live,
+    pub key: &'a KeyRecord,
+    pub headers: &'a HeaderMap,
+    pub asked: ingress::HeaderExtras,
+    pub dialect: ErrorDialect,
+    pub boundary: String,
+}
+
+/// Routes and passes on one form.
+///
+/// # Errors
+/// As for JSON; and what is wrong with the form, also when that shows only while it is passed on.
+pub async fn run(
+    inbound: Inbound<'_>,
+    incoming: Incoming,
+    slot: &mut Option<Box<RequestContext>>,
+) -> Result<Response<Body>, GatewayError> {
+    let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
+    let Inbound { state, live, key, headers, asked, dialect, boundary } = inbound;
+    let limits = &state.settings;
+    let announced = incoming.size_hint().exact();
+    if announced.is_some_and(|length| length > limits.max_upload_bytes) {
+        return Err(too_large(limits.max_upload_bytes));
+    }
+    let context = slot.as_mut().ok_or_else(gone)?;
+    let pace = pace::Pace::new(limits.body_idle_timeout(), limits.body_timeout());
+    let mut source = Source::new(incoming, &boundary, pace, limits.max_upload_bytes);
+    let upload = source.upload().clone();
+    context.upload = Some(upload.clone());
+
+    let reading = std::time::Instant::now();
+    let ahead = source.read_ahead(limits.max_body_bytes).await;
+    context.body_read = reading.elapsed();
+    let portkey = asked.portkey;
+    let routed = ahead.and_then(|ahead| Ok((routed(live, key, headers, asked, &source, context)?, ahead)));
+    let ((decision, wanted), ahead) = match routed {
+        Ok(routed) => routed,
+        Err(error) => {
+            source.drain().await;
+            return Err(error);
+        }
+    };
+    let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
+    let outgoing = outgoing(source, ahead, announced, &decision, headers)?;
+    let clock = (context.started.into(), wanted);
+    let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &decision.deployment, clock);
+    let call =
+        dispatch::Call { upstream, endpoint: context.endpoint, outgoing, deadline, decision: &decision };
+    let reply = dispatch::run(&state.upstream, call, headers, context).await;
+    // The upstream saw its request break off; what was wrong with it is the client's to know.
+    let reply = reply.map_err(|error| upload.take_failure().unwrap_or(error))?;
+    let context = slot.take().ok_or_else(gone)?;
+    let mut response = respond::run(reply, live, dialect, context, slot).await?;
+    if portkey {
+        portkey::answer(headers, response.headers_mut());
+    }
+    Ok(response)
+}
+
+type Wanted = Option<std::time::Duration>;
+
+/// The phases between authentication and dispatch (I1).
+fn routed(
+    live: &Live,
+    key: &KeyRecord,
+    headers: &HeaderMap,
+    asked: ingress::HeaderExtras,
+    source: &Source,
+    context: &mut RequestContext,
+) -> Result<(Decision, Wanted), GatewayError> {
+    let form = source.form();
+    let missing = || {
+        let message =
+            "Missing required field `model`: expected a field of the form with the name of a model.";
+        GatewayError::new(Kind::InvalidRequest, message).param("model")
+    };
+    let sent = form.model.as_deref().ok_or_else(missing)?;
+    context.requested(sent);
+    context.stream = form.stream && context.endpoint.streams();
+    context.metadata = asked.metadata.or_else(|| form.metadata.as_deref().map(Into::into));
+    let wanted = asked.timeout.or_else(|| form.timeout_ms.map(std::time::Duration::from_millis));
+    let model = match asked.portkey {
+        true => portkey::model(headers, sent)?,
+        false => std::borrow::Cow::Borrowed(sent),
+    };
+    let group = authorize::run(&live.snapshot, key, &model)?;
+    context.group = Some(group.clone());
+    let decision = route::run(live, key, &group, context.endpoint, asked.strategy)?;
+    context.strategy = Some(decision.strategy);
+    context.deployment = Some(decision.deployment.clone());
+    Ok((decision, wanted))
+}
+
+/// What was read ahead and what is still to come, with the length of the whole where the client told its own.
+fn outgoing(
+    mut source: Source,
+    ahead: Ahead,
+    announced: Option<u64>,
+    decision: &Decision,
+    headers: &HeaderMap,
+) -> Result<Outgoing, GatewayError> {
+    let internal = || GatewayError::new(Kind::Internal, "The form lost its model.");
+    let sent = source.form().model.clone().ok_or_else(internal)?;
+    let model = Bytes::copy_from_slice(decision.deployment.upstream_model.as_bytes());
+    let mut edits = EditSet::default();
+    if source.stripped() > 0 {
+        edits.insert(EditSet::STRIP);
+    }
+    if *sent.as_bytes() != *model {
+        edits.insert(EditSet::MODEL);
+    }
+    let length = announced
+        .map(|length| length - source.stripped().min(length) + model.len() as u64)
+        .and_then(|length| length.checked_sub(sent.len() as u64));
+    if length.is_some() {
+        source.seal();
+    }
+    let (segments, held) = ahead.render(&model);
+    let rest = source.rest(model, length.and_then(|length| length.checked_sub(held)));
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    Ok(Outgoing {
+        body: SegmentBody::with_tail(
+            segments,
+            rest.map(|rest| Box::pin(rest) as crate::upstream::body::Tail),
+        ),
+        content_type: content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
+        edits,
+        strip_usage_chunk: false,
+    })
+}

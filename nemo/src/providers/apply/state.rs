@@ -1,0 +1,95 @@
+//! What the control plane has now: everything that a plan compares with. Read before anything is changed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Context as _, bail};
+use nemo_proto::admin::{self as pb, Credential, Deployment, Key, Model, ModelGroup, Organization, Team};
+
+use super::backend::{Backend, every};
+use crate::providers::Desired;
+
+/// The operator's things, and of organizations those that a desired state speaks of.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub models: Vec<Model>,
+    pub credentials: Vec<Credential>,
+    pub deployments: Vec<Deployment>,
+    pub model_groups: Vec<ModelGroup>,
+    /// Id by name; the empty name is the default organization.
+    pub organizations: BTreeMap<String, String>,
+    /// By the organization's name.
+    pub teams: HashMap<String, Vec<Team>>,
+    pub keys: HashMap<String, Vec<Key>>,
+}
+
+impl State {
+    /// # Errors
+    /// When the control plane refuses.
+    pub async fn read(backend: &impl Backend, desired: &Desired, default_org: &str) -> anyhow::Result<Self> {
+        let mut state = Self {
+            models: models(backend).await?,
+            credentials: every!(backend, list_credentials -> credentials, ListCredentialsRequest { })?,
+            deployments: deployments(backend).await?,
+            model_groups: every!(backend, list_model_groups -> model_groups, ListModelGroupsRequest { })?,
+            ..Self::default()
+        };
+        let named = desired.organizations_named();
+        let known = match named.iter().all(|name| name.is_empty()) {
+            true => Vec::new(),
+            false => every!(backend, list_organizations -> organizations, ListOrganizationsRequest { })?,
+        };
+        for name in named {
+            let exists = name.is_empty() || known.iter().any(|org| org.name == name);
+            if !exists && !desired.organizations.contains(&name) {
+                bail!("there is no organization {name:?}; make it, or declare it in [[organizations]]");
+            }
+            state.read_organization(backend, &name, &known, default_org).await?;
+        }
+        Ok(state)
+    }
+
+    async fn read_organization(
+        &mut self,
+        backend: &impl Backend,
+        name: &str,
+        known: &[Organization],
+        default_org: &str,
+    ) -> anyhow::Result<()> {
+        let id = match name {
+            "" => Some(default_org),
+            name => known.iter().find(|org| org.name == name).map(|org| org.id.as_str()),
+        };
+        let Some(org_id) = id else { return Ok(()) };
+        let reading = || format!("the organization {name:?} cannot be read");
+        let teams = every!(backend, list_teams -> teams, ListTeamsRequest { org_id });
+        let keys = every!(backend, list_keys -> keys, ListKeysRequest { org_id });
+        self.teams.insert(name.to_owned(), teams.map_err(anyhow::Error::from).with_context(reading)?);
+        self.keys.insert(name.to_owned(), keys.map_err(anyhow::Error::from).with_context(reading)?);
+        self.organizations.insert(name.to_owned(), org_id.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn team_id(&self, org: &str, team: &str) -> Option<&str> {
+        let teams = self.teams.get(org)?;
+        teams.iter().find(|known| known.name == team).map(|known| known.id.as_str())
+    }
+}
+
+/// All models of the catalog.
+pub(super) async fn models(backend: &impl Backend) -> anyhow::Result<Vec<Model>> {
+    Ok(every!(backend, list_models -> models, ListModelsRequest {})?)
+}
+
+/// The operator's deployments.
+pub(super) async fn deployments(backend: &impl Backend) -> anyhow::Result<Vec<Deployment>> {
+    Ok(every!(backend, list_deployments -> deployments, ListDeploymentsRequest { })?)
+}
+
+impl Desired {
+    /// Names of the organizations that are spoken of; the empty one is the default.
+    fn organizations_named(&self) -> BTreeSet<String> {
+        let of_teams = self.teams.iter().map(|team| &team.organization);
+        let of_keys = self.keys.iter().map(|key| &key.organization);
+        self.organizations.iter().chain(of_teams).chain(of_keys).cloned().collect()
+    }
+}

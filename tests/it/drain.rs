@@ -1,0 +1,90 @@
+//! The end of a node in five phases (C30): nothing in flight is cut.
+
+use std::time::{Duration, Instant};
+
+use nemo_tests::{
+    client::{Client, End},
+    eventually,
+    fleet::{Fleet, MODEL, Pairing},
+    script::Script,
+};
+use rustix::process::Signal;
+use serde_json::json;
+
+const STREAMS: usize = 500;
+
+fn streamed() -> String {
+    json!({ "model": MODEL, "stream": true, "messages": [{ "role": "user", "content": "hi" }] }).to_string()
+}
+
+/// SIGTERM under 500 open streams: none is cut, usage is shipped, and the exit code is 0.
+#[tokio::test]
+async fn sigterm_under_500_streams_cuts_none() {
+    let mut fleet = Fleet::start().await.unwrap();
+    for _ in 0..STREAMS {
+        fleet.upstream.push(Script::ok().pieces(12).pause(Duration::from_millis(700)));
+    }
+    let mut streams = Vec::with_capacity(STREAMS);
+    let opening = Instant::now();
+    for _ in 0..STREAMS / 50 {
+        let batch = (0..50).map(|_| async {
+            let mut exchange =
+                fleet.client.open("POST", "/v1/chat/completions", streamed().as_bytes()).await?;
+            exchange.read_events(1).await?;
+            anyhow::Ok(exchange)
+        });
+        streams.extend(futures_util::future::try_join_all(batch).await.unwrap());
+    }
+    let opened = opening.elapsed();
+    let metrics = fleet.metrics().await.unwrap();
+    assert!(metrics.contains(&format!("nemo_requests_in_flight {STREAMS}\n")), "opened within {opened:?}");
+
+    let process = fleet.data_plane.take().unwrap();
+    let begin = Instant::now();
+    process.signal(Signal::TERM).unwrap();
+    let ends = futures_util::future::join_all(streams.into_iter().map(|stream| stream.finish())).await;
+    let finished = begin.elapsed();
+    let whole = ends.iter().filter(|end| {
+        end.as_ref().is_ok_and(|it| it.end == End::Complete && it.text().ends_with("data: [DONE]\n\n"))
+    });
+    assert_eq!(whole.count(), STREAMS, "streams that ended whole");
+    let status = process.wait_exit().await.unwrap();
+    assert!(status.success(), "{status} {}", process.log());
+    println!(
+        "{STREAMS} streams open within {opened:?}; SIGTERM to last [DONE] {finished:?}, to exit {:?}",
+        begin.elapsed()
+    );
+
+    if fleet.pairing == Pairing::Standalone {
+        fleet.start_standalone().await.unwrap();
+    }
+    let rows: i64 = fleet.count_requests("ok", STREAMS).await.unwrap();
+    assert_eq!(rows, STREAMS as i64, "every stream has its row");
+}
+
+/// The phases in order: not ready at once, but still serving until load balancers have noticed; then closed.
+#[tokio::test]
+async fn a_draining_node_is_unready_first_and_closed_later() {
+    let mut fleet = Fleet::start_with(&[("NEMO_DRAIN__NOTICE_MS", "3000")]).await.unwrap();
+    let process = fleet.data_plane.take().unwrap();
+    let begin = Instant::now();
+    process.signal(Signal::TERM).unwrap();
+    let ops = Client::new(fleet.ops_addr());
+    eventually("the node says that it drains", async || {
+        let ready = ops.get("/readyz").await?;
+        anyhow::ensure!((ready.status, ready.text().as_str()) == (503, "draining\n"), "{}", ready.text());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(ops.get("/livez").await.unwrap().status, 200, "liveness is the event loop alone");
+    assert_eq!(
+        fleet.client.get("/v1/models").await.unwrap().status,
+        200,
+        "whoever has not noticed is served"
+    );
+    assert!(process.wait_exit().await.unwrap().success());
+    assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(fleet.client.get("/v1/models").await.is_err());
+}

@@ -1,0 +1,192 @@
+"""What generated requests work on: an organization with one of everything, so that they get past 404.
+
+Loaded by schemathesis; see run.sh. In requests that are meant to be valid, most ids are exchanged for real ones, and
+members that only make sense together are made to do so, which a schema can't ask for. Requests that are meant to be
+invalid stay as they are.
+"""
+
+import json
+import os
+import random
+import urllib.request
+import uuid
+from datetime import datetime
+
+import schemathesis
+from hypothesis import strategies as st
+
+URL = os.environ["NEMO_ADMIN_URL"] + "/admin/v1"
+HEADERS = {"authorization": "Bearer " + os.environ["NEMO_ADMIN_TOKEN"], "content-type": "application/json"}
+CHOICE = random.Random(20261121)
+# How many of the well-formed ids become real ones.
+REAL = 0.8
+MODEL = "schemathesis/model"
+
+
+def call(method, path, body):
+    """Sends a request that must succeed."""
+    request = urllib.request.Request(URL + path, json.dumps(body).encode(), HEADERS, method=method)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return json.load(response)
+
+
+def made(path, body):
+    return call("POST", path, body)
+
+
+def fill(base):
+    """One of everything that organizations and the operator both have; ids by collection."""
+    credential = made(base + "/credentials", {"name": "c", "provider": "custom", "secret": "sk-secret"})
+    deployment = made(base + "/deployments", {
+        "provider": "custom", "base_url": "http://127.0.0.1:9/v1", "model": MODEL, "credential_id": credential["id"],
+    })
+    link = {"deployments": [{"deployment_id": deployment["id"], "weight": 1}]}
+    group = made(base + "/model-groups", {"name": "g", "links": [link]})
+    role = {"role": "viewer"} if base else {}
+    token = made(base + "/admin-tokens", {"name": "t", **role})
+    return {
+        "credentials": credential["id"], "deployments": deployment["id"], "model-groups": group["id"],
+        "admin-tokens": token["admin_token"]["id"],
+    }
+
+
+def fill_organization(name):
+    organization = made("/organizations", {"name": name})["id"]
+    base = f"/organizations/{organization}"
+    team = made(base + "/teams", {"name": "t"})["id"]
+    key = made(base + "/keys", {"team_id": team, "name": "k"})["key"]["id"]
+    member = made(base + "/members", {"email": "a@example.com", "role": "viewer"})["id"]
+    return organization, {"teams": team, "keys": key, "members": member, **fill(base)}
+
+
+call("PUT", f"/models/{MODEL}", {"model": {"offerings": [{"provider": "custom"}]}})
+ORGANIZATION, OWNED = fill_organization("Schemathesis")
+OPERATORS = fill("")
+
+
+def is_id(value):
+    try:
+        return isinstance(value, str) and str(uuid.UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def real(value, known):
+    return known if known and is_id(value) and CHOICE.random() < REAL else value
+
+
+def collection(path):
+    """`teams` of `/admin/v1/organizations/{org_id}/teams/{id}`."""
+    return path.split("/{id}")[0].rsplit("/", 1)[-1]
+
+
+def settled(value):
+    """Whole numbers without a fraction: JSON schema counts 5.0 among them, and the generator writes some so."""
+    if isinstance(value, dict):
+        return {name: settled(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [settled(member) for member in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def work_on_links(links, deployment):
+    """Links with something to choose from, and no deployment twice."""
+    for link in links or []:
+        del link["deployments"][1:]
+        for member in link["deployments"]:
+            member["deployment_id"] = real(member["deployment_id"], deployment)
+            member["weight"] = member.get("weight") or 1
+
+
+def work_on_path(case, known):
+    path, parameters = case.operation.path, case.path_parameters
+    if "org_id" in parameters:
+        parameters["org_id"] = real(parameters["org_id"], ORGANIZATION)
+    if collection(path) == "models":
+        if case.method == "GET" and CHOICE.random() < REAL:
+            parameters["id"] = MODEL
+    # What everything hangs on is not deleted.
+    elif "id" in parameters and case.method != "DELETE":
+        of = ORGANIZATION if collection(path) == "organizations" else known.get(collection(path))
+        parameters["id"] = real(parameters["id"], of)
+
+
+def work_on_query(query):
+    # Pages follow one another: a token that was made up is refused.
+    query.pop("page_token", None)
+    # The number and the hash of one entry go together.
+    if "noted_hash" not in query or query.get("noted_seq", 0) in (0, "0"):
+        query.pop("noted_seq", None)
+        query.pop("noted_hash", None)
+    # What is summed up has passed; generated times are still to come.
+    if "from" in query:
+        query["from"] = "2026-01-01T00:00:00Z"
+        query.pop("to", None)
+
+
+def work_on_body(case, body, known):
+    for member, of in (("team_id", "teams"), ("credential_id", "credentials")):
+        if body.get(member):
+            body[member] = real(body[member], known.get(of))
+    links = body.get("links")
+    work_on_links(links["links"] if isinstance(links, dict) else links, known["deployments"])
+    if collection(case.operation.path) == "deployments":
+        # A model of the catalog, at the provider that the credential is for.
+        if body.get("credential_id"):
+            body["credential_id"] = known["credentials"]
+        if case.method == "POST":
+            body.update(model=MODEL, provider="custom")
+            body.setdefault("base_url", "http://127.0.0.1:9/v1")
+    # Text that holds JSON.
+    if body.get("metadata"):
+        body["metadata"] = '{"team": "a"}'
+    if "value" in body:
+        body["value"] = '"simple-shuffle"' if case.path_parameters["key"] == "routing.strategy" else "30000"
+    # An operator's token has no other role, an organization's no role of the operator.
+    if case.method == "POST" and collection(case.operation.path) == "admin-tokens":
+        body["role"] = "viewer" if "{org_id}" in case.operation.path else "operator"
+    # Times are also taken from answers.
+    if body.get("expires_at"):
+        body["expires_at"] = "2099-12-31T23:59:59Z"
+    if body.get("never_expires"):
+        body.pop("expires_at", None)
+    model = body.get("model")
+    if isinstance(model, dict):
+        # Not an alias of itself or of another model, and one offering per provider.
+        model["aliases"] = [f"alias-{CHOICE.getrandbits(64)}" for _ in model.get("aliases") or []]
+        model["offerings"] = (model.get("offerings") or [])[:1]
+    for price in [body.get("price"), *((model["offerings"] or [{}])[0].get("price") for model in [model]
+                                       if isinstance(model, dict))]:
+        if price:
+            # One price for each unit.
+            price["units"] = (price.get("units") or [])[:1]
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    meta = case.meta
+    # What is wrong on purpose stays as it is.
+    if meta is None or not meta.generation.mode.is_positive:
+        return
+    known = OWNED if "{org_id}" in case.operation.path else OPERATORS
+    stateful = meta.phase.name.value == "stateful"
+    # Steps that follow from others have their ids from them.
+    if case.path_parameters and not stateful:
+        work_on_path(case, known)
+    if case.query:
+        work_on_query(case.query)
+        if stateful:
+            # What was only checked is not there for the next step.
+            case.query.pop("validate_only", None)
+    # The generator's header values lose their quotes, and then their characters.
+    if case.headers and not case.headers.get("if-match", "*").strip('"'):
+        case.headers.pop("if-match")
+    if isinstance(case.body, dict):
+        case.body = settled(case.body)
+        work_on_body(case, case.body, known)
+
+
+# Times that are still to come: what expires does so in the future.
+schemathesis.openapi.format("date-time", st.datetimes(
+    min_value=datetime(2080, 1, 1), max_value=datetime(2099, 1, 1),
+).map(lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")))
