@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use nemo_snapshot::{KeyRecord, tenancy::Disabled};
 use nemo_types::ApiKey;
 
@@ -48,6 +48,8 @@ pub fn run(live: &Live, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecor
     Ok(key.clone())
 }
 
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
 fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
     let missing = || {
         GatewayError::new(
@@ -55,9 +57,10 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
             "You didn't provide an API key. Send it in the Authorization header: Authorization: Bearer sk-nemo-…",
         )
     };
-    let text =
-        |name: &str| headers.get(name).map(|value| value.to_str().map(str::trim).map_err(|_| missing()));
-    let bearer = match text(header::AUTHORIZATION.as_str()).transpose()? {
+    let text = |name: &HeaderName| {
+        headers.get(name).map(|value| value.to_str().map(str::trim).map_err(|_| missing()))
+    };
+    let bearer = match text(&header::AUTHORIZATION).transpose()? {
         Some(value) => {
             let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
             Some(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or_else(missing)?)
@@ -68,7 +71,7 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
     match bearer {
         Some(token) if token.starts_with(ApiKey::PREFIX) => Ok(token),
         other => {
-            text(portkey::API_KEY).or(other.map(Ok)).or_else(|| text("x-api-key")).ok_or_else(missing)?
+            text(&portkey::API_KEY).or(other.map(Ok)).or_else(|| text(&X_API_KEY)).ok_or_else(missing)?
         }
     }
 }

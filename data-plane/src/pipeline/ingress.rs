@@ -99,7 +99,7 @@ pub async fn read_body(
     request: &HeaderMap,
     body: Incoming,
     limit: usize,
-    pace: Pace,
+    pace: &mut Pace,
 ) -> Result<Bytes, GatewayError> {
     media_type(request)?;
     let encoding = decompress::encoding(request)?;
@@ -126,7 +126,7 @@ async fn collect(
     mut body: Incoming,
     announced: usize,
     limit: usize,
-    mut pace: Pace,
+    pace: &mut Pace,
 ) -> Result<Option<Bytes>, GatewayError> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();

@@ -28,7 +28,7 @@ mod tests;
 pub mod timeouts;
 pub mod upload;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -98,11 +98,10 @@ async fn run(
         return Box::pin(multipart::run(inbound, incoming, slot)).await;
     }
 
-    let reading = Instant::now();
     let limits = &state.settings;
-    let pace = pace::Pace::new(limits.body_idle_timeout(), limits.body_timeout());
-    let body = ingress::read_body(&parts.headers, incoming, limits.max_body_bytes, pace).await?;
-    context.body_read = reading.elapsed();
+    let mut pace = pace::Pace::new(limits.body_idle_timeout(), limits.body_timeout());
+    let body = ingress::read_body(&parts.headers, incoming, limits.max_body_bytes, &mut pace).await?;
+    context.body_read = pace.waited();
     context.accepted_body(&body);
 
     let envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;

@@ -1,8 +1,9 @@
 //! How slowly a client may send its body: a pause ends it, and so does a rate that only holds the place of others.
 //! Called by [`super::ingress`].
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 /// Who is slower than this after [`Pace::whole`] is no use to anybody: 1 MiB in two minutes.
@@ -15,7 +16,8 @@ pub struct Pace {
     idle: Duration,
     /// For the whole, before the rate counts.
     whole: Duration,
-    started: Instant,
+    /// When it had to be waited for first: a body that comes with its head costs no look at the clock.
+    started: Option<Instant>,
     received: u64,
 }
 
@@ -25,18 +27,28 @@ pub struct TooSlow;
 
 impl Pace {
     pub fn new(idle: Duration, whole: Duration) -> Self {
-        Self { idle, whole, started: Instant::now(), received: 0 }
+        Self { idle, whole, started: None, received: 0 }
     }
 
     /// Waits for the next frame of a body.
     ///
     /// # Errors
     /// [`TooSlow`].
-    pub async fn wait<T>(&self, frame: impl Future<Output = T>) -> Result<T, TooSlow> {
+    pub async fn wait<T>(&mut self, frame: impl Future<Output = T>) -> Result<T, TooSlow> {
+        let mut frame = pin!(frame);
+        if let Some(ready) = frame.as_mut().now_or_never() {
+            return Ok(ready);
+        }
+        let now = Instant::now();
+        let started = *self.started.get_or_insert(now);
         let earned = Duration::from_millis(self.received.saturating_mul(1000) / MIN_BYTES_PER_SECOND);
-        let due = self.started + self.whole + earned;
-        let due = due.min(Instant::now() + self.idle);
+        let due = (started + self.whole + earned).min(now + self.idle);
         tokio::time::timeout_at(due, frame).await.map_err(|_| TooSlow)
+    }
+
+    /// How long ago it had to be waited for first.
+    pub fn waited(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
     pub fn received(&mut self, bytes: usize) {

@@ -14,16 +14,15 @@ use super::{
 /// What all of Portkey's headers start with.
 pub const PREFIX: &str = "x-portkey-";
 /// A key of this gateway.
-pub const API_KEY: &str = "x-portkey-api-key";
+pub const API_KEY: HeaderName = HeaderName::from_static("x-portkey-api-key");
 /// Taken as the request id when there is no `x-request-id`.
-pub const TRACE_ID: &str = "x-portkey-trace-id";
+pub const TRACE_ID: HeaderName = HeaderName::from_static("x-portkey-trace-id");
 /// As `x-nemo-metadata`, which wins.
 pub const METADATA: &str = "x-portkey-metadata";
 /// As `x-nemo-timeout-ms`, which wins.
 pub const REQUEST_TIMEOUT: &str = "x-portkey-request-timeout";
 const PROVIDER: &str = "x-portkey-provider";
 
-const ANSWER_TRACE_ID: HeaderName = HeaderName::from_static(TRACE_ID);
 const ANSWER_PROVIDER: HeaderName = HeaderName::from_static(PROVIDER);
 const ANSWER_RETRIES: HeaderName = HeaderName::from_static("x-portkey-retry-attempt-count");
 
@@ -50,8 +49,8 @@ pub fn model<'a>(request: &HeaderMap, model: &'a str) -> Result<Cow<'a, str>, Ga
 
 /// Tells clients of Portkey under its names what `answer` says under the gateway's own.
 pub fn answer(request: &HeaderMap, answer: &mut HeaderMap) {
-    if let Some(trace) = request.get(TRACE_ID) {
-        answer.insert(ANSWER_TRACE_ID, trace.clone());
+    if let Some(trace) = request.get(&TRACE_ID) {
+        answer.insert(TRACE_ID, trace.clone());
     }
     if let Some(provider) = answer.get(&headers::PROVIDER).cloned() {
         answer.insert(ANSWER_PROVIDER, provider);
@@ -92,10 +91,10 @@ mod tests {
             (headers::PROVIDER, HeaderValue::from_static("openai")),
             (headers::ATTEMPTS, HeaderValue::from_static("3")),
         ]);
-        let mut asked = request(API_KEY, "sk-nemo-x");
+        let mut asked = request("x-portkey-api-key", "sk-nemo-x");
         asked.insert(TRACE_ID, HeaderValue::from_static("trace-1"));
         answer(&asked, &mut told);
-        assert_eq!(told[TRACE_ID], "trace-1");
+        assert_eq!(told[&TRACE_ID], "trace-1");
         assert_eq!(told[PROVIDER], "openai");
         assert_eq!(told["x-portkey-retry-attempt-count"], "2");
     }

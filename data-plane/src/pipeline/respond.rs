@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
 use nemo_llm::{
@@ -217,9 +218,17 @@ async fn complete(
     let mut waiting = Waited::Idle;
     let read = async {
         loop {
-            let (due, waited) = deadline.next_frame(Some(tokio::time::Instant::now()));
-            waiting = waited;
-            let Ok(next) = tokio::time::timeout_at(due, incoming.frame()).await else { return Ok(None) };
+            // Mostly it has come with the head, and no clock is needed.
+            let next = match incoming.frame().now_or_never() {
+                Some(next) => next,
+                None => {
+                    let (due, waited) = deadline.next_frame(Some(tokio::time::Instant::now()));
+                    waiting = waited;
+                    let next = tokio::time::timeout_at(due, incoming.frame()).await;
+                    let Ok(next) = next else { return Ok(None) };
+                    next
+                }
+            };
             let Some(frame) = next else { break };
             let Ok(data) = frame?.into_data() else { continue };
             size += data.len();
