@@ -30,6 +30,11 @@ async fn portkeys_headers_work_as_they_are() {
     let leaked: Vec<_> = upstream.headers.keys().filter(|name| name.as_str().starts_with("x-")).collect();
     assert!(leaked.is_empty(), "{leaked:?}");
 
+    // Not even a bearer token has to stand in `Authorization`.
+    let other = fleet.client_with(None).header("authorization", "Basic eDp5");
+    let other = other.header("x-portkey-api-key", &fleet.key);
+    assert_eq!(other.post("/v1/chat/completions", chat("hi")).await.unwrap().status, 200);
+
     // Without any of it, nobody hears of Portkey.
     let plain = fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     assert_eq!(plain.header("x-portkey-provider"), None);

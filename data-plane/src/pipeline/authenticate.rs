@@ -60,18 +60,13 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
     let text = |name: &HeaderName| {
         headers.get(name).map(|value| value.to_str().map(str::trim).map_err(|_| missing()))
     };
-    let bearer = match text(&header::AUTHORIZATION).transpose()? {
-        Some(value) => {
-            let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
-            Some(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or_else(missing)?)
-        }
-        None => None,
-    };
+    let bearer = text(&header::AUTHORIZATION).map(|value| {
+        let (scheme, token) = value?.split_once(' ').ok_or_else(missing)?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or_else(missing)
+    });
     // Clients of Portkey put something else into `Authorization`: a key of their provider, or a filler.
     match bearer {
-        Some(token) if token.starts_with(ApiKey::PREFIX) => Ok(token),
-        other => {
-            text(&portkey::API_KEY).or(other.map(Ok)).or_else(|| text(&X_API_KEY)).ok_or_else(missing)?
-        }
+        Some(Ok(token)) if token.starts_with(ApiKey::PREFIX) => Ok(token),
+        other => text(&portkey::API_KEY).or(other).or_else(|| text(&X_API_KEY)).ok_or_else(missing)?,
     }
 }
