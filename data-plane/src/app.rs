@@ -147,10 +147,11 @@ pub async fn start(
         max_connections: settings.max_connections,
         ..ServerSettings::named("data")
     };
-    let service = edge::service(state);
+    let edge = edge::Edge::new(state);
     let notice = settings.drain_notice();
     tasks.spawn("data port", async move {
-        let port = |closing| http_server::serve_with(data, data_tls, service, server, closing);
+        let make = move |other_side| edge.clone().connection(&other_side);
+        let port = |closing| http_server::serve_each(data, data_tls, make, server, closing);
         phases::run_port(port, drain, readiness, notice, data_addr).await;
         upstream.close().await;
         after.start();

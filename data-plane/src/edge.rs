@@ -1,12 +1,13 @@
 //! The data port's outermost layer: which endpoint a request is for, and what no phase of the pipeline may have to
 //! think about: panics and overload. Called by the accept loop of `nemo_runtime::http_server`.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::{body::Incoming, service::Service};
 use nemo_llm::{Endpoint, ErrorDialect};
+use nemo_runtime::http_server::OtherSide;
 use nemo_types::RequestId;
 use tower::ServiceExt as _;
 
@@ -20,25 +21,47 @@ use crate::{
     },
 };
 
-/// The service of the data port.
-pub fn service(
+/// The data port: all of its connections, or one of them.
+#[derive(Clone)]
+pub struct Edge {
     state: Arc<State>,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
-{
-    let router = models::router(state.clone());
-    hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (state, router) =
-            (state.clone(), Endpoint::from_path(request.uri().path()).is_none().then(|| router.clone()));
-        async move {
-            let dialect = ErrorDialect::from_path(request.uri().path());
-            let answered = AssertUnwindSafe(answer(&state, router, request)).catch_unwind().await;
-            Ok(answered.unwrap_or_else(|_| {
-                tracing::error!("a request panicked; this is a bug");
-                GatewayError::new(Kind::Internal, "The gateway failed on this request.").response(dialect)
-            }))
-        }
-    })
+    /// For what is not proxied.
+    router: axum::Router,
 }
+
+impl Edge {
+    pub fn new(state: Arc<State>) -> Self {
+        let router = models::router(state.clone());
+        Self { state, router }
+    }
+
+    /// The service of one connection.
+    pub fn connection(
+        self,
+        other_side: &OtherSide,
+    ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send + use<>
+    {
+        let (Self { state, router }, peer) = (self, other_side.peer.map(|peer| peer.0.ip()));
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            let path = request.uri().path();
+            let (endpoint, dialect) = (Endpoint::from_path(path), ErrorDialect::from_path(path));
+            let router = endpoint.is_none().then(|| router.clone());
+            let state = state.clone();
+            async move {
+                let answer = answer(&state, endpoint.ok_or(router), request, peer);
+                let answered = AssertUnwindSafe(answer).catch_unwind().await;
+                Ok(answered.unwrap_or_else(|_| {
+                    tracing::error!("a request panicked; this is a bug");
+                    GatewayError::new(Kind::Internal, "The gateway failed on this request.").response(dialect)
+                }))
+            }
+        })
+    }
+}
+
+/// The other side of the connection, for what is not proxied: in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddr(pub IpAddr);
 
 /// HTTP/1.1's own bound is in hyper; HTTP/2 bounds only the size of all together.
 const MAX_HEADERS: usize = 100;
@@ -48,33 +71,47 @@ fn too_many_headers(path: &str) -> Response<Body> {
     GatewayError::new(Kind::HeadersTooLarge, message).response(ErrorDialect::from_path(path))
 }
 
-/// `router` is there for what is not proxied.
+/// `place` is where the request goes: an endpoint that is proxied, or else the router.
 async fn answer(
     state: &Arc<State>,
-    router: Option<axum::Router>,
+    place: Result<Endpoint, Option<axum::Router>>,
     request: Request<Incoming>,
+    peer: Option<IpAddr>,
 ) -> Response<Body> {
     if request.headers().len() > MAX_HEADERS {
         return too_many_headers(request.uri().path());
     }
-    match Endpoint::from_path(request.uri().path()) {
-        Some(endpoint) if request.method() == Method::POST => {
-            pipeline::handle(state, endpoint, request).await
+    match place {
+        Ok(endpoint) if request.method() == Method::POST => {
+            pipeline::handle(state, endpoint, request, peer).await
         }
-        _ => {
-            let id = request_id(request.headers());
-            let mut response = unproxied(router, request).await;
-            response.headers_mut().insert(headers::REQUEST_ID, id);
-            response
-        }
+        other => Box::pin(unproxied(other.err().flatten(), request, peer)).await,
     }
 }
 
-async fn unproxied(router: Option<axum::Router>, request: Request<Incoming>) -> Response<Body> {
-    if let Some(router) = router {
-        return quiet(router, request).await;
-    }
-    let path = request.uri().path();
+async fn unproxied(
+    router: Option<axum::Router>,
+    mut request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Response<Body> {
+    let id = request_id(request.headers());
+    let mut response = match router {
+        Some(router) => {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(PeerAddr(peer));
+            }
+            match router.oneshot(request).await {
+                Ok(response) => response.map(Body::Axum),
+                Err(never) => match never {},
+            }
+        }
+        None => wrong_method(request.uri().path()),
+    };
+    response.headers_mut().insert(headers::REQUEST_ID, id);
+    response
+}
+
+fn wrong_method(path: &str) -> Response<Body> {
     let error = GatewayError::new(Kind::MethodNotAllowed, format!("Use POST for {path}."));
     let mut response = error.response(ErrorDialect::from_path(path));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
@@ -84,16 +121,9 @@ async fn unproxied(router: Option<axum::Router>, request: Request<Incoming>) -> 
 /// The client's, if it is sane; SDKs show it to their users, whatever was asked (E.1).
 fn request_id(client: &HeaderMap) -> HeaderValue {
     let minted = || HeaderValue::try_from(RequestId::generate().to_string());
-    headers::client_request_id(client)
+    headers::First::of(client)
+        .request_id
         .cloned()
         .map_or_else(minted, Ok)
         .unwrap_or(HeaderValue::from_static("unknown"))
-}
-
-/// Boxed: a cold branch must not make the hot future larger.
-async fn quiet(router: axum::Router, request: Request<Incoming>) -> Response<Body> {
-    match Box::pin(router.oneshot(request)).await {
-        Ok(response) => response.map(Body::Axum),
-        Err(never) => match never {},
-    }
 }

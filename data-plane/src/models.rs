@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     app::State,
     config::{Live, live::PublicModels},
+    edge::PeerAddr,
     pipeline::{
         authenticate, authorize, client_addr,
         error::{GatewayError, Kind},
@@ -141,7 +142,11 @@ fn tenant(state: &State, request: &Parts) -> Result<(Arc<Live>, Arc<KeyRecord>),
     let live = state.snapshot.load().ok_or_else(not_ready)?;
     let key = authenticate::run(&live, &request.headers, clock::unix_us() / 1000)?;
     authorize::client(&key, || {
-        client_addr::find(&request.extensions, &request.headers, &state.settings.trusted_proxies)
+        client_addr::find(
+            request.extensions.get::<PeerAddr>().map(|peer| peer.0),
+            &request.headers,
+            &state.settings.trusted_proxies,
+        )
     })?;
     Ok((live, key))
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::Span;
 
-mod scan;
+pub(crate) mod scan;
 
 /// Deepest nesting of objects and arrays.
 pub const MAX_DEPTH: usize = 127;
@@ -86,7 +86,10 @@ impl Value {
         if self.kind != Kind::Number {
             return None;
         }
-        std::str::from_utf8(self.raw(document)).ok()?.parse().ok()
+        self.raw(document).iter().try_fold(0_u64, |count, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            if digit < 10 { count.checked_mul(10)?.checked_add(digit.into()) } else { None }
+        })
     }
 
     pub fn boolean(&self, document: &[u8]) -> Option<bool> {
@@ -142,6 +145,17 @@ impl<'a> Members<'a> {
     /// When the object is no JSON from here on.
     #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
     pub fn next(&mut self) -> Result<Option<Member>, JsonError> {
+        let Some(name) = self.name()? else { return Ok(None) };
+        Ok(Some(Member { name, value: self.value()? }))
+    }
+
+    /// The name of the next member alone. Its value must be passed with [`Members::value`], or [`Members::enter`] and
+    /// [`Members::leave`], before the next one.
+    ///
+    /// # Errors
+    /// As [`Members::next`].
+    #[inline]
+    pub fn name(&mut self) -> Result<Option<Value>, JsonError> {
         let cursor = &mut self.cursor;
         cursor.skip_whitespace();
         match (&self.state, cursor.peek()) {
@@ -158,8 +172,29 @@ impl<'a> Members<'a> {
             }
             (State::Later, _) => return Err(cursor.error("`,` or `}`")),
         }
-        let name = cursor.name()?;
-        Ok(Some(Member { name, value: cursor.value(1)? }))
+        cursor.name().map(Some)
+    }
+
+    /// The value whose name was read.
+    ///
+    /// # Errors
+    /// When it is no JSON.
+    #[inline]
+    pub fn value(&mut self) -> Result<Value, JsonError> {
+        self.cursor.value(1)
+    }
+
+    /// The members of the value whose name was read, if it is an object. They are read in passing, instead of once to
+    /// find the end of the object and once more for what is in it.
+    #[inline]
+    pub fn enter(&mut self) -> Option<Self> {
+        Self::open(self.cursor.document, self.cursor.at)
+    }
+
+    /// Goes on behind the object that was entered, and read to its end.
+    #[inline]
+    pub fn leave(&mut self, inner: &Self) {
+        self.cursor.at = inner.cursor.at;
     }
 
     /// Where the reading stands.
@@ -346,7 +381,7 @@ impl<'a> Cursor<'a> {
     fn string(&mut self) -> Result<bool, JsonError> {
         self.at += 1;
         // Most strings are names or words.
-        if let Some(at) = scan::special_in_two_words(self.document, self.at)
+        if let Some(at) = scan::special_nearby(self.document, self.at)
             && self.document[at] == b'"'
         {
             self.at = at + 1;

@@ -120,9 +120,7 @@ pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<
     let span = envelope.model_span;
     let absent = span.start == span.end;
     if absent || !envelope.model_sent || envelope.model != target.upstream_model {
-        let name = serde_json::Value::from(target.upstream_model);
-        // Something stands behind it: an endpoint that has a default model has a content that it can't do without.
-        let insert = Bytes::from(if absent { format!("\"model\":{name},") } else { name.to_string() });
+        let insert = Bytes::from(quoted_model(target.upstream_model, absent));
         edits.push(Edit { start: span.start, end: span.end, insert, kind: EditSet::MODEL });
     }
     if envelope.stream && endpoint.has_choices() && target.provider.quirks.stream_usage == StreamUsage::Inject
@@ -132,6 +130,16 @@ pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<
     // An insertion sorts before a deletion that starts where it stands.
     edits.sort_by_key(|edit| (edit.start, edit.end));
     edits
+}
+
+/// The model's name as JSON, with the member's own name when there is none.
+fn quoted_model(name: &str, absent: bool) -> Vec<u8> {
+    // Something stands behind it: an endpoint that has a default model has a content that it can't do without.
+    let (before, after): (&[u8], &[u8]) = if absent { (b"\"model\":", b",") } else { (b"", b"") };
+    if name.bytes().any(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\')) {
+        return [before, serde_json::Value::from(name).to_string().as_bytes(), after].concat();
+    }
+    [before, b"\"", name.as_bytes(), b"\"", after].concat()
 }
 
 /// Takes out the members that this provider must not see. A member goes with the comma and white space before

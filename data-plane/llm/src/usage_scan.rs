@@ -3,13 +3,18 @@
 //!
 //! Called by `respond` for unary bodies and by [`crate::stream`] for the chunks that carry a report.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::{Finder, FinderRev};
 use nemo_types::{Measure, Nanos, Unit, Usage};
 
+use self::plain::Plain;
 use crate::{
     Endpoint, FinishReason, decimal,
     json::{Cursor, Kind, Members, Value},
 };
 
+mod plain;
 pub(crate) mod text;
 pub(crate) mod units;
 
@@ -79,11 +84,17 @@ pub fn scan_response(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
     info
 }
 
+const FINISH_REASON: &[u8] = b"\"finish_reason\"";
+const USAGE: &[u8] = b"\"usage\"";
+// Preparing a search costs more than most searches.
+static FIND_FINISH_REASON: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FINISH_REASON));
+static FIND_USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(USAGE));
+static FIND_USAGE_FROM_END: LazyLock<FinderRev<'_>> = LazyLock::new(|| FinderRev::new(USAGE));
+
 /// The first `finish_reason` that is a word. Inside of a text its quotes would be escaped.
 fn finish_reason(body: &[u8]) -> Option<FinishReason> {
-    const NAME: &[u8] = b"\"finish_reason\"";
-    memchr::memmem::find_iter(body, NAME).find_map(|at| {
-        let mut cursor = Cursor::new(body, at + NAME.len());
+    FIND_FINISH_REASON.find_iter(body).find_map(|at| {
+        let mut cursor = Cursor::new(body, at + FINISH_REASON.len());
         cursor.skip_whitespace();
         if cursor.peek() != Some(b':') {
             return None;
@@ -124,22 +135,38 @@ fn choices(body: &[u8], value: &Value, info: &mut UnaryInfo) {
     });
 }
 
+/// How far from the end of a body its usage is mostly found.
+const NEAR_THE_END: usize = 1024;
+
 /// The report of a body whose last members include a top-level `usage`. In valid JSON, what follows a member of
 /// the outermost object is members and one closing brace.
 fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<Report> {
-    const NAME: &[u8] = b"\"usage\"";
-    let at = memchr::memmem::rfind(body, NAME)?;
-    let mut cursor = Cursor::new(body, at + NAME.len());
+    // Searching backwards takes many times as long per byte.
+    let near = body.len().saturating_sub(NEAR_THE_END);
+    let last = FIND_USAGE.find_iter(&body[near..]).last().map(|at| near + at);
+    let at = last.or_else(|| FIND_USAGE_FROM_END.rfind(&body[..(near + USAGE.len()).min(body.len())]))?;
+    let mut cursor = Cursor::new(body, at + USAGE.len());
     cursor.skip_whitespace();
     if cursor.peek() != Some(b':') {
         return None;
     }
-    let mut members = Members::open(body, cursor.position() + 1)?;
-    let report = report_of(endpoint, body, &mut members)?;
-    let mut rest = Members::rest(body, members.end());
+    let (report, end) = report_from(endpoint, body, cursor.position() + 1)?;
+    let mut rest = Members::rest(body, end);
     while rest.next().ok()?.is_some() {}
     Cursor::new(body, rest.end()).end_of_document().ok()?;
     Some(report)
+}
+
+/// The report of the `usage` object at `at`, and where it ends.
+fn report_from(endpoint: Endpoint, body: &[u8], at: usize) -> Option<(Report, usize)> {
+    if let Some(mut plain) = Plain::open(body, at)
+        && let Some(counts) = plain.counts()
+    {
+        return Some((counts.normalise(endpoint), plain.end()));
+    }
+    let mut members = Members::open(body, at)?;
+    let report = report_of(endpoint, body, &mut members)?;
+    Some((report, members.end()))
 }
 
 /// Counts as the providers name them.
@@ -157,52 +184,45 @@ struct Counts {
 
 /// Reads a `usage` object; `None` for another value.
 pub(crate) fn report(endpoint: Endpoint, document: &[u8], value: &Value) -> Option<Report> {
-    report_of(endpoint, document, &mut Members::of(document, value)?)
+    let (report, _) =
+        (value.kind == Kind::Object).then(|| report_from(endpoint, document, value.span.start))??;
+    Some(report)
 }
 
 /// Reads the members of a `usage` object to their end; `None` when they are no JSON.
 fn report_of(endpoint: Endpoint, document: &[u8], members: &mut Members<'_>) -> Option<Report> {
     let mut counts = Counts::default();
-    while let Some(member) = members.next().ok()? {
-        let count = member.value.unsigned(document);
-        match member.name.inner(document) {
-            b"prompt_tokens" | b"input_tokens" => counts.prompt = count.or(counts.prompt),
-            b"completion_tokens" | b"output_tokens" => counts.completion = count.or(counts.completion),
-            b"total_tokens" => counts.total = count,
-            b"prompt_cache_hit_tokens" | b"cached_tokens" => counts.cached = count,
-            b"reasoning_tokens" => counts.usage.reasoning = counts.usage.reasoning.or(count),
-            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
-                details(document, &member.value, |name, count| match name {
-                    b"cached_tokens" => counts.usage.cache_read = count,
-                    b"cache_write_tokens" | b"cache_creation_tokens" => counts.usage.cache_write = count,
-                    b"audio_tokens" => counts.usage.audio_input = count,
-                    b"image_tokens" => counts.units.image_input = count,
-                    _ => {}
-                })
+    while let Some(name) = members.name().ok()? {
+        let name = name.inner(document);
+        let Some((details, mut inner)) = Details::of(name).zip(members.enter()) else {
+            let value = members.value().ok()?;
+            counts.take(document, name, &value);
+            continue;
+        };
+        while let Some(detail) = inner.next().ok()? {
+            // Null and the like say nothing.
+            if let Some(count) = detail.value.unsigned(document) {
+                counts.detail(details, detail.name.inner(document), count);
             }
-            b"completion_tokens_details" | b"output_tokens_details" => {
-                details(document, &member.value, |name, count| match name {
-                    b"reasoning_tokens" => counts.usage.reasoning = count,
-                    b"audio_tokens" => counts.usage.audio_output = count,
-                    b"image_tokens" => counts.units.image_output = count,
-                    _ => {}
-                });
-            }
-            b"seconds" => counts.units.audio_ms = units::millis(document, &member.value),
-            b"cost" => counts.cost = cost(document, &member.value).or(counts.cost),
-            b"cost_details" => counts.cost = counts.cost.or_else(|| cost(document, &member.value)),
-            _ => {}
         }
+        members.leave(&inner);
     }
     Some(counts.normalise(endpoint))
 }
 
-fn details(document: &[u8], value: &Value, mut take: impl FnMut(&[u8], Option<u64>)) {
-    let Some(mut members) = Members::of(document, value) else { return };
-    while let Ok(Some(member)) = members.next() {
-        // Null and the like say nothing.
-        if let Some(count) = member.value.unsigned(document) {
-            take(member.name.inner(document), Some(count));
+/// What a count is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Details {
+    Prompt,
+    Completion,
+}
+
+impl Details {
+    fn of(name: &[u8]) -> Option<Self> {
+        match name {
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => Some(Self::Prompt),
+            b"completion_tokens_details" | b"output_tokens_details" => Some(Self::Completion),
+            _ => None,
         }
     }
 }
@@ -225,6 +245,44 @@ fn cost(document: &[u8], value: &Value) -> Option<Nanos> {
 }
 
 impl Counts {
+    fn take(&mut self, document: &[u8], name: &[u8], value: &Value) {
+        match name {
+            b"seconds" => self.units.audio_ms = units::millis(document, value),
+            b"cost" => self.cost = cost(document, value).or(self.cost),
+            b"cost_details" => self.cost = self.cost.or_else(|| cost(document, value)),
+            _ => _ = self.count(name, value.unsigned(document)),
+        }
+    }
+
+    /// Takes a count, or that there is none; false for a member that is no count.
+    fn count(&mut self, name: &[u8], count: Option<u64>) -> bool {
+        match name {
+            b"prompt_tokens" | b"input_tokens" => self.prompt = count.or(self.prompt),
+            b"completion_tokens" | b"output_tokens" => self.completion = count.or(self.completion),
+            b"total_tokens" => self.total = count,
+            b"prompt_cache_hit_tokens" | b"cached_tokens" => self.cached = count,
+            b"reasoning_tokens" => self.usage.reasoning = self.usage.reasoning.or(count),
+            b"seconds" | b"cost" | b"cost_details" => return false,
+            _ => {}
+        }
+        true
+    }
+
+    fn detail(&mut self, of: Details, name: &[u8], count: u64) {
+        let (usage, units) = (&mut self.usage, &mut self.units);
+        let place = match (of, name) {
+            (Details::Prompt, b"cached_tokens") => &mut usage.cache_read,
+            (Details::Prompt, b"cache_write_tokens" | b"cache_creation_tokens") => &mut usage.cache_write,
+            (Details::Prompt, b"audio_tokens") => &mut usage.audio_input,
+            (Details::Prompt, b"image_tokens") => &mut units.image_input,
+            (Details::Completion, b"reasoning_tokens") => &mut usage.reasoning,
+            (Details::Completion, b"audio_tokens") => &mut usage.audio_output,
+            (Details::Completion, b"image_tokens") => &mut units.image_output,
+            _ => return,
+        };
+        *place = Some(count);
+    }
+
     /// Brings the counts to the conventions of [`Usage`]: cached tokens inside the prompt (so counts everyone
     /// here) and reasoning inside the completion (so counts OpenAI; the others are told by their sums).
     fn normalise(self, endpoint: Endpoint) -> Report {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use nemo_llm::{AuthScheme, Endpoint, Provider, StreamUsage};
 use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
 use nemo_types::{Keyring, Secret};
@@ -36,12 +36,12 @@ pub struct PublicModels {
 #[derive(Debug)]
 pub struct Upstream {
     pub provider: &'static Provider,
-    /// The credential, marked sensitive.
-    pub auth: Option<(HeaderName, HeaderValue)>,
+    /// What every request to it carries: the host, who we are, the provider's own headers and the credential, which is
+    /// marked sensitive. A copy costs less than putting them together.
+    pub headers: HeaderMap,
     /// For the response headers `x-nemo-provider` and `x-nemo-model`.
     pub provider_header: HeaderValue,
     pub model_header: HeaderValue,
-    pub host: HeaderValue,
     pub route: Route,
     uris: [Option<Uri>; Endpoint::ALL.len()],
 }
@@ -139,13 +139,35 @@ fn upstream(
     }
     Ok(Upstream {
         provider,
-        auth: authorization(deployment, provider, keyring)?,
+        headers: request_headers(
+            authority.as_str(),
+            provider,
+            authorization(deployment, provider, keyring)?,
+        )?,
         provider_header: header_value("provider", &deployment.provider)?,
         model_header: header_value("upstream_model", &deployment.upstream_model)?,
-        host: header_value("base_url", authority.as_str())?,
         route,
         uris,
     })
+}
+
+fn request_headers(
+    authority: &str,
+    provider: &Provider,
+    credential: Option<(HeaderName, HeaderValue)>,
+) -> Result<HeaderMap, (&'static str, String)> {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::HOST, header_value("base_url", authority)?);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("nemo-router/", env!("CARGO_PKG_VERSION"))),
+    );
+    for (name, value) in provider.static_headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.extend(credential);
+    Ok(headers)
 }
 
 fn authorization(

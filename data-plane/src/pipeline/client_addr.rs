@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use http::{Extensions, HeaderMap};
+use http::HeaderMap;
 use ipnet::IpNet;
-use nemo_runtime::http_server::Peer;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// More hops are not read: what lies behind them is whatever the client made up.
@@ -13,8 +12,8 @@ const MAX_HOPS: usize = 32;
 
 /// The client's address; `None` when the connection has none. `x-forwarded-for` is believed as far as the proxies
 /// that wrote it are trusted: from the right, up to the first address that is none of them.
-pub fn find(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
-    let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
+pub fn find(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+    let peer = peer?.to_canonical();
     let is_trusted = |addr: &IpAddr| trusted.iter().any(|network| network.contains(addr));
     if !is_trusted(&peer) {
         return Some(peer);
@@ -47,14 +46,12 @@ mod tests {
     use super::*;
 
     fn found(peer: &str, forwarded: &[&str], trusted: &str) -> String {
-        let mut extensions = Extensions::new();
-        extensions.insert(Peer(std::net::SocketAddr::new(peer.parse().unwrap(), 1)));
         let mut headers = HeaderMap::new();
         for line in forwarded {
             headers.append(FORWARDED_FOR, line.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.split(' ').filter_map(|text| text.parse().ok()).collect();
-        find(&extensions, &headers, &trusted).unwrap().to_string()
+        find(peer.parse().ok(), &headers, &trusted).unwrap().to_string()
     }
 
     #[test]
@@ -73,6 +70,6 @@ mod tests {
         ] {
             assert_eq!(found(peer, forwarded, trusted), client, "{peer} {forwarded:?} {trusted}");
         }
-        assert_eq!(find(&Extensions::new(), &HeaderMap::new(), &[]), None);
+        assert_eq!(find(None, &HeaderMap::new(), &[]), None);
     }
 }

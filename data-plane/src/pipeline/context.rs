@@ -4,6 +4,7 @@
 //! records that (C4: a client that leaves is still accounted for).
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 use nemo_llm::{Asked, Endpoint, FinishReason, estimate_input_tokens, estimate_output_tokens};
-use nemo_proto::usage::{CostSource, Outcome, UsageEvent};
+use nemo_proto::usage::{CostSource, Outcome};
 use nemo_runtime::clock;
 use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
 use nemo_types::{Measure, Nanos, RequestId, Usage};
@@ -22,7 +23,7 @@ use super::{
     telemetry::{Ended, Telemetry, Trace},
     upload::Upload,
 };
-use crate::usage::UsageBuffer;
+use crate::usage::{Event, UsageBuffer};
 
 /// Longest `model` of a client that is kept.
 const MAX_REQUESTED_MODEL: usize = 256;
@@ -42,6 +43,8 @@ pub struct RequestContext {
     sinks: Arc<Sinks>,
     pub id: RequestId,
     pub endpoint: Endpoint,
+    /// The other side of the connection.
+    pub peer: Option<IpAddr>,
     pub started: Instant,
     started_unix_us: i64,
     pub key: Option<Arc<KeyRecord>>,
@@ -122,6 +125,7 @@ impl RequestContext {
             sinks,
             id: RequestId::at(started_unix_us),
             endpoint,
+            peer: None,
             started: Instant::now(),
             started_unix_us,
             key: None,
@@ -286,50 +290,38 @@ impl RequestContext {
             self.request_bytes = upload.received();
         }
         if let Some(key) = self.key.take() {
-            let mut event =
-                self.event(&key, outcome, code, total, usage.as_ref().map(|it| (it, estimated)), cost);
-            event.units = units.iter().map(Into::into).collect();
-            self.sinks.usage.push(&event);
+            let recorded = Recorded { outcome, code, total, usage: usage.as_ref(), estimated, cost };
+            self.sinks.usage.push(&self.event(&key, &recorded, &units));
         }
     }
 
-    fn event(
-        &mut self,
-        key: &KeyRecord,
-        outcome: Outcome,
-        code: &str,
-        total: Duration,
-        usage: Option<(&Usage, bool)>,
-        cost: Option<Cost>,
-    ) -> UsageEvent {
-        let id = |bytes: &[u8; 16]| Bytes::copy_from_slice(bytes);
-        let deployment = self.deployment.take();
-        let deployment = deployment.as_deref();
-        let price = deployment.and_then(|it| it.price.as_ref());
-        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
-        UsageEvent {
-            request_id: id(self.id.as_bytes()),
-            org_id: id(key.org_id.as_bytes()),
-            team_id: id(key.team_id.as_bytes()),
-            key_id: id(key.id.as_bytes()),
-            deployment_id: deployment.map(|it| id(it.id.as_bytes())).unwrap_or_default(),
-            endpoint: self.endpoint.label().into(),
-            requested_model: std::mem::take(&mut self.requested_model).into(),
-            model: text(self.group.as_ref().map(|group| &*group.name)),
-            provider: text(deployment.map(|it| &*it.provider)),
-            upstream_model: text(deployment.map(|it| &*it.upstream_model)),
+    fn event<'a>(&'a self, key: &'a KeyRecord, recorded: &Recorded<'a>, units: &'a [Measure]) -> Event<'a> {
+        let Recorded { outcome, code, total, usage, estimated, cost } = *recorded;
+        let deployment = self.deployment.as_deref();
+        let price = deployment.and_then(|it| it.price.as_ref()).filter(|_| cost.is_some());
+        Event {
+            request_id: self.id.as_bytes(),
+            org_id: key.org_id.as_bytes(),
+            team_id: key.team_id.as_bytes(),
+            key_id: key.id.as_bytes(),
+            deployment_id: deployment.map(|it| it.id.as_bytes()),
+            endpoint: self.endpoint.label(),
+            requested_model: &self.requested_model,
+            model: self.group.as_ref().map_or("", |group| &group.name),
+            provider: deployment.map_or("", |it| &it.provider),
+            upstream_model: deployment.map_or("", |it| &it.upstream_model),
             stream: self.stream,
-            outcome: outcome.into(),
-            http_status: self.status.into(),
-            error_code: code.into(),
-            finish_reason: text(self.finish_reason.as_ref().map(FinishReason::as_str)),
-            usage: usage.map(|(usage, _)| usage.into()),
-            usage_estimated: usage.is_some_and(|(_, estimated)| estimated),
+            outcome,
+            http_status: self.status,
+            error_code: code,
+            finish_reason: self.finish_reason.as_ref().map_or("", FinishReason::as_str),
+            usage,
+            usage_estimated: usage.is_some() && estimated,
             cost_nanos: cost.map(|cost| cost.nanos.0),
-            cost_source: cost.map_or(CostSource::Unspecified, |cost| cost.source).into(),
-            price_id: text(price.filter(|_| cost.is_some()).map(|price| &*price.id)),
-            attempts: u32::from(self.dispatched.is_some()),
-            strategy: text(self.strategy.map(Strategy::name)),
+            cost_source: cost.map_or(CostSource::Unspecified, |cost| cost.source),
+            price_id: price.map_or("", |price| &price.id),
+            attempts: self.dispatched.is_some().into(),
+            strategy: self.strategy.map_or("", Strategy::name),
             config_revision: self.config_revision,
             started_unix_us: self.started_unix_us,
             total_us: micros(total),
@@ -338,11 +330,22 @@ impl RequestContext {
             overhead_us: micros(self.overhead),
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
-            client_request_id: text(self.client_request_id.as_ref().and_then(|value| value.to_str().ok())),
-            metadata: self.metadata.take().unwrap_or_else(|| key.policy.metadata.clone()).into(),
-            units: Vec::new(),
+            client_request_id: self.client_request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
+            metadata: self.metadata.as_deref().unwrap_or(&key.policy.metadata),
+            units,
         }
     }
+}
+
+/// What an ending came to.
+#[derive(Clone, Copy)]
+struct Recorded<'a> {
+    outcome: Outcome,
+    code: &'a str,
+    total: Duration,
+    usage: Option<&'a Usage>,
+    estimated: bool,
+    cost: Option<Cost>,
 }
 
 impl Drop for RequestContext {

@@ -1,9 +1,9 @@
 //! One attempt: build the upstream's request, send it, judge the answer. Called by [`super::run`].
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use nemo_llm::{EditSet, Endpoint, Spliced, decode_error};
 use serde_json::json;
@@ -24,9 +24,6 @@ use crate::{
 const MAX_ERROR_BODY: usize = 256 * 1024;
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-static USER_AGENT: LazyLock<HeaderValue> =
-    LazyLock::new(|| HeaderValue::from_static(concat!("nemo-router/", env!("CARGO_PKG_VERSION"))));
-
 /// What is to be sent, and where.
 pub struct Call<'a> {
     pub upstream: &'a Upstream,
@@ -39,7 +36,8 @@ pub struct Call<'a> {
 /// The body that goes upstream.
 pub struct Outgoing {
     pub body: SegmentBody,
-    pub content_type: HeaderValue,
+    /// When it is not JSON.
+    pub content_type: Option<HeaderValue>,
     pub edits: EditSet,
     pub strip_usage_chunk: bool,
 }
@@ -47,8 +45,7 @@ pub struct Outgoing {
 impl From<Spliced> for Outgoing {
     fn from(spliced: Spliced) -> Self {
         let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
-        let content_type = HeaderValue::from_static("application/json");
-        Self { body: SegmentBody::new(segments), content_type, edits, strip_usage_chunk }
+        Self { body: SegmentBody::new(segments), content_type: None, edits, strip_usage_chunk }
     }
 }
 
@@ -87,8 +84,7 @@ pub async fn run(
     let sent = context.dispatching();
     deadline.sent(sent.into());
     let (head_by, waited) = deadline.next_frame(None);
-    let head = head_by.saturating_duration_since(sent.into());
-    let patience = Patience { connect: deadline.connect, head };
+    let patience = Patience { now: sent, connect: deadline.connect, head_by };
     let answer = client.send(&upstream.route, request, patience).await;
     context.upstream = sent.elapsed();
     let attempt = Attempt { decision, took: context.upstream };
@@ -102,25 +98,19 @@ fn request(
     upstream: &Upstream,
     endpoint: Endpoint,
     body: SegmentBody,
-    content_type: HeaderValue,
+    content_type: Option<HeaderValue>,
     client: &HeaderMap,
 ) -> Result<Request<SegmentBody>, GatewayError> {
     let unserved = || GatewayError::new(Kind::Internal, "The deployment does not serve this endpoint.");
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = upstream.uri(endpoint).ok_or_else(unserved)?.clone();
+    *request.headers_mut() = upstream.headers.clone();
     let headers = request.headers_mut();
-    headers.reserve(8);
-    headers.insert(header::HOST, upstream.host.clone());
-    headers.insert(header::CONTENT_TYPE, content_type);
-    headers.insert(header::USER_AGENT, USER_AGENT.clone());
+    if let Some(content_type) = content_type {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
     headers::to_upstream(client, headers);
-    for (name, value) in upstream.provider.static_headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    if let Some((name, value)) = &upstream.auth {
-        headers.insert(name.clone(), value.clone());
-    }
     Ok(request)
 }
 

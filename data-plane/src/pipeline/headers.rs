@@ -19,8 +19,6 @@ pub const METADATA: &str = "x-nemo-metadata";
 pub const TIMEOUT_MS: &str = "x-nemo-timeout-ms";
 pub const REQUEST_STRATEGY: &str = "x-nemo-strategy";
 pub const MIN_CONFIG_VERSION: &str = "x-nemo-min-config-version";
-/// Looked up in every request: a name that has to be parsed each time is slower.
-const MIN_CONFIG_VERSION_NAME: HeaderName = HeaderName::from_static(MIN_CONFIG_VERSION);
 /// What all of the gateway's own headers start with.
 pub const PREFIX: &str = "x-nemo-";
 
@@ -59,23 +57,45 @@ pub fn to_client(upstream: &HeaderMap, client: &mut HeaderMap) {
     copy(travels_back, upstream, client);
 }
 
-/// The configuration that the client wants to be answered by. One that is malformed is refused where all of our
-/// headers are read.
-pub fn min_config_version(headers: &HeaderMap) -> Option<u64> {
-    headers.get(&MIN_CONFIG_VERSION_NAME)?.to_str().ok()?.trim().parse().ok()
+/// What is needed of a request's headers before anything else.
+#[derive(Debug, Default)]
+pub struct First<'a> {
+    /// The configuration that the client wants to be answered by. One that is malformed is refused where all of our
+    /// headers are read.
+    pub min_config_version: Option<u64>,
+    /// The client's `x-request-id` (or Portkey's `x-portkey-trace-id`), if it is short and of harmless characters.
+    pub request_id: Option<&'a HeaderValue>,
+    pub traceparent: Option<&'a HeaderValue>,
+}
+
+impl<'a> First<'a> {
+    /// In one pass: most requests have few headers and none of these.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let (mut first, mut portkey) = (Self::default(), None);
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => first.request_id = first.request_id.or(Some(value)),
+                "traceparent" => first.traceparent = first.traceparent.or(Some(value)),
+                super::portkey::TRACE_ID_NAME => portkey = portkey.or(Some(value)),
+                MIN_CONFIG_VERSION if first.min_config_version.is_none() => {
+                    first.min_config_version = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+                }
+                _ => {}
+            }
+        }
+        first.request_id = first.request_id.or(portkey).filter(|value| is_sane(value));
+        first
+    }
 }
 
 /// Longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The client's `x-request-id` (or Portkey's `x-portkey-trace-id`), if it is short and of harmless characters.
-pub fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+fn is_sane(request_id: &HeaderValue) -> bool {
     let harmless =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
-    headers.get(REQUEST_ID).or_else(|| headers.get(&super::portkey::TRACE_ID)).filter(|value| {
-        let bytes = value.as_bytes();
-        !bytes.is_empty() && bytes.len() <= MAX_REQUEST_ID && bytes.iter().all(harmless)
-    })
+    let bytes = request_id.as_bytes();
+    !bytes.is_empty() && bytes.len() <= MAX_REQUEST_ID && bytes.iter().all(harmless)
 }
 
 #[cfg(test)]
@@ -93,7 +113,7 @@ mod tests {
             (&"x".repeat(129), false),
         ] {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(value).unwrap())]);
-            assert_eq!(client_request_id(&headers).is_some(), sane, "{value}");
+            assert_eq!(First::of(&headers).request_id.is_some(), sane, "{value}");
         }
     }
 

@@ -28,7 +28,7 @@ mod tests;
 pub mod timeouts;
 pub mod upload;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -43,18 +43,25 @@ use self::{
 use crate::{app::State, config::Live};
 
 /// Answers one request. Whatever goes wrong becomes an answer in the client's dialect.
-pub async fn handle(state: &Arc<State>, endpoint: Endpoint, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(
+    state: &Arc<State>,
+    endpoint: Endpoint,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Response<Body> {
     let dialect = ErrorDialect::from_path(request.uri().path());
     // Before anything is held, and before the snapshot is loaded: the key itself may be what is awaited.
-    if let Some(wanted) = headers::min_config_version(request.headers()) {
+    let first = headers::First::of(request.headers());
+    if let Some(wanted) = first.min_config_version {
         state.snapshot.reach(wanted, state.settings.config_wait()).await;
     }
     let Some(mut context) = RequestContext::open(state.sinks.clone(), endpoint) else {
         let error = GatewayError::new(Kind::Overloaded, "This node has too many requests in flight.");
         return GatewayError { retry_after_secs: Some(1), ..error }.response(dialect);
     };
-    context.client_request_id = headers::client_request_id(request.headers()).cloned();
-    context.trace = telemetry::Telemetry::begin(context.telemetry(), request.headers());
+    context.peer = peer;
+    context.client_request_id = first.request_id.cloned();
+    context.trace = telemetry::Telemetry::begin(context.telemetry(), first.traceparent);
     let request_id = context.client_request_id.clone().unwrap_or_else(|| minted(&context));
     let mut context = Some(context);
     let mut response = match run(state, &mut context, dialect, request).await {
@@ -84,7 +91,7 @@ async fn run(
     let key = authenticate::run(&live, &parts.headers, context.now_ms())?;
     context.key = Some(key.clone());
     authorize::client(&key, || {
-        client_addr::find(&parts.extensions, &parts.headers, &state.settings.trusted_proxies)
+        client_addr::find(context.peer, &parts.headers, &state.settings.trusted_proxies)
     })?;
     authorize::endpoint(&key, endpoint)?;
     let asked = ingress::header_extras(&parts.headers)?;

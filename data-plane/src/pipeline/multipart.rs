@@ -178,7 +178,7 @@ fn outgoing(
             segments,
             rest.map(|rest| Box::pin(rest) as crate::upstream::body::Tail),
         ),
-        content_type: content_type.unwrap_or(HeaderValue::from_static("multipart/form-data")),
+        content_type: content_type.or(Some(HeaderValue::from_static("multipart/form-data"))),
         edits,
         strip_usage_chunk: false,
     })

@@ -16,7 +16,8 @@ pub const PREFIX: &str = "x-portkey-";
 /// A key of this gateway.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-portkey-api-key");
 /// Taken as the request id when there is no `x-request-id`.
-pub const TRACE_ID: HeaderName = HeaderName::from_static("x-portkey-trace-id");
+pub const TRACE_ID_NAME: &str = "x-portkey-trace-id";
+const TRACE_ID: HeaderName = HeaderName::from_static(TRACE_ID_NAME);
 /// As `x-nemo-metadata`, which wins.
 pub const METADATA: &str = "x-portkey-metadata";
 /// As `x-nemo-timeout-ms`, which wins.

@@ -15,7 +15,7 @@ fn any<T>() -> T {
 
 #[test]
 fn hot_futures_stay_small() {
-    let handle = size_of_future(|| handle(any::<&'static Arc<State>>(), any(), any()));
+    let handle = size_of_future(|| handle(any::<&'static Arc<State>>(), any(), any(), any()));
     let run =
         size_of_future(|| run(any::<&'static Arc<State>>(), any::<&'static mut Option<_>>(), any(), any()));
     let dispatch = size_of_future(|| {

@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, Uri};
@@ -46,10 +46,12 @@ pub enum Route {
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
+    /// When the request goes out.
+    pub now: Instant,
     /// Until a connection is there, if a new one is needed.
     pub connect: Duration,
-    /// Until the head of the answer is there.
-    pub head: Duration,
+    /// When the head of the answer must be there.
+    pub head_by: tokio::time::Instant,
 }
 
 impl UpstreamClient {
@@ -98,14 +100,12 @@ impl UpstreamClient {
         patience: Patience,
     ) -> Result<Response<UpstreamBody>, CallError> {
         let (Route::Http1(origin) | Route::Https(origin)) = route;
-        let answer = origin.send(request, patience.connect);
-        tokio::time::timeout(patience.head, answer).await.unwrap_or(Err(CallError::Timeout))
+        let answer = origin.send(request, patience.now, patience.connect);
+        tokio::time::timeout_at(patience.head_by, answer).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// Closes the connections and waits for their tasks. For the end of a drain, when nothing uses them.
     pub async fn close(&self) {
-        self.connections.stop.cancel();
-        self.connections.tasks.close();
-        self.connections.tasks.wait().await;
+        self.connections.close().await;
     }
 }

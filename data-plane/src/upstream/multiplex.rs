@@ -144,15 +144,8 @@ impl Multiplexed {
             .handshake(TokioIo::new(io))
             .await?;
         let driver = Arc::new(Mutex::new(driver));
-        let (driven, stop) = (driver.clone(), connections.stop.clone());
-        connections.tasks.spawn(async move {
-            let driven = poll_fn(|cx| Pin::new(&mut *lock(&driven)).poll(cx));
-            tokio::select! {
-                // How a connection ends is told to whoever uses it.
-                _ = driven => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        let driven = driver.clone();
+        connections.spawn(poll_fn(move |cx| Pin::new(&mut *lock(&driven)).poll(cx).map(|_| ())));
         let connection = Arc::new(Connection { sender, streams: AtomicUsize::new(1), driver });
         self.open().push((connection.clone(), Instant::now()));
         Ok(Stream(connection))

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
@@ -22,9 +23,8 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     CallError, SegmentBody,
@@ -40,11 +40,27 @@ const MAX_REPLACED: usize = 8;
 
 type Sender = SendRequest<SegmentBody>;
 
-/// The connections of all origins: their tasks end together.
+/// The tasks of the connections of all origins: they end together.
 #[derive(Clone, Debug, Default)]
-pub struct Connections {
-    pub tasks: TaskTracker,
-    pub stop: CancellationToken,
+pub struct Connections(Arc<Mutex<JoinSet<()>>>);
+
+impl Connections {
+    /// How a connection ends is told to whoever uses it.
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(connection);
+    }
+
+    /// Ends all connections.
+    pub(super) async fn close(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        tasks.shutdown().await;
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The pool of one origin.
@@ -91,21 +107,23 @@ impl Origin {
     pub(super) async fn send(
         self: &Arc<Self>,
         request: Request<SegmentBody>,
+        now: Instant,
         connect: Duration,
     ) -> Result<Response<PooledBody>, CallError> {
         match &self.tls {
-            None => self.send_http1(request, connect).await,
+            None => self.send_http1(request, now, connect).await,
             // Boxed: the larger of the two branches must not be in the future of the other.
-            Some(tls) => Box::pin(self.send_tls(tls, request, connect)).await,
+            Some(tls) => Box::pin(self.send_tls(tls, request, now, connect)).await,
         }
     }
 
     async fn send_http1(
         self: &Arc<Self>,
         mut request: Request<SegmentBody>,
+        now: Instant,
         connect: Duration,
     ) -> Result<Response<PooledBody>, CallError> {
-        while let Some(mut sender) = self.checkout() {
+        while let Some(mut sender) = self.checkout(now) {
             if sender.ready().await.is_err() {
                 continue;
             }
@@ -138,14 +156,7 @@ impl Origin {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| CallError::from_hyper(&error))?;
-        let stop = self.connections.stop.clone();
-        self.connections.tasks.spawn(async move {
-            tokio::select! {
-                // How a connection ends is told to whoever uses it.
-                _ = connection => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        self.connections.spawn(connection.map(|_| ()));
         match sender.send_request(request).await {
             Ok(response) => Ok(self.answered(response, sender)),
             Err(error) => Err(CallError::from_hyper(&error)),
@@ -156,6 +167,7 @@ impl Origin {
         self: &Arc<Self>,
         tls: &Tls,
         mut request: Request<SegmentBody>,
+        now: Instant,
         connect: Duration,
     ) -> Result<Response<PooledBody>, CallError> {
         for _ in 0..MAX_REPLACED {
@@ -170,7 +182,7 @@ impl Origin {
                 }
                 Place::Http1 => {
                     origin_form(&mut request);
-                    let Some(mut sender) = self.checkout() else {
+                    let Some(mut sender) = self.checkout(now) else {
                         let stream = within(connect, self.shake(tls)).await?;
                         if is_http2(&stream) {
                             // It spoke HTTP/1.1 a moment ago: the next request learns anew.
@@ -267,10 +279,10 @@ impl Origin {
         self.tls.as_ref().map_or(0, |tls| tls.http2.len())
     }
 
-    fn checkout(&self) -> Option<Sender> {
+    fn checkout(&self, now: Instant) -> Option<Sender> {
         let mut idle = self.idle();
         while let Some((sender, since)) = idle.pop() {
-            if since.elapsed() >= IDLE_TIMEOUT {
+            if now.saturating_duration_since(since) >= IDLE_TIMEOUT {
                 // Everything below it is older still.
                 idle.clear();
                 return None;

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), head: Duration::from_secs(5) };
+fn patience() -> Patience {
+    let (now, long) = (std::time::Instant::now(), Duration::from_secs(5));
+    Patience { now, connect: long, head_by: (now + long).into() }
+}
 
 struct World {
     upstream: Upstream,
@@ -35,7 +38,7 @@ impl World {
         *request.uri_mut() = "/v1/chat/completions".parse().unwrap();
         let host = self.upstream.addr().to_string().parse().unwrap();
         request.headers_mut().insert(http::header::HOST, host);
-        self.client.send(&self.route, request, PATIENCE).await
+        self.client.send(&self.route, request, patience()).await
     }
 
     fn idle(&self) -> usize {
@@ -171,7 +174,7 @@ impl TlsWorld {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = format!("{}/v1/x", self.base).parse().unwrap();
         request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
-        let response = self.client.send(&self.route, request, PATIENCE).await?;
+        let response = self.client.send(&self.route, request, patience()).await?;
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8(body.to_vec()).unwrap())
     }
@@ -234,7 +237,7 @@ async fn an_untrusted_upstream_gets_no_request() {
     let stranger = UpstreamClient::new(None).unwrap();
     let route = stranger.route(&world.base.parse().unwrap()).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
-    assert_eq!(stranger.send(&route, request, PATIENCE).await.unwrap_err(), CallError::Connect);
+    assert_eq!(stranger.send(&route, request, patience()).await.unwrap_err(), CallError::Connect);
     assert_eq!(world.arrived.load(Ordering::Relaxed), 0);
 }
 
@@ -246,6 +249,6 @@ async fn a_connection_that_does_not_come_in_time_is_named() {
     let base = format!("https://localhost:{}", silent.local_addr().unwrap().port());
     let route = client.route(&base.parse().unwrap()).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
-    let patience = Patience { connect: Duration::from_millis(100), ..PATIENCE };
+    let patience = Patience { connect: Duration::from_millis(100), ..patience() };
     assert_eq!(client.send(&route, request, patience).await.unwrap_err(), CallError::ConnectTimeout);
 }

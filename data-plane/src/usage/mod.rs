@@ -1,12 +1,15 @@
 //! Usage events on their way to the control plane: a bounded buffer that counts what it drops. Events are encoded
-//! when they are made: they are sent from the same bytes, as often as it takes.
+//! when they are made, one behind the other into large chunks of memory: they are sent from the same bytes, as often
+//! as it takes.
 //!
 //! Filled by `pipeline::context` at the end of every request, emptied by `control::usage_stream`. Pushing takes a
 //! short lock and wakes nobody unless a batch is full: shipping is paced by a timer.
 
 mod batch;
+mod event;
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,17 +17,41 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use nemo_proto::usage::UsageEvent;
-use prost::Message as _;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-pub use batch::EncodedBatch;
+pub use self::{batch::EncodedBatch, event::Event};
 
 /// Events kept while the control plane is away: about 20 MB.
 pub const CAPACITY: usize = 65_536;
 /// A waiting shipper is woken when so many events wait.
 pub const WAKE_AT: usize = 500;
+
+/// Events of one thread share chunks of this size.
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    static PRESS: RefCell<Press> = RefCell::default();
+}
+
+/// Encodes events without an allocation for each.
+#[derive(Default)]
+struct Press {
+    line: Vec<u8>,
+    chunk: BytesMut,
+}
+
+impl Press {
+    fn encode(&mut self, event: &Event<'_>) -> Bytes {
+        self.line.clear();
+        event.encode(&mut self.line);
+        if self.chunk.capacity() < self.line.len() {
+            self.chunk = BytesMut::with_capacity(CHUNK.max(self.line.len()));
+        }
+        self.chunk.extend_from_slice(&self.line);
+        self.chunk.split().freeze()
+    }
+}
 
 /// Clones share the buffer.
 #[derive(Clone)]
@@ -51,8 +78,8 @@ impl UsageBuffer {
     }
 
     /// Adds an event; when the buffer is full, the oldest one is dropped and counted.
-    pub fn push(&self, event: &UsageEvent) {
-        let event = Bytes::from(event.encode_to_vec());
+    pub fn push(&self, event: &Event<'_>) {
+        let event = PRESS.with_borrow_mut(|press| press.encode(event));
         let waiting = {
             let mut events = self.shared.events.lock().unwrap_or_else(PoisonError::into_inner);
             if events.len() == self.shared.capacity {
@@ -95,10 +122,48 @@ impl UsageBuffer {
 
 #[cfg(test)]
 mod tests {
+    use nemo_proto::usage::{CostSource, Outcome, UsageEvent};
+    use prost::Message as _;
+
     use super::*;
 
-    fn event(attempts: u32) -> UsageEvent {
-        UsageEvent { attempts, ..UsageEvent::default() }
+    fn event(attempts: u32) -> Event<'static> {
+        const ID: &[u8; 16] = &[7; 16];
+        Event {
+            request_id: ID,
+            org_id: ID,
+            team_id: ID,
+            key_id: ID,
+            deployment_id: None,
+            endpoint: "",
+            requested_model: "",
+            model: "",
+            provider: "",
+            upstream_model: "",
+            stream: false,
+            outcome: Outcome::Ok,
+            http_status: 0,
+            error_code: "",
+            finish_reason: "",
+            usage: None,
+            usage_estimated: false,
+            cost_nanos: None,
+            cost_source: CostSource::Unspecified,
+            price_id: "",
+            attempts,
+            strategy: "",
+            config_revision: 0,
+            started_unix_us: 0,
+            total_us: 0,
+            upstream_us: 0,
+            first_byte_us: None,
+            overhead_us: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            client_request_id: b"",
+            metadata: "",
+            units: &[],
+        }
     }
 
     /// I12: bounded, and what is lost is counted.
@@ -112,6 +177,17 @@ mod tests {
         assert_eq!(kept, [2, 3]);
         assert_eq!(buffer.take(9).len(), 1);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn events_of_all_sizes_share_chunks_and_stay_whole() {
+        let buffer = UsageBuffer::new(CAPACITY);
+        let metadata = "m".repeat(CHUNK + 1);
+        let sizes = [0, 1, 5000, CHUNK - 100, CHUNK + 1, 3, 4096, 60_000, 0];
+        sizes.iter().for_each(|size| buffer.push(&Event { metadata: &metadata[..*size], ..event(1) }));
+        let events = buffer.take(usize::MAX);
+        let decoded = events.iter().map(|event| UsageEvent::decode(event.clone()).unwrap().metadata.len());
+        assert_eq!(decoded.collect::<Vec<_>>(), sizes);
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::connection::{Activity, Counted, Deadlines};
+use self::connection::{Activity, Counted, Deadlines, Told};
 use crate::{
     drain::DrainWatcher,
     tls::{ClientCertificate, ServerTls},
@@ -113,6 +113,13 @@ pub fn bind(addr: SocketAddr, option: &'static str) -> Result<TcpListener, BindE
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// The other side of one connection.
+#[derive(Clone, Debug)]
+pub struct OtherSide {
+    pub peer: Option<Peer>,
+    pub certificate: Option<ClientCertificate>,
+}
+
 /// Accepts and serves plaintext connections until `drain`, then finishes those that are open.
 pub async fn serve<S, B>(listener: TcpListener, service: S, settings: ServerSettings, drain: DrainWatcher)
 where
@@ -125,7 +132,7 @@ where
     serve_with(listener, None, service, settings, drain).await;
 }
 
-/// The same, with TLS if it is given.
+/// The same, with TLS if it is given. Requests carry [`Peer`] and [`ClientCertificate`] as extensions.
 pub async fn serve_with<S, B>(
     listener: TcpListener,
     tls: Option<ServerTls>,
@@ -134,6 +141,26 @@ pub async fn serve_with<S, B>(
     drain: DrainWatcher,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let make = move |other_side| Told::new(service.clone(), other_side);
+    serve_each(listener, tls, make, settings, drain).await;
+}
+
+/// The same, with a service of its own for each connection, which knows its other side: an extension costs every
+/// request an allocation.
+pub async fn serve_each<M, S, B>(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    make: M,
+    settings: ServerSettings,
+    drain: DrainWatcher,
+) where
+    M: Fn(OtherSide) -> S + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -150,11 +177,11 @@ pub async fn serve_with<S, B>(
             Some(ended) = connections.join_next() => report_panic(&settings, ended),
             accepted = listener.accept(), if connections.len() < settings.max_connections => match accepted {
                 Ok((stream, _)) => {
-                    let (service, builder, drain) = (service.clone(), builder.clone(), drain.clone());
+                    let (make, builder, drain) = (make.clone(), builder.clone(), drain.clone());
                     match &tls {
-                        None => connections.spawn(one(stream, service, builder, settings, drain)),
+                        None => connections.spawn(one(stream, make, builder, settings, drain)),
                         Some(tls) => {
-                            connections.spawn(one_tls(stream, tls.clone(), service, builder, settings, drain))
+                            connections.spawn(one_tls(stream, tls.clone(), make, builder, settings, drain))
                         }
                     };
                 }
@@ -196,13 +223,14 @@ fn builder(settings: &ServerSettings) -> Builder<TokioExecutor> {
 }
 
 /// Serves one connection to its end.
-async fn one<S, B>(
+async fn one<M, S, B>(
     stream: TcpStream,
-    service: S,
+    make: M,
     builder: Builder<TokioExecutor>,
     settings: ServerSettings,
     drain: DrainWatcher,
 ) where
+    M: FnOnce(OtherSide) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -210,19 +238,20 @@ async fn one<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     no_delay(&stream, &settings);
-    let peer = stream.peer_addr().ok().map(Peer);
-    drive(stream, (peer, None), service, builder, settings, drain).await;
+    let service = make(OtherSide { peer: stream.peer_addr().ok().map(Peer), certificate: None });
+    drive(stream, service, builder, settings, drain).await;
 }
 
 /// The same behind TLS. The handshake has as long as a first request's head.
-async fn one_tls<S, B>(
+async fn one_tls<M, S, B>(
     stream: TcpStream,
     tls: ServerTls,
-    service: S,
+    make: M,
     builder: Builder<TokioExecutor>,
     settings: ServerSettings,
     drain: DrainWatcher,
 ) where
+    M: FnOnce(OtherSide) -> S,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -241,8 +270,8 @@ async fn one_tls<S, B>(
     };
     let peer = stream.get_ref().0.peer_addr().ok().map(Peer);
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let shown = shown.map(|leaf| ClientCertificate(leaf.as_ref().into()));
-    drive(stream, (peer, shown), service, builder, settings, drain).await;
+    let certificate = shown.map(|leaf| ClientCertificate(leaf.as_ref().into()));
+    drive(stream, make(OtherSide { peer, certificate }), builder, settings, drain).await;
 }
 
 fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
@@ -254,7 +283,6 @@ fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
 
 async fn drive<I, S, B>(
     stream: I,
-    other_side: (Option<Peer>, Option<ClientCertificate>),
     service: S,
     builder: Builder<TokioExecutor>,
     settings: ServerSettings,
@@ -268,7 +296,7 @@ async fn drive<I, S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Activity::new();
-    let service = Counted::new(service, activity.clone(), other_side);
+    let service = Counted::new(service, activity.clone());
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let deadlines = Deadlines::new(activity, settings.first_request, settings.idle);
     if let Err(error) = connection::run(connection, deadlines, drain).await {

@@ -55,6 +55,9 @@ impl fmt::Debug for PublicId {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
+    /// Of no secret: stands where one was withdrawn.
+    pub const NONE: Self = Self([0; 32]);
+
     /// `None` unless there are 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -67,7 +70,11 @@ impl TokenHash {
 
 impl PartialEq for TokenHash {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        // By words, which takes an eighth of the steps.
+        let words = |hash: &[u8; 32]| -> [u64; 4] {
+            std::array::from_fn(|at| u64::from_ne_bytes(std::array::from_fn(|byte| hash[at * 8 + byte])))
+        };
+        words(&self.0).as_slice().ct_eq(words(&other.0).as_slice()).into()
     }
 }
 

@@ -11,7 +11,7 @@ const BLOCK: usize = 64;
 
 /// The first byte at or after `at` that ends the plain part of a string, or the length of `document`.
 #[inline]
-pub(super) fn special_in_string(document: &[u8], mut at: usize) -> usize {
+pub(crate) fn special_in_string(document: &[u8], mut at: usize) -> usize {
     while let Some(bits) = word(document, at).map(special_bits) {
         if bits != 0 {
             return at + first_byte(bits);
@@ -21,15 +21,17 @@ pub(super) fn special_in_string(document: &[u8], mut at: usize) -> usize {
     bytewise(document, at)
 }
 
-/// [`special_in_string`] in the next two words only; `None` when they are plain or the document ends before.
+/// Words that [`special_nearby`] looks at: longer than nearly every name.
+const NEARBY: usize = 4;
+
+/// [`special_in_string`] in the next few words only; `None` when they are plain or the document ends before.
 #[inline]
-pub(super) fn special_in_two_words(document: &[u8], at: usize) -> Option<usize> {
-    let words = [word(document, at)?, word(document, at + WORD)?].map(special_bits);
-    match words {
-        [0, 0] => None,
-        [0, bits] => Some(at + WORD + first_byte(bits)),
-        [bits, _] => Some(at + first_byte(bits)),
-    }
+pub(crate) fn special_nearby(document: &[u8], at: usize) -> Option<usize> {
+    let words: &[u8; NEARBY * WORD] = document.get(at..)?.first_chunk()?;
+    words.as_chunks::<WORD>().0.iter().enumerate().find_map(|(index, bytes)| {
+        let bits = special_bits(u64::from_le_bytes(*bytes));
+        (bits != 0).then(|| at + index * WORD + first_byte(bits))
+    })
 }
 
 /// Passes the part of a string that lies in whole blocks from `at`: to the first byte that ends it or does not
@@ -193,7 +195,7 @@ mod tests {
             let at = at.min(bytes.len());
             let plain = bytewise(&bytes, at);
             prop_assert_eq!(special_in_string(&bytes, at), plain);
-            if let Some(found) = special_in_two_words(&bytes, at) {
+            if let Some(found) = special_nearby(&bytes, at) {
                 prop_assert_eq!(found, plain);
             }
             if let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn usage(text: &str) -> Report {
@@ -171,4 +173,89 @@ fn odd_bodies_report_nothing_and_do_no_harm() {
     // What precedes a defect counts.
     let cut = br#"{"usage":{"prompt_tokens":1},"choices":[{"mess"#;
     assert_eq!(scan_response(Endpoint::ChatCompletions, cut).usage.unwrap().input, Some(1));
+}
+
+/// A `usage` object as nobody would write it, and as everybody does.
+fn any_usage() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "reasoning_tokens",
+        "input_tokens",
+        "image_tokens",
+        "audio_tokens",
+        "seconds",
+        "cost",
+        "other",
+        "esc\\u0061ped",
+        "Upper",
+        "",
+    ]);
+    let space = prop::sample::select(vec!["", "", "", " ", "\n\t"]);
+    let scalar = prop_oneof![
+        6 => (0..1000_u32).prop_map(|count| count.to_string()),
+        2 => prop::sample::select(vec![
+            "null", "0", "true", "1.5", "-1", "1e3", "\"text\"", "18446744073709551615", "18446744073709551616", "[]",
+        ]).prop_map(str::to_owned),
+    ];
+    let member = |value: BoxedStrategy<String>| {
+        (name.clone(), value, space.clone(), space.clone()).prop_map(|(name, value, before, after)| {
+            format!("{before}\"{name}\"{after}:{before}{value}{after}")
+        })
+    };
+    let details = prop::collection::vec(member(scalar.clone().boxed()), 0..5)
+        .prop_map(|members| format!("{{{}}}", members.join(",")));
+    let named = (
+        prop::sample::select(vec![
+            "prompt_tokens_details",
+            "completion_tokens_details",
+            "cost_details",
+            "other",
+        ]),
+        prop_oneof![4 => details, 1 => Just("null".to_owned()), 1 => Just("7".to_owned())],
+    );
+    let either = prop_oneof![
+        3 => member(scalar.boxed()),
+        1 => named.prop_map(|(name, value)| format!("\"{name}\":{value}")),
+    ];
+    prop::collection::vec(either, 0..8).prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+proptest! {
+    /// The short way and the walker agree wherever the short way goes, on what is JSON and on what is not.
+    #[test]
+    fn the_plain_reader_agrees_with_the_walker(text in any_usage(), cut in any::<prop::sample::Index>(), whole in prop::bool::weighted(0.8)) {
+        let text = if whole { &text[..] } else { &text[..cut.index(text.len())] };
+        let document = text.as_bytes();
+        let walked = Members::open(document, 0).and_then(|mut members| {
+            let report = report_of(Endpoint::ChatCompletions, document, &mut members)?;
+            Some((report, members.end()))
+        });
+        if let Some(mut plain) = Plain::open(document, 0) && let Some(counts) = plain.counts() {
+            prop_assert_eq!(Some((counts.normalise(Endpoint::ChatCompletions), plain.end())), walked);
+        }
+        prop_assert_eq!(report_from(Endpoint::ChatCompletions, document, 0), walked);
+    }
+}
+
+#[test]
+fn the_usual_report_is_plain() {
+    for text in [
+        r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":80,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":null}}"#,
+        r#"{ "prompt_tokens": 3, "total_tokens": 3, "prompt_tokens_details": null }"#,
+        "{}",
+    ] {
+        assert!(Plain::open(text.as_bytes(), 0).unwrap().counts().is_some(), "{text}");
+    }
+}
+
+#[test]
+fn usage_far_from_the_end_is_found_too() {
+    for padding in [0, 1000, 1015, 1020, 1024, 1030, 2000, 100_000] {
+        let body = format!("{{\"usage\":{{\"prompt_tokens\":3}},\"x\":\"{}\"}}", "x".repeat(padding));
+        let info = scan_response(Endpoint::ChatCompletions, body.as_bytes());
+        assert_eq!(info.usage.unwrap().input, Some(3), "{padding}");
+    }
 }

@@ -23,8 +23,8 @@ use hyper_util::{rt::TokioExecutor, server::conn::auto::Connection};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use super::Peer;
-use crate::{drain::DrainWatcher, tls::ClientCertificate};
+use super::OtherSide;
+use crate::drain::DrainWatcher;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -65,17 +65,11 @@ impl Drop for InFlight {
 pub(super) struct Counted<S> {
     service: S,
     activity: Activity,
-    other_side: (Option<Peer>, Option<ClientCertificate>),
 }
 
 impl<S> Counted<S> {
-    /// `other_side` is put into the extensions of every request.
-    pub(super) fn new(
-        service: S,
-        activity: Activity,
-        other_side: (Option<Peer>, Option<ClientCertificate>),
-    ) -> Self {
-        Self { service, activity, other_side }
+    pub(super) fn new(service: S, activity: Activity) -> Self {
+        Self { service, activity }
     }
 }
 
@@ -87,15 +81,37 @@ where
     type Error = Infallible;
     type Future = CountedFuture<S::Future>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(peer) = self.other_side.0 {
-            request.extensions_mut().insert(peer);
-        }
-        if let Some(shown) = &self.other_side.1 {
-            request.extensions_mut().insert(shown.clone());
-        }
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = Some(self.activity.begin());
         CountedFuture { response: self.service.call(request), in_flight }
+    }
+}
+
+/// Tells a service with each request who sent it.
+pub(super) struct Told<S> {
+    service: S,
+    other_side: OtherSide,
+}
+
+impl<S> Told<S> {
+    pub(super) fn new(service: S, other_side: OtherSide) -> Self {
+        Self { service, other_side }
+    }
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Told<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = self.other_side.peer {
+            request.extensions_mut().insert(peer);
+        }
+        if let Some(shown) = &self.other_side.certificate {
+            request.extensions_mut().insert(shown.clone());
+        }
+        self.service.call(request)
     }
 }
 
@@ -216,7 +232,7 @@ pin_project! {
         #[pin]
         timer: Sleep,
         drain: &'d DrainWatcher,
-        // Whom `signaled` will wake.
+        // Whom `signaled` and `timer` will wake.
         waker: Option<Waker>,
         deadlines: Deadlines,
         closing: bool,
@@ -250,17 +266,18 @@ impl<C: Graceful, W: Future<Output = ()>> Future for Run<'_, C, W> {
         if let Poll::Ready(result) = this.connection.as_mut().poll(cx) {
             return Poll::Ready(result);
         }
+        // Once they know whom to wake, the drain and the timer need not be polled again: both take locks that all
+        // connections share.
+        let moved = this.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()));
+        if moved {
+            *this.waker = Some(cx.waker().clone());
+        }
         let mut close = false;
         if !*this.closing {
-            if this.drain.is_draining() {
-                close = true;
-            } else if this.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                // Once registered it need not be polled again: that takes a lock which all connections share.
-                *this.waker = Some(cx.waker().clone());
-                close = this.signaled.as_mut().poll(cx).is_ready();
-            }
+            close = this.drain.is_draining() || (moved && this.signaled.as_mut().poll(cx).is_ready());
         }
-        while this.timer.as_mut().poll(cx).is_ready() {
+        let look = moved || this.timer.is_elapsed();
+        while look && this.timer.as_mut().poll(cx).is_ready() {
             let idle = this.deadlines.ask() == Verdict::Idle;
             if idle && *this.closing {
                 // It was asked to close, has nothing to finish, and stays: half a request's head, most likely.
@@ -273,6 +290,8 @@ impl<C: Graceful, W: Future<Output = ()>> Future for Run<'_, C, W> {
         if close {
             *this.closing = true;
             this.timer.as_mut().reset(Instant::now() + CLOSE_GRACE);
+            // Registers the new time.
+            _ = this.timer.as_mut().poll(cx);
             this.connection.as_mut().graceful_shutdown();
             return this.connection.poll(cx);
         }

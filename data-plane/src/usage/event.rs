@@ -1,0 +1,247 @@
+//! A usage event as the pipeline knows it, written as the `UsageEvent` of `usage.proto` without being built first: every
+//! text in it belongs to somebody else, and every request makes one. Called by `pipeline::context`.
+
+use nemo_proto::{
+    common,
+    usage::{CostSource, Outcome},
+};
+use nemo_types::{Measure, Usage};
+
+/// Field by field the `UsageEvent` of `usage.proto`.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'a> {
+    pub request_id: &'a [u8; 16],
+    pub org_id: &'a [u8; 16],
+    pub team_id: &'a [u8; 16],
+    pub key_id: &'a [u8; 16],
+    pub deployment_id: Option<&'a [u8; 16]>,
+    pub endpoint: &'a str,
+    pub requested_model: &'a str,
+    pub model: &'a str,
+    pub provider: &'a str,
+    pub upstream_model: &'a str,
+    pub stream: bool,
+    pub outcome: Outcome,
+    pub http_status: u16,
+    pub error_code: &'a str,
+    pub finish_reason: &'a str,
+    pub usage: Option<&'a Usage>,
+    pub usage_estimated: bool,
+    pub cost_nanos: Option<i64>,
+    pub cost_source: CostSource,
+    pub price_id: &'a str,
+    pub attempts: u32,
+    pub strategy: &'a str,
+    pub config_revision: u64,
+    pub started_unix_us: i64,
+    pub total_us: u64,
+    pub upstream_us: u64,
+    pub first_byte_us: Option<u64>,
+    pub overhead_us: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub client_request_id: &'a [u8],
+    pub metadata: &'a str,
+    pub units: &'a [Measure],
+}
+
+impl Event<'_> {
+    /// Appends the message, fields in the order of their numbers.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut out = Fields(out);
+        out.bytes(1, self.request_id);
+        out.bytes(2, self.org_id);
+        out.bytes(3, self.team_id);
+        out.bytes(4, self.key_id);
+        out.bytes(5, self.deployment_id.map_or(&[], |id| id));
+        out.bytes(6, self.endpoint.as_bytes());
+        out.bytes(7, self.requested_model.as_bytes());
+        out.bytes(8, self.model.as_bytes());
+        out.bytes(9, self.provider.as_bytes());
+        out.bytes(10, self.upstream_model.as_bytes());
+        out.count(11, self.stream.into());
+        out.count(12, self.outcome as u64);
+        out.count(13, self.http_status.into());
+        out.bytes(14, self.error_code.as_bytes());
+        out.bytes(15, self.finish_reason.as_bytes());
+        if let Some(usage) = self.usage {
+            out.message(16, &common::Usage::from(usage));
+        }
+        out.count(17, self.usage_estimated.into());
+        if let Some(nanos) = self.cost_nanos {
+            // Negative ones, which no price gives, would be the ten bytes of their two's complement.
+            out.present(18, nanos.cast_unsigned());
+        }
+        out.count(19, self.cost_source as u64);
+        out.bytes(20, self.price_id.as_bytes());
+        out.count(21, self.attempts.into());
+        out.bytes(22, self.strategy.as_bytes());
+        out.count(23, self.config_revision);
+        out.count(24, self.started_unix_us.cast_unsigned());
+        out.count(25, self.total_us);
+        out.count(26, self.upstream_us);
+        if let Some(micros) = self.first_byte_us {
+            out.present(27, micros);
+        }
+        out.count(28, self.overhead_us);
+        out.count(29, self.request_bytes);
+        out.count(30, self.response_bytes);
+        out.bytes(31, self.client_request_id);
+        out.bytes(32, self.metadata.as_bytes());
+        for unit in self.units {
+            out.message(33, &common::Measure::from(unit));
+        }
+    }
+}
+
+/// Writes fields as Protocol Buffers encode them: those with their default value not at all.
+struct Fields<'a>(&'a mut Vec<u8>);
+
+impl Fields<'_> {
+    const VARINT: u32 = 0;
+    const LENGTH_DELIMITED: u32 = 2;
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value.to_le_bytes()[0]);
+    }
+
+    fn key(&mut self, tag: u32, wire_type: u32) {
+        self.varint((tag << 3 | wire_type).into());
+    }
+
+    fn present(&mut self, tag: u32, value: u64) {
+        self.key(tag, Self::VARINT);
+        self.varint(value);
+    }
+
+    fn count(&mut self, tag: u32, value: u64) {
+        if value != 0 {
+            self.present(tag, value);
+        }
+    }
+
+    fn bytes(&mut self, tag: u32, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.key(tag, Self::LENGTH_DELIMITED);
+            self.varint(bytes.len() as u64);
+            self.0.extend_from_slice(bytes);
+        }
+    }
+
+    fn message(&mut self, tag: u32, message: &impl prost::Message) {
+        self.key(tag, Self::LENGTH_DELIMITED);
+        self.varint(message.encoded_len() as u64);
+        message.encode_raw(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nemo_proto::usage::UsageEvent;
+    use nemo_types::Unit;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn id(byte: u8) -> [u8; 16] {
+        [byte; 16]
+    }
+
+    /// Every field set, so that none can be forgotten: the message that is decoded must be the one that is written
+    /// out here, and be encoded by prost to the same bytes.
+    #[test]
+    fn it_is_the_usage_event_of_the_contract() {
+        let (request, org, team, key, deployment) = (id(1), id(2), id(3), id(4), id(5));
+        let usage = Usage {
+            input: Some(0),
+            output: Some(300),
+            cache_read: Some(1),
+            cache_write: Some(2),
+            reasoning: Some(3),
+            audio_input: Some(4),
+            audio_output: Some(5),
+        };
+        let units = [
+            Measure { quality: "high".into(), size: "1x1".into(), ..Measure::new(Unit::Images, 2) },
+            Measure::new(Unit::Requests, 1),
+        ];
+        let event = Event {
+            request_id: &request,
+            org_id: &org,
+            team_id: &team,
+            key_id: &key,
+            deployment_id: Some(&deployment),
+            endpoint: "chat.completions",
+            requested_model: "m",
+            model: "g",
+            provider: "p",
+            upstream_model: "u",
+            stream: true,
+            outcome: Outcome::Interrupted,
+            http_status: 200,
+            error_code: "e",
+            finish_reason: "stop",
+            usage: Some(&usage),
+            usage_estimated: true,
+            cost_nanos: Some(-7),
+            cost_source: CostSource::Priced,
+            price_id: "price",
+            attempts: 2,
+            strategy: "simple-shuffle",
+            config_revision: 1 << 40,
+            started_unix_us: 1_790_000_000_000_000,
+            total_us: 127,
+            upstream_us: 128,
+            first_byte_us: Some(0),
+            overhead_us: 16_384,
+            request_bytes: 1,
+            response_bytes: u64::MAX,
+            client_request_id: b"req-1",
+            metadata: "{}",
+            units: &units,
+        };
+        let mut encoded = Vec::new();
+        event.encode(&mut encoded);
+        let expected = UsageEvent {
+            request_id: request.to_vec().into(),
+            org_id: org.to_vec().into(),
+            team_id: team.to_vec().into(),
+            key_id: key.to_vec().into(),
+            deployment_id: deployment.to_vec().into(),
+            endpoint: "chat.completions".into(),
+            requested_model: "m".into(),
+            model: "g".into(),
+            provider: "p".into(),
+            upstream_model: "u".into(),
+            stream: true,
+            outcome: Outcome::Interrupted.into(),
+            http_status: 200,
+            error_code: "e".into(),
+            finish_reason: "stop".into(),
+            usage: Some((&usage).into()),
+            usage_estimated: true,
+            cost_nanos: Some(-7),
+            cost_source: CostSource::Priced.into(),
+            price_id: "price".into(),
+            attempts: 2,
+            strategy: "simple-shuffle".into(),
+            config_revision: 1 << 40,
+            started_unix_us: 1_790_000_000_000_000,
+            total_us: 127,
+            upstream_us: 128,
+            first_byte_us: Some(0),
+            overhead_us: 16_384,
+            request_bytes: 1,
+            response_bytes: u64::MAX,
+            client_request_id: "req-1".into(),
+            metadata: "{}".into(),
+            units: units.iter().map(Into::into).collect(),
+        };
+        assert_eq!(UsageEvent::decode(&*encoded).unwrap(), expected);
+        assert_eq!(encoded, expected.encode_to_vec());
+    }
+}
