@@ -128,8 +128,9 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     }
     let registry = Registry::new(publisher.subscribe());
     metrics.register(|r| r.register_collector(Box::new(FleetCollector(registry.clone()))));
-    let admin =
-        Admin::new(store.clone(), keyring.clone()).with_fleet(registry.clone()).with_oidc(oidc.clone());
+    let admin = Admin::new(store.clone(), keyring.clone())
+        .with_fleet(registry.clone(), publisher.unpublishable())
+        .with_oidc(oidc.clone());
     let admin = Arc::new(admin);
 
     let tasks = TaskGroup::new();

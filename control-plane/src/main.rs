@@ -215,6 +215,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let keyring = Arc::new(settings.keyring()?);
     let config = settings.into_config()?;
     let (trigger, drain) = drain::channel();
+    // Whoever replaces certificates sends a SIGHUP, which ends a process that has none.
+    let _hangups = signal::Hangups::install();
     let (signals, stop) = (TaskGroup::new(), CancellationToken::new());
     let (keep, second) = (trigger.clone(), stop.clone());
     signals.spawn("signals", async move {

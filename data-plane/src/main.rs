@@ -138,6 +138,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let (trigger, watcher) = drain::channel();
     let stop = CancellationToken::new();
+    // Whoever replaces certificates sends a SIGHUP, which ends a process that has none.
+    let _hangups = signal::Hangups::install();
     let open_files = nemo_runtime::open_files::raise_limit();
     tracing::debug!(open_files, "the limit of open files");
     let node = nemo_data_plane::start(settings, endpoint, keyring, watcher.clone()).await?;

@@ -77,6 +77,23 @@ async fn nodes_report_the_revision_that_they_serve() {
     .unwrap();
 }
 
+/// Rows that somebody broke by hand hold every later revision back: whoever waits for one is told why, not kept.
+#[tokio::test]
+async fn waiting_for_a_revision_that_cannot_be_served_ends_at_once_with_the_reason() {
+    let fleet = Fleet::start().await.unwrap();
+    let mut database = <sqlx::PgConnection as sqlx::Connection>::connect(fleet.database.url()).await.unwrap();
+    sqlx::query("UPDATE deployments SET base_url = 'nonsense'").execute(&mut database).await.unwrap();
+    let begun = std::time::Instant::now();
+    let body = json!({ "name": "late" });
+    let answer = fleet.admin.call("POST", &fleet.org("/teams?wait=fleet"), Some(&body)).await.unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let text = answer.text();
+    assert!(text.contains("written as config version") && text.contains("base_url"), "{text}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    let teams = fleet.admin.get(&fleet.org("/teams")).await.unwrap();
+    assert!(teams.to_string().contains("\"late\""), "the write is done: {teams}");
+}
+
 /// SIGTERM lets a running stream end, ships its usage, and leaves nothing behind.
 #[tokio::test]
 async fn a_drain_finishes_streams_and_ships_usage() {

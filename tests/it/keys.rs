@@ -63,6 +63,29 @@ async fn keys_are_limited_to_endpoints_models_and_networks() {
     .unwrap();
 }
 
+/// Behind a proxy that is trusted, a key's networks are about the client that the proxy names.
+#[tokio::test]
+async fn the_client_that_a_trusted_proxy_names_is_held_to_the_keys_networks() {
+    let fleet = Fleet::start_with(&[("NEMO_TRUSTED_PROXIES", "127.0.0.0/8, 198.51.100.7")]).await.unwrap();
+    let (_, client) = key(&fleet, json!({ "allowed_cidrs": ["10.0.0.0/8"] })).await;
+    let chat = &chat("hi");
+    let from = |forwarded: &str| client.clone().header("x-forwarded-for", forwarded);
+    assert_eq!(answered(&from("10.1.2.3"), "/v1/chat/completions", chat).await.0, 200);
+    for (forwarded, allowed) in [
+        ("10.1.2.3, 198.51.100.7", true),
+        ("192.0.2.1", false),
+        // What the client itself put in front proves nothing.
+        ("10.1.2.3, 192.0.2.1", false),
+    ] {
+        let answer = from(forwarded).post("/v1/chat/completions", chat).await.unwrap();
+        assert_eq!(answer.status == 200, allowed, "{forwarded}: {} {}", answer.status, answer.text());
+        assert!(allowed || answer.status == 403 && answer.text().contains("192.0.2.1"), "{}", answer.text());
+        let listed = from(forwarded).get("/v1/models").await.unwrap();
+        assert_eq!(listed.status == 200, allowed, "{forwarded}: the list of models");
+    }
+    assert_eq!(client.post("/v1/chat/completions", chat).await.unwrap().status, 403, "the proxy itself");
+}
+
 #[tokio::test]
 async fn a_rotated_key_has_two_secrets_until_its_overlap_ends() {
     let fleet = Fleet::start().await.unwrap();

@@ -61,6 +61,8 @@ mod rest;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod standalone_tls;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod timeouts;

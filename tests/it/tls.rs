@@ -22,10 +22,11 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 const SEAL_KEY: &str = "6f0e1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100";
 
-struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
-    fn new(dir: &Path, name: &str) -> Self {
+    /// Its certificate is `NAME.ca.pem`.
+    pub(super) fn new(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -34,7 +35,8 @@ impl Ca {
         Self(ca)
     }
 
-    fn issue(&self, dir: &Path, name: &str) {
+    /// A certificate for localhost, `NAME.pem` and `NAME.key`.
+    pub(super) fn issue(&self, dir: &Path, name: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -52,7 +54,7 @@ struct World {
     grpc: SocketAddr,
     data: SocketAddr,
     ops: SocketAddr,
-    _control_plane: Process,
+    control_plane: Process,
     _database: nemo_tests::postgres::Database,
 }
 
@@ -71,6 +73,7 @@ impl World {
             .clear_env()
             .env("NEMO_POSTGRES_URL", database.url())
             .env("NEMO_SEAL_KEY", SEAL_KEY)
+            .env("NEMO_LOG", "info")
             .args(["serve", "--rest-addr", &port().to_string(), "--grpc-addr", &grpc.to_string()])
             .args(["--metrics-addr", &metrics.to_string()])
             .arg("--tls-cert")
@@ -82,7 +85,7 @@ impl World {
             .spawn()
             .unwrap();
         wait_ready(&control_plane, metrics).await.unwrap();
-        Self { dir, grpc, data: port(), ops: port(), _control_plane: control_plane, _database: database }
+        Self { dir, grpc, data: port(), ops: port(), control_plane, _database: database }
     }
 
     /// A node that shows this certificate, if any, and trusts this authority.
@@ -141,6 +144,11 @@ async fn a_node_with_a_certificate_is_served_and_serves_http2_over_tls() {
     let (status, version) = world.get("/v1/models").await.unwrap();
     assert_eq!((status, version), (401, http::Version::HTTP_2), "no key, but an answer");
     assert!(nemo_tests::client::Client::new(world.data).get("/v1/models").await.is_err(), "no plaintext");
+    for process in [&node, &world.control_plane] {
+        process.signal(rustix::process::Signal::HUP).unwrap();
+        process.wait_line("certificates read again").await.unwrap();
+    }
+    assert_eq!(world.get("/v1/models").await.unwrap().0, 401, "and goes on");
     node.signal(rustix::process::Signal::TERM).unwrap();
     assert!(node.wait_exit().await.unwrap().success());
 }
@@ -213,6 +221,8 @@ async fn plaintext_that_others_could_reach_is_refused_in_one_line() {
     assert!(log.contains("--listen 0.0.0.0:0") && log.contains("--allow-plaintext"), "{log}");
     let allowed = spec(Some("--allow-plaintext"));
     allowed.wait_line("data port open").await.unwrap();
+    // Without a certificate a SIGHUP changes nothing.
+    allowed.signal(rustix::process::Signal::HUP).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(allowed.status().is_none(), "{}", allowed.log());
 }

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nemo_runtime::tls::{Identity, ServerTls};
 use nemo_tests::{
     eventually,
     fleet::{Fleet, MODEL, UPSTREAM_KEY, UPSTREAM_MODEL},
@@ -26,10 +28,14 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use tonic::{Request, Response, Status};
 
-use super::chat::chat;
+use super::{chat::chat, tls::Ca};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -79,6 +85,28 @@ impl Collector {
         (collector, format!("http://{addr}"), tasks)
     }
 
+    /// The same behind TLS, with a certificate for localhost of an authority of the test's own: `own.ca.pem`.
+    async fn start_tls(dir: &Path) -> (Self, String, JoinSet<()>) {
+        Ca::new(dir, "own").issue(dir, "own");
+        let (collector, endpoint, mut tasks) = Self::start();
+        let plain: SocketAddr = endpoint.trim_start_matches("http://").parse().unwrap();
+        let identity = Identity { cert: dir.join("own.pem"), key: dir.join("own.key") };
+        let tls = ServerTls::load(&identity, None).unwrap().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tasks.spawn(async move {
+            let mut clients = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Whoever does not trust the certificate leaves; the next may.
+                let Ok(mut client) = tls.acceptor().accept(stream).await else { continue };
+                let mut collector = TcpStream::connect(plain).await.unwrap();
+                clients.spawn(async move { copy_bidirectional(&mut client, &mut collector).await });
+            }
+        });
+        (collector, format!("https://localhost:{port}"), tasks)
+    }
+
     async fn spans(&self, count: usize) -> Vec<Span> {
         eventually("the spans are at the collector", async || {
             let spans = self.spans.lock().unwrap().clone();
@@ -102,6 +130,17 @@ fn attributes(span: &Span) -> HashMap<String, String> {
     };
     let pairs = span.attributes.iter().cloned();
     pairs.map(|it| (it.key, it.value.and_then(|it| it.value).map(text).unwrap_or_default())).collect()
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_of_an_own_authority_gets_the_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let (collector, endpoint, _server) = Collector::start_tls(dir.path()).await;
+    let ca = dir.path().join("own.ca.pem");
+    let settings = [("NEMO_OTLP__ENDPOINT", endpoint.as_str()), ("NEMO_OTLP__CA", ca.to_str().unwrap())];
+    let fleet = Fleet::start_with(&settings).await.unwrap();
+    assert_eq!(fleet.client.post("/v1/chat/completions", chat(PROMPT)).await.unwrap().status, 200);
+    assert_eq!(collector.spans(2).await.len(), 2);
 }
 
 #[tokio::test]

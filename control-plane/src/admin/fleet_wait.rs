@@ -23,7 +23,8 @@ impl Admin {
     /// whatever comes of this.
     ///
     /// # Errors
-    /// [`ErrorKind::DeadlineExceeded`] that names the nodes which lack it, or refused it and why.
+    /// [`ErrorKind::DeadlineExceeded`] that names the nodes which lack it, or at once why it is refused by some of them
+    /// or can't be sent to any.
     pub async fn wait_for_fleet(
         &self,
         config_version: u64,
@@ -34,7 +35,7 @@ impl Admin {
                 format!("written as config version {config_version}, but too many wait for the fleet");
             AdminError::new(ErrorKind::TooManyRequests, message)
         })?;
-        let waited = applied_everywhere(&self.store, config_version, patience).await;
+        let waited = applied_everywhere(&self.store, &self.unpublishable, config_version, patience).await;
         waited.map_err(|error| match error {
             NotApplied::Store(error) => error.into(),
             error => {
@@ -60,7 +61,7 @@ pub fn asked(wait: Option<&[u8]>) -> Result<bool, AdminError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::tests::world;
+    use crate::{admin::tests::world, store::fleet_nodes};
 
     /// Before anything is written: a wait that is not understood must not leave a write behind.
     #[test]
@@ -73,16 +74,8 @@ mod tests {
     #[tokio::test]
     async fn a_wait_that_is_too_long_names_the_nodes_and_says_that_the_write_is_done() {
         let world = world().await;
-        let lease = crate::store::fleet_nodes::NodeLease {
-            node_id: "slow".into(),
-            epoch: 1,
-            session: 1,
-            revision: 1,
-            refused_revision: 0,
-            refusal: String::new(),
-            remaining_ms: 60_000,
-        };
-        crate::store::fleet_nodes::renew(&world.store.store, &[lease]).await.unwrap();
+        let lease = fleet_nodes::lease("slow", 1);
+        fleet_nodes::renew(&world.store.store, &[lease]).await.unwrap();
         let error = world.admin.wait_for_fleet(7, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
         assert!(error.message.contains("config version 7") && error.message.contains("node slow"), "{error}");

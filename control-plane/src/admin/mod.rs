@@ -31,6 +31,7 @@ pub(crate) mod tests;
 use std::sync::Arc;
 
 use nemo_types::Keyring;
+use tokio::sync::watch;
 
 pub use auth::{Actor, Caller, Membership};
 pub use call::{Call, IdempotencyKey, IfMatch, Written};
@@ -38,7 +39,7 @@ pub use error::{AdminError, ErrorKind};
 pub use roles::{Action, Role};
 
 use self::oidc::Oidc;
-use crate::{fleet::Registry, sealing::Sealer, store::Store};
+use crate::{fleet::Registry, publish::Unpublishable, sealing::Sealer, store::Store};
 
 /// What the operations work with. Shared by all faces of the admin API.
 #[derive(Clone, Debug)]
@@ -49,17 +50,25 @@ pub struct Admin {
     fleet: Option<Registry>,
     /// `None`: only admin tokens are accepted.
     oidc: Option<Oidc>,
+    /// What the fleet can't be waited for.
+    unpublishable: watch::Receiver<Option<Unpublishable>>,
 }
 
 impl Admin {
     pub fn new(store: Store, keyring: Arc<Keyring>) -> Self {
-        Self { store, sealer: Sealer::new(keyring), fleet: None, oidc: None }
+        Self {
+            store,
+            sealer: Sealer::new(keyring),
+            fleet: None,
+            oidc: None,
+            unpublishable: watch::channel(None).1,
+        }
     }
 
-    /// Lists the nodes of this registry.
+    /// Lists the nodes of this registry, and waits for them no longer than `unpublishable` lets hope.
     #[must_use]
-    pub fn with_fleet(self, fleet: Registry) -> Self {
-        Self { fleet: Some(fleet), ..self }
+    pub fn with_fleet(self, fleet: Registry, unpublishable: watch::Receiver<Option<Unpublishable>>) -> Self {
+        Self { fleet: Some(fleet), unpublishable, ..self }
     }
 
     /// Accepts tokens of this issuer too.

@@ -9,10 +9,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nemo_runtime::drain::DrainWatcher;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::Registry;
-use crate::store::{Store, StoreError, fleet_nodes};
+use crate::{
+    publish::Unpublishable,
+    store::{Store, StoreError, fleet_nodes},
+};
 
 /// How long a node counts after it was heard of.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -82,6 +85,9 @@ pub enum NotApplied {
         /// Reason by node.
         nodes: BTreeMap<String, String>,
     },
+    /// Nothing is sent to the nodes until it is mended.
+    #[error("revision {} can't be served: {}", .0.revision, .0.reason)]
+    Unpublishable(Unpublishable),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -102,12 +108,13 @@ fn refused(nodes: &BTreeMap<String, String>) -> String {
 }
 
 /// Waits until every live node of the installation, whichever replica it is connected to, has applied
-/// `config_version` or a later one.
+/// `config_version` or a later one. `unpublishable`: what this replica can't publish; the others can't either.
 ///
 /// # Errors
-/// At once when a node refuses it; when `patience` is over, with the nodes that lack it.
+/// At once when a node refuses it or it can't be published; when `patience` is over, with the nodes that lack it.
 pub async fn applied_everywhere(
     store: &Store,
+    unpublishable: &watch::Receiver<Option<Unpublishable>>,
     config_version: u64,
     patience: Duration,
 ) -> Result<Applied, NotApplied> {
@@ -125,6 +132,10 @@ pub async fn applied_everywhere(
             refusing.map(|node| (node.node_id.clone(), node.refusal.clone())).collect();
         if !refusing.is_empty() {
             return Err(NotApplied::Refused { nodes: refusing });
+        }
+        let held_back = unpublishable.borrow().clone().filter(|it| it.holds_back(config_version));
+        if let Some(held_back) = held_back {
+            return Err(NotApplied::Unpublishable(held_back));
         }
         if Instant::now() >= deadline {
             let nodes = lacking.into_iter().map(|node| node.node_id.clone()).collect();

@@ -1,10 +1,10 @@
 //! The nodes that this replica has seen, and what each of them holds. In memory: it is rebuilt as nodes reconnect.
 //!
 //! Fed by `grpc/config_service.rs` (connections, acknowledgements) and `grpc/usage_service.rs` (dropped events); read by
-//! the admin API and the metrics.
+//! the admin API, which adds what other replicas wrote of theirs, and by the metrics.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{publish::Published, store::fleet_nodes::NodeLease};
+use crate::{
+    publish::Published,
+    store::fleet_nodes::{FleetNode, NodeLease},
+};
 
 /// Most nodes known at a time, connected and gone.
 pub const MAX_NODES: usize = 4096;
@@ -171,7 +174,13 @@ impl Registry {
                 revision: node.revision,
                 refused_revision: node.refused_revision,
                 refusal: node.last_rejection.clone(),
-                remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+                remaining_ms: millis(remaining),
+                silent_ms: millis(silent),
+                version: node.info.version.clone(),
+                zone: node.info.zone.clone(),
+                connected_at: node.connected_at,
+                apply_micros: node.apply_micros,
+                usage_dropped_total: node.usage_dropped_total,
             })
         });
         leases.collect()
@@ -182,7 +191,26 @@ impl Registry {
         self.published.borrow().revision
     }
 
-    /// All known nodes, by id.
+    /// The nodes of the whole installation, by id: those that this replica knows best as it knows them, the others as
+    /// their replicas wrote them.
+    pub fn fleet(&self, rows: Vec<FleetNode>) -> Vec<admin::Node> {
+        let (published, now) = (self.published_revision(), now());
+        let state = self.lock();
+        let known: HashMap<&str, &FleetNode> = rows.iter().map(|row| (row.node_id.as_str(), row)).collect();
+        let own = state
+            .nodes
+            .values()
+            .filter(|node| known.get(node.info.node_id.as_str()).is_none_or(|row| node.is_newer_than(row)));
+        let mut nodes: Vec<_> = own.map(|node| node.describe(published, now)).collect();
+        let own: HashSet<String> = nodes.iter().map(|node| node.node_id.clone()).collect();
+        drop(state);
+        let others = rows.into_iter().filter(|row| !own.contains(&row.node_id));
+        nodes.extend(others.map(|row| describe_row(row, published, now)));
+        nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+        nodes
+    }
+
+    /// The nodes that this replica has seen, by id.
     pub fn nodes(&self) -> Vec<admin::Node> {
         let (published, now) = (self.published_revision(), now());
         let mut nodes: Vec<_> =
@@ -221,7 +249,39 @@ pub struct Summary {
     pub usage_dropped: u64,
 }
 
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn describe_row(row: FleetNode, published: u64, now: OffsetDateTime) -> admin::Node {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or_default();
+    admin::Node {
+        node_id: row.node_id,
+        epoch: unsigned(row.epoch),
+        version: row.version,
+        zone: row.zone,
+        connected: row.live,
+        revision: unsigned(row.revision),
+        lag: published.saturating_sub(unsigned(row.revision)),
+        last_rejection: row.refusal,
+        connected_at: Some(row.connected_at.into()),
+        last_seen_at: Some(if row.live { now } else { row.seen_at }.into()),
+        apply_micros: unsigned(row.apply_micros),
+        usage_dropped_total: unsigned(row.usage_dropped_total),
+    }
+}
+
 impl Node {
+    /// False when the row is of a later subscription, which another replica has.
+    fn is_newer_than(&self, row: &FleetNode) -> bool {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let own = (signed(self.info.epoch), signed(self.session));
+        let row_of = (row.epoch, row.session);
+        // Nodes of an older release don't count their subscriptions.
+        let elsewhere = self.session == 0 && self.connection.is_none() && row.live;
+        own >= row_of && !elsewhere
+    }
+
     fn describe(&self, published: u64, now: OffsetDateTime) -> admin::Node {
         let connected = self.connection.is_some();
         admin::Node {

@@ -193,7 +193,7 @@ impl FleetAdminService for AdminGrpc {
         request: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
         let call = self.call(&request).await?;
-        Ok(Response::new(self.0.list_nodes(&call, request.into_inner())?))
+        Ok(Response::new(self.0.list_nodes(&call, request.into_inner()).await?))
     }
 }
 

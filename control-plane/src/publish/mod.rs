@@ -16,5 +16,5 @@ pub mod publisher;
 pub mod revocations;
 
 pub use history::{Published, Update};
-pub use publisher::Publisher;
+pub use publisher::{Publisher, Unpublishable};
 pub use revocations::Revocations;

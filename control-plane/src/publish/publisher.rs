@@ -45,6 +45,23 @@ fn first(rejections: &[Rejection]) -> String {
     format!("{}{more}", shown.join("; "))
 }
 
+/// The newest revision, which can't be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpublishable {
+    /// What stays published.
+    pub published: u64,
+    pub revision: u64,
+    /// Resources, fields and what is wrong with them.
+    pub reason: String,
+}
+
+impl Unpublishable {
+    /// Whether `revision` can't reach the nodes before somebody mends the configuration.
+    pub fn holds_back(&self, revision: u64) -> bool {
+        (self.published + 1..=self.revision).contains(&revision)
+    }
+}
+
 pub struct Publisher {
     history: Mutex<History>,
     current: watch::Sender<Arc<Published>>,
@@ -56,6 +73,7 @@ pub struct Publisher {
     wanted: AtomicU64,
     wake: Notify,
     served: watch::Sender<u64>,
+    unpublishable: watch::Sender<Option<Unpublishable>>,
     metrics: PublishMetrics,
 }
 
@@ -69,6 +87,7 @@ impl Publisher {
             wanted: AtomicU64::new(0),
             wake: Notify::new(),
             served: watch::Sender::new(0),
+            unpublishable: watch::Sender::new(None),
             metrics,
         }
     }
@@ -76,6 +95,11 @@ impl Publisher {
     /// The published revision, and every later one. Revision zero: nothing yet.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.current.subscribe()
+    }
+
+    /// The newest revision while it can't be published.
+    pub fn unpublishable(&self) -> watch::Receiver<Option<Unpublishable>> {
+        self.unpublishable.subscribe()
     }
 
     /// What a node that holds this needs.
@@ -121,7 +145,8 @@ impl Publisher {
     pub async fn publish(&self, build: Build) -> Result<(), PublishError> {
         let Build { revision, base_revision, delta } = build;
         let base = lock(&self.history).published().clone();
-        let follows = base_revision == base.revision && base_revision != 0;
+        let published = base.revision;
+        let follows = base_revision == published && base_revision != 0;
         let previous = lock(&self.compiled).take().filter(|_| follows);
         let keep = previous.clone();
         let work = move || {
@@ -141,6 +166,8 @@ impl Publisher {
             Err(rejections) => {
                 *lock(&self.compiled) = keep;
                 self.metrics.unpublishable();
+                let reason = first(&rejections);
+                self.unpublishable.send_replace(Some(Unpublishable { published, revision, reason }));
                 return Err(PublishError::Unpublishable { revision, rejections });
             }
         };
@@ -151,6 +178,7 @@ impl Publisher {
 
     fn show(&self, next: Arc<Published>, delta: Option<Delta>) {
         self.metrics.published(&next);
+        self.unpublishable.send_replace(None);
         tracing::info!(
             revision = next.revision,
             resources = next.set.len(),

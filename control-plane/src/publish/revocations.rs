@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nemo_proto::config::{Revocation, Revocations as Message, revocation::Target};
+use nemo_proto::config::{Revocation, Revocations as Message, WithdrawnSecret, revocation::Target};
 use nemo_runtime::drain::DrainWatcher;
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -40,11 +40,14 @@ impl Revocations {
         let mut watch = store.watch_revocations();
         loop {
             let (revision, row) = tokio::select! {
-                () = drain.signaled() => return,
+                () = drain.signaled() => return watch.close().await,
                 told = watch.next() => told,
             };
             let target = match row {
                 RevokedRow::Key(public_id) => Target::PublicId(public_id),
+                RevokedRow::Secret { public_id, hash } => {
+                    Target::Secret(WithdrawnSecret { public_id, secret_hash: hash.to_vec().into() })
+                }
                 RevokedRow::Team(id) => Target::TeamId(id.into_bytes().to_vec().into()),
                 RevokedRow::Organization(id) => Target::OrgId(id.into_bytes().to_vec().into()),
             };

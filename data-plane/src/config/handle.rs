@@ -61,7 +61,8 @@ impl SnapshotHandle {
         let known = held.as_ref().map_or(0, |live| live.snapshot.revision);
         let news = revocations.iter().filter(|it| it.revision > known && revoked.note(it)).count();
         if let Some(live) = held.filter(|_| news > 0) {
-            let live = Live { revoked: Arc::new(revoked.clone()), ..live.as_ref().clone() };
+            let mut live = Live { revoked: Arc::new(revoked.clone()), ..live.as_ref().clone() };
+            revoked.withdraw_from(&mut live.snapshot.tenancy);
             self.current.store(Some(Arc::new(live)));
         }
         news
@@ -76,7 +77,9 @@ impl SnapshotHandle {
             revoked.clear();
         }
         revoked.settle(revision);
-        self.current.store(Some(Arc::new(Live { revoked: Arc::new(revoked.clone()), ..live })));
+        let mut live = Live { revoked: Arc::new(revoked.clone()), ..live };
+        revoked.withdraw_from(&mut live.snapshot.tenancy);
+        self.current.store(Some(Arc::new(live)));
         drop(revoked);
         self.revision.send_replace(Some(revision));
     }

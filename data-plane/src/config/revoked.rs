@@ -1,13 +1,18 @@
-//! Keys that were switched off after the revision that this node serves: they came ahead of the push that says so.
+//! Keys, and secrets of keys, that were switched off after the revision that this node serves: they came ahead of the
+//! push that says so.
 //!
 //! Part of [`super::Live`], so that a request reads them without a lock; kept by [`super::SnapshotHandle`] until a
-//! revision that knows of them is in force.
+//! revision that knows of them is in force. Secrets are taken out of the snapshot itself ([`Revoked::withdraw_from`]):
+//! what they cost is paid when they come, not by requests.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use nemo_proto::config::{Revocation, revocation};
-use nemo_snapshot::{KeyRecord, tenancy::Disabled};
-use nemo_types::{OrgId, PublicId, TeamId};
+use nemo_snapshot::{
+    KeyRecord,
+    tenancy::{Disabled, Tenancy},
+};
+use nemo_types::{OrgId, PublicId, TeamId, TokenHash};
 
 /// More are not held beside a snapshot. A push follows each within a second, so this many are only ever waiting when
 /// pushes are refused, and then the newest are left to the push.
@@ -18,6 +23,8 @@ enum Target {
     Key(PublicId),
     Team(TeamId),
     Organization(OrgId),
+    /// By its hash.
+    Secret(PublicId, [u8; 32]),
 }
 
 impl Target {
@@ -26,6 +33,10 @@ impl Target {
             revocation::Target::PublicId(id) => id.parse().ok().map(Self::Key),
             revocation::Target::TeamId(id) => TeamId::from_bytes(id).map(Self::Team),
             revocation::Target::OrgId(id) => OrgId::from_bytes(id).map(Self::Organization),
+            revocation::Target::Secret(secret) => {
+                let hash = TokenHash::from_bytes(&secret.secret_hash)?;
+                Some(Self::Secret(secret.public_id.parse().ok()?, *hash.as_bytes()))
+            }
         }
     }
 }
@@ -49,6 +60,18 @@ impl Revoked {
             return Some(Disabled::Team);
         }
         has(Target::Organization(key.org_id)).then_some(Disabled::Organization)
+    }
+
+    /// Takes the secrets out of a snapshot that still has them.
+    pub(super) fn withdraw_from(&self, tenancy: &mut Arc<Tenancy>) {
+        for target in self.0.keys() {
+            if let Target::Secret(public_id, hash) = target
+                && let Some(hash) = TokenHash::from_bytes(hash)
+            {
+                // Of a set of tries, so what is copied is little.
+                Arc::make_mut(tenancy).withdraw(public_id, &hash);
+            }
+        }
     }
 
     /// False when there was nothing to note: it is known, it is no target that this build knows, or it is full.

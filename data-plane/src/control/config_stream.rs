@@ -22,6 +22,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{NodeChannel, metrics::ControlMetrics, saver::Saver};
@@ -55,7 +56,8 @@ impl ConfigStream {
         Self { info, applier: Arc::new(Mutex::new(applier)), saver, metrics, session: 0 }
     }
 
-    /// One session. Ends with `Ok` when the server ends the stream.
+    /// One session. Ends with `Ok` when the server ends the stream, which it does when nothing is left to say: after the
+    /// goodbye and `shipped`.
     ///
     /// # Errors
     /// When the stream breaks.
@@ -64,6 +66,7 @@ impl ConfigStream {
         channel: &NodeChannel,
         welcome: &RegisterResponse,
         drain: &DrainWatcher,
+        shipped: &CancellationToken,
     ) -> Result<(), Status> {
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         send(&answers, Message::Hello(self.hello().await?)).await?;
@@ -83,6 +86,11 @@ impl ConfigStream {
                     left = true;
                     send(&answers, Message::Leave(Leave {})).await?;
                     continue;
+                }
+                () = shipped.cancelled(), if left => {
+                    drop(answers);
+                    while pushes.message().await?.is_some() {}
+                    return Ok(());
                 }
             };
             let Some(push) = push else { return Ok(()) };

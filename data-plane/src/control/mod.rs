@@ -17,6 +17,7 @@ use nemo_proto::{
 };
 use nemo_runtime::{TaskGroup, backoff::Backoff, drain::DrainWatcher, grpc::NodeToken};
 use nemo_types::Keyring;
+use tokio_util::sync::CancellationToken;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use self::{
@@ -34,6 +35,8 @@ pub type NodeChannel = InterceptedService<Channel, NodeToken>;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of the last session may take: a node that is not heard of any more is waited for, needlessly.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What the conversations need.
 pub struct Control {
@@ -81,10 +84,20 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
             metrics.connected.set(1);
             tracing::info!("connected to the control plane");
             backoff.reset();
+            let shipped = CancellationToken::new();
+            let shipping = async {
+                let ended = usage.run(channel, &welcome, &drain).await;
+                if ended.is_ok() && drain.is_draining() && usage.waiting() == 0 {
+                    // The goodbye must have arrived before the connection goes: the server's end of its stream says so.
+                    shipped.cancel();
+                    tokio::time::sleep(GOODBYE).await;
+                }
+                ended
+            };
             tokio::select! {
-                ended = config.run(channel, &welcome, &drain) => ended,
+                ended = config.run(channel, &welcome, &drain, &shipped) => ended,
                 ended = revocations.run(channel) => ended,
-                ended = usage.run(channel, &welcome, &drain) => ended,
+                ended = shipping => ended,
             }
         };
         let ended = tokio::select! {

@@ -63,7 +63,7 @@ impl UsageStream {
             if self.unacked.is_empty() && self.buffer.len() < WAKE_AT && !drain.is_draining() {
                 tokio::select! {
                     () = tokio::time::sleep(flush) => {}
-                    () = self.buffer.full_batch() => {}
+                    () = full_batch(&self.buffer) => {}
                     () = drain.signaled() => {}
                     // Nothing is owed: only the end of the stream can come.
                     ack = acks.message() => if ack?.is_none() { return Ok(()) },
@@ -111,6 +111,16 @@ impl UsageStream {
     }
 }
 
+/// The wake-up of a batch that was taken meanwhile is none.
+async fn full_batch(buffer: &UsageBuffer) {
+    loop {
+        buffer.full_batch().await;
+        if buffer.len() >= WAKE_AT {
+            return;
+        }
+    }
+}
+
 /// `UsageService.Ingest`, as the generated client would call it but for the type of the batch.
 async fn ingest(
     channel: NodeChannel,
@@ -123,3 +133,6 @@ async fn ingest(
     let answer = client.streaming(Request::new(batches), PathAndQuery::from_static(INGEST), codec).await?;
     Ok(answer.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,10 @@ use nemo_proto::admin::{
     setting_service_client::SettingServiceClient, tenancy_service_client::TenancyServiceClient,
     usage_query_service_client::UsageQueryServiceClient,
 };
-use nemo_runtime::grpc;
+use nemo_runtime::{
+    grpc,
+    tls::{ClientTls, Identity},
+};
 use nemo_types::Secret;
 use tonic::{
     Code, Request, Status,
@@ -83,28 +86,34 @@ impl AdminClient {
     /// When there is nothing to connect to, or one is not its owner.
     pub fn open(target: &Target) -> anyhow::Result<Self> {
         match (&target.url, &target.token) {
-            (Some(url), Some(token)) => Self::new(url, &Secret::new(token), target.ca.as_deref()),
+            (Some(url), Some(token)) => {
+                let ca = target.ca.clone();
+                let trust = ca.map(|ca| ClientTls::load(ca, &Identity::default())).transpose()?;
+                Self::new(url, &Secret::new(token), trust)
+            }
             (Some(_), None) => bail!("--url needs a token: set NEMO_ADMIN_TOKEN"),
-            (None, _) => Self::of_data_dir(target.data_dir.as_deref(), target.ca.as_deref()),
+            (None, _) => Self::of_data_dir(target.data_dir.as_deref()),
         }
     }
 
-    fn of_data_dir(path: Option<&Path>, ca: Option<&Path>) -> anyhow::Result<Self> {
+    fn of_data_dir(path: Option<&Path>) -> anyhow::Result<Self> {
         let path = path.map_or_else(data_dir::default_path, |path| Ok(path.to_owned()))?;
         let dir = DataDir::existing(&path)?;
         let running = Running::find(&dir)?;
         let token = data_dir::read_secret(&dir.file(ADMIN_TOKEN))?;
         let token =
             token.with_context(|| format!("{}/{ADMIN_TOKEN} is missing; restart nemo", path.display()))?;
-        Self::new(&format!("http://{}", reachable(running.grpc_listen)), &Secret::new(token), ca)
+        let trust = running.admin_cert.map(ClientTls::pinned).transpose()?;
+        let scheme = if trust.is_some() { "https" } else { "http" };
+        Self::new(&format!("{scheme}://{}", reachable(running.grpc_listen)), &Secret::new(token), trust)
     }
 
-    fn new(url: &str, token: &Secret, ca: Option<&Path>) -> anyhow::Result<Self> {
+    fn new(url: &str, token: &Secret, trust: Option<ClientTls>) -> anyhow::Result<Self> {
         let header = format!("Bearer {}", token.expose()).parse();
         let mut header: MetadataValue<Ascii> =
             header.map_err(|_| anyhow::anyhow!("the admin token is malformed; it begins with adm-nemo-"))?;
         header.set_sensitive(true);
-        let channel = grpc::channel(url, ca).map_err(|error| match error {
+        let channel = grpc::channel_with(url, trust).map_err(|error| match error {
             grpc::ChannelError::NoAuthority { .. } => anyhow::anyhow!("{error}; name it with --ca FILE"),
             error => error.into(),
         })?;

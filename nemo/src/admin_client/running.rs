@@ -1,7 +1,10 @@
 //! How commands find the `nemo standalone` of a data directory: it says where it listens, in a file. Written by
 //! [`crate::standalone`], read by [`super::AdminClient`].
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -17,6 +20,10 @@ pub struct Running {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
     pub grpc_listen: SocketAddr,
+    /// The certificate that the gRPC port shows; none: it speaks plaintext. Whoever may read this directory may trust
+    /// exactly that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_cert: Option<PathBuf>,
 }
 
 impl Running {
@@ -83,7 +90,13 @@ mod tests {
         let starting = Running::find(&data).unwrap_err().to_string();
         assert!(starting.contains("still starting"), "{starting}");
         let addr = SocketAddr::from(([0, 0, 0, 0], 1));
-        let running = Running { pid: 1, listen: addr, admin_listen: addr, grpc_listen: addr };
+        let running = Running {
+            pid: 1,
+            listen: addr,
+            admin_listen: addr,
+            grpc_listen: addr,
+            admin_cert: Some("/etc/nemo/admin.pem".into()),
+        };
         running.announce(&data).unwrap();
         assert_eq!(Running::find(&data).unwrap(), running);
         // A crash leaves the announcement behind, but not the lock.

@@ -3,6 +3,7 @@
 
 mod standalone;
 mod target;
+mod tls;
 mod values;
 
 use std::{fmt, path::PathBuf};
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 pub use self::{
     standalone::{LogFormat, Standalone},
     target::{Delete, Org, Owner, Target, Write},
+    tls::PortTls,
     values::{Seconds, duration, moment},
 };
 use crate::commands::{

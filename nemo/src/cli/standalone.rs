@@ -5,13 +5,15 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, ValueEnum};
 use nemo_control_plane::{admin::oidc::OidcOptions, retention::RetentionOptions};
 
+use super::tls::PortTls;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   nemo standalone
   OPENAI_API_KEY=sk-… GROQ_API_KEY=gsk_… nemo standalone
   OLLAMA_HOST=127.0.0.1:11434 nemo standalone
-  nemo standalone --config nemo.toml --listen 0.0.0.0:8080
+  nemo standalone --config nemo.toml --listen 0.0.0.0:8443 --tls-cert llm.pem --tls-key llm.key
   nemo standalone --postgres-url postgres://nemo:secret@db:5432/nemo
 
 Without a provider in the environment or the file, a built-in demo answers. `nemo providers` lists the variables.
@@ -44,7 +46,7 @@ pub struct Standalone {
     /// Whom PostgreSQL runs as when this is started by root [default: postgres, else nobody]
     #[arg(long, value_name = "USER", env = "NEMO_POSTGRES_USER")]
     pub postgres_user: Option<String>,
-    /// What nodes elsewhere must show to connect; needed when --grpc-listen is not loopback
+    /// What nodes elsewhere must show to connect; this or --node-ca is needed when --grpc-listen is not loopback
     #[arg(long, value_name = "TOKEN", env = "NEMO_NODE_TOKEN", hide_env_values = true)]
     pub node_token: Option<String>,
     /// Let ports be plaintext on other addresses than loopback: for when a proxy in front does TLS
@@ -56,6 +58,8 @@ pub struct Standalone {
     /// Pause between the words of the demo model
     #[arg(long, value_name = "MILLISECONDS", env = "NEMO_DEMO_DELAY_MS", default_value_t = 0)]
     pub demo_delay_ms: u64,
+    #[command(flatten)]
+    pub tls: PortTls,
     #[command(flatten)]
     pub oidc: OidcOptions,
     #[command(flatten)]

@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnectorBuilder, builderstates::WantsSchemes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use nemo_runtime::tls::ClientTls;
 use nemo_types::Secret;
 use serde::Deserialize;
 
@@ -43,17 +44,31 @@ pub async fn models(base_url: &str, secret: Option<&Secret>) -> anyhow::Result<V
     Ok(names)
 }
 
-/// The body of a successful answer.
+/// The body of a successful answer. Public authorities are trusted.
 ///
 /// # Errors
 /// When there is none.
 pub async fn get(url: &str, secret: Option<&Secret>) -> anyhow::Result<Bytes> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-        .context("TLS cannot be set up")?
-        .https_or_http()
-        .enable_http1()
-        .build();
+        .context("TLS cannot be set up")?;
+    fetch(connector, url, secret).await
+}
+
+/// The same from a server that `trust` trusts.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_from(trust: &ClientTls, url: &str, secret: Option<&Secret>) -> anyhow::Result<Bytes> {
+    fetch(HttpsConnectorBuilder::new().with_tls_config(trust.config()), url, secret).await
+}
+
+async fn fetch(
+    connector: HttpsConnectorBuilder<WantsSchemes>,
+    url: &str,
+    secret: Option<&Secret>,
+) -> anyhow::Result<Bytes> {
+    let connector = connector.https_or_http().enable_http1().build();
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let mut request = Request::get(url);
     if let Some(secret) = secret {

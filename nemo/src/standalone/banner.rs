@@ -1,19 +1,16 @@
 //! What `nemo standalone` prints when it serves: where it is, how to get in, and an example that works as pasted.
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
 use nemo_types::Secret;
 
-use crate::{
-    admin_client::{default_dir_option, reachable},
-    bootstrap::ADMIN_TOKEN,
-    console,
-};
+use super::address::Port;
+use crate::{admin_client::default_dir_option, bootstrap::ADMIN_TOKEN, console};
 
 pub(super) struct Banner {
     pub data_dir: PathBuf,
-    pub listen: SocketAddr,
-    pub admin_listen: SocketAddr,
+    pub data: Port,
+    pub admin: Port,
     /// Only when it was made now.
     pub admin_token: Option<Secret>,
     pub new_key: Option<Secret>,
@@ -32,7 +29,7 @@ impl Banner {
     /// `nemo`: how this program is called from here.
     fn text(&self, took: Duration, nemo: &str) -> String {
         let mut out = String::new();
-        let base = format!("http://{}/v1", reachable(self.listen));
+        let base = format!("{}/v1", self.data.url());
         let dir = self.data_dir.display();
         let option = default_dir_option(&self.data_dir);
         let mut line = |name: &str, value: &str| {
@@ -46,7 +43,7 @@ impl Banner {
         for (name, secret) in &self.file_keys {
             line(&format!("Key {name}"), &format!("{}   (shown once)", secret.expose()));
         }
-        line("Admin API", &format!("http://{}/admin/v1", reachable(self.admin_listen)));
+        line("Admin API", &format!("{}/admin/v1", self.admin.url()));
         match &self.admin_token {
             Some(token) => line("Admin token", token.expose()),
             None => line("Admin token", &format!("in {dir}/{ADMIN_TOKEN}")),
@@ -66,7 +63,8 @@ impl Banner {
         let mut text = format!("\nNemo Router is ready ({:.1} s)\n\n{out}", took.as_secs_f32());
         match (&self.sample, &self.new_key) {
             (Some(model), Some(key)) => {
-                let _ = write!(text, "\nTry it:\n\n{}\n", example(&base, key, model));
+                let _ =
+                    write!(text, "\nTry it:\n\n{}\n", example(&self.data.curl_options(), &base, key, model));
             }
             (None, _) => text.push_str("\nNo model can be asked yet: no deployment serves chat.\n"),
             (Some(_), None) => {}
@@ -76,13 +74,13 @@ impl Banner {
     }
 }
 
-fn example(base: &str, key: &Secret, model: &str) -> String {
+fn example(options: &str, base: &str, key: &Secret, model: &str) -> String {
     let model = serde_json::Value::from(model).to_string();
     let body = format!(r#"{{"model": {model}, "messages": [{{"role": "user", "content": "Hello!"}}]}}"#);
     // Inside single quotes a shell only minds single quotes.
     let body = body.replace('\'', r"'\''");
     format!(
-        "  curl {base}/chat/completions \\\n    -H 'authorization: Bearer {}' \\\n    \
+        "  curl {options}{base}/chat/completions \\\n    -H 'authorization: Bearer {}' \\\n    \
          -H 'content-type: application/json' \\\n    -d '{body}'",
         key.expose()
     )
@@ -97,11 +95,15 @@ fn command() -> String {
 mod tests {
     use super::*;
 
+    fn port(addr: &str) -> Port {
+        Port::new(addr.parse().unwrap(), &nemo_runtime::tls::Identity::default()).unwrap()
+    }
+
     fn banner() -> Banner {
         Banner {
             data_dir: "/srv/nemo".into(),
-            listen: "0.0.0.0:8080".parse().unwrap(),
-            admin_listen: "127.0.0.1:8081".parse().unwrap(),
+            data: port("0.0.0.0:8080"),
+            admin: port("127.0.0.1:8081"),
             admin_token: Some(Secret::new("adm-nemo-token")),
             new_key: Some(Secret::new("sk-nemo-key")),
             file_keys: Vec::new(),

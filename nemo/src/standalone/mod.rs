@@ -4,12 +4,14 @@
 //! them are the same gRPC services as in a fleet, over memory. Order of the end: data plane (requests finish, usage
 //! is shipped), control plane, database.
 
+mod address;
 mod banner;
 mod ports;
 mod ready;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,13 +25,13 @@ use nemo_runtime::{
     drain::{self, DrainTrigger, DrainWatcher},
     signal,
     telemetry::{self, TelemetrySettings},
-    tls::{Identity, check_plaintext},
+    tls::{ServerTls, check_plaintext},
 };
 use nemo_types::{Keyring, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use self::ports::Ports;
+use self::{address::Port, ports::Ports};
 use crate::{
     admin_client::Running,
     bootstrap, cli, console,
@@ -127,31 +129,54 @@ impl Inputs {
             // No load balancer watches one process on one machine, and whoever presses Ctrl-C waits for it.
             node.drain.notice_ms = 0;
         }
-        if options.node_token.is_none() && !options.grpc_listen.ip().is_loopback() {
-            anyhow::bail!(
-                "--grpc-listen {} can be reached from other machines, so nodes must show a token: set NEMO_NODE_TOKEN \
-                 (`openssl rand -hex 32` makes one)",
-                options.grpc_listen
-            );
-        }
-        let all = [
-            ("--listen", options.listen),
-            ("--admin-listen", options.admin_listen),
-            ("--grpc-listen", options.grpc_listen),
-        ];
-        for (option, addr) in all {
-            let tls = ("TLS by running the planes apart (nemo-data-plane --help)", &Identity::default());
-            check_plaintext((option, addr), tls, options.allow_plaintext)?;
-        }
+        check_exposure(options)?;
         let ports = Ports::hold(options)?;
         let path = options.data_dir.clone().map_or_else(data_dir::default_path, Ok)?;
         let (dir, lock) = DataDir::open(&path)?;
         node.listen = options.listen;
+        (node.tls, node.ops_tls) = (options.tls.data(), options.tls.ops());
         node.ops_listen = ports.node_ops;
         node.data_dir = dir.file("node");
         let keyring = Arc::new(bootstrap::keyring(&dir)?);
         Ok((Self { dir, keyring, file, environment, node, ports }, lock))
     }
+}
+
+/// What other machines can reach is encrypted, and asks nodes who they are. Certificates are tried before anything
+/// slow, too.
+fn check_exposure(options: &cli::Standalone) -> anyhow::Result<()> {
+    let tls = &options.tls;
+    if options.node_token.is_none() && tls.node_ca.is_none() && !options.grpc_listen.ip().is_loopback() {
+        anyhow::bail!(
+            "--grpc-listen {} can be reached from other machines, so nodes must show a token: set NEMO_NODE_TOKEN \
+             (`openssl rand -hex 32` makes one), or a certificate: give --node-ca",
+            options.grpc_listen
+        );
+    }
+    let (data, admin, ops, admin_ops) = (tls.data(), tls.admin(), tls.ops(), tls.admin_ops());
+    let admin_options = "--admin-tls-cert and --admin-tls-key";
+    let all = [
+        ("--listen", Some(options.listen), ("--tls-cert and --tls-key", &data)),
+        ("--admin-listen", Some(options.admin_listen), (admin_options, &admin)),
+        ("--grpc-listen", Some(options.grpc_listen), (admin_options, &admin)),
+        ("--ops-listen", options.ops_listen, ("--ops-tls-cert and --ops-tls-key", &ops)),
+        (
+            "--admin-ops-listen",
+            options.admin_ops_listen,
+            ("--admin-ops-tls-cert and --admin-ops-tls-key", &admin_ops),
+        ),
+    ];
+    for (option, addr, tls) in all {
+        // Where nobody said otherwise it is loopback.
+        if let Some(addr) = addr {
+            check_plaintext((option, addr), tls, options.allow_plaintext)?;
+        }
+    }
+    for identity in [&data, &ops, &admin_ops] {
+        ServerTls::load(identity, None)?;
+    }
+    ServerTls::load(&admin, tls.node_ca.clone())?;
+    Ok(())
 }
 
 async fn serve(
@@ -207,6 +232,8 @@ struct Planes {
     node_drain: DrainTrigger,
     tasks: TaskGroup,
     banner: banner::Banner,
+    /// What the gRPC port shows.
+    admin_cert: Option<PathBuf>,
 }
 
 impl Planes {
@@ -224,6 +251,9 @@ impl Planes {
             grpc_addr: options.grpc_listen,
             metrics_addr: inputs.ports.control_ops,
             node_token: options.node_token.as_deref().map(NodeToken::new).transpose()?,
+            tls: options.tls.admin(),
+            ops_tls: options.tls.admin_ops(),
+            node_ca: options.tls.node_ca.clone(),
             oidc: options.oidc.check()?,
             allow_plaintext: options.allow_plaintext,
             retention: options.retention.over(Retention::default()),
@@ -248,10 +278,11 @@ impl Planes {
         let node =
             data.spawn(Box::pin(start)).await.context("the data plane panicked while it started")??;
         let Configured { first, applied, notes, sample, demo } = configured;
-        let base = crate::admin_client::reachable(node.data_addr);
+        let data_port = Port::new(node.data_addr, &options.tls.data())?;
+        let admin_port = Port::new(control.rest_addr, &options.tls.admin())?;
         let revision = ready::revision(&postgres_url).await?;
         let published = ready::published(&control.registry, revision);
-        let waiting = ready::wait(published, base, sample.as_deref(), first.new_key.as_ref());
+        let waiting = ready::wait(published, &data_port, sample.as_deref(), first.new_key.as_ref());
         let served = tokio::select! {
             served = console::step("Waiting for the first snapshot", waiting) => served,
             () = drain.signaled() => Ok(()),
@@ -262,8 +293,8 @@ impl Planes {
         }
         let banner = banner::Banner {
             data_dir: inputs.dir.path().to_owned(),
-            listen: node.data_addr,
-            admin_listen: control.rest_addr,
+            data: data_port,
+            admin: admin_port,
             admin_token: first.new_token.then_some(first.admin_token),
             new_key: first.new_key,
             file_keys: applied.keys.into_iter().map(|(name, secret)| (name, Secret::new(secret))).collect(),
@@ -271,7 +302,9 @@ impl Planes {
             demo,
             notes,
         };
-        Ok(Some(Self { dir: inputs.dir, control, control_drain, node, node_drain, tasks, banner }))
+        let admin_cert = options.tls.admin().given()?.map(address::absolute);
+        let dir = inputs.dir;
+        Ok(Some(Self { dir, control, control_drain, node, node_drain, tasks, banner, admin_cert }))
     }
 
     fn announce(&self, begin: Instant) -> anyhow::Result<()> {
@@ -280,6 +313,7 @@ impl Planes {
             listen: self.node.data_addr,
             admin_listen: self.control.rest_addr,
             grpc_listen: self.control.grpc_addr,
+            admin_cert: self.admin_cert.clone(),
         };
         running.announce(&self.dir)?;
         self.banner.print(begin.elapsed());

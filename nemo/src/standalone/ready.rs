@@ -1,6 +1,6 @@
 //! Waits until what was configured is served, as a client sees it: only then does the printed example work.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::bail;
 use nemo_control_plane::{
@@ -9,7 +9,7 @@ use nemo_control_plane::{
 };
 use nemo_types::Secret;
 
-use crate::providers::discover;
+use super::address::Port;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
@@ -44,7 +44,7 @@ pub(super) async fn published(registry: &Registry, revision: u64) {
 /// When that takes too long; says what it last heard.
 pub(super) async fn wait(
     published: impl Future<Output = ()>,
-    addr: SocketAddr,
+    port: &Port,
     model: Option<&str>,
     key: Option<&Secret>,
 ) -> anyhow::Result<()> {
@@ -52,7 +52,7 @@ pub(super) async fn wait(
     let attempts = async {
         published.await;
         loop {
-            match probe(addr, model, key).await {
+            match probe(port, model, key).await {
                 Ok(()) => return,
                 Err(error) => last = error,
             }
@@ -65,15 +65,15 @@ pub(super) async fn wait(
     Ok(())
 }
 
-async fn probe(addr: SocketAddr, model: Option<&str>, key: Option<&Secret>) -> anyhow::Result<()> {
-    let public = discover::get(&format!("http://{addr}/api/public/models"), None).await?;
+async fn probe(port: &Port, model: Option<&str>, key: Option<&Secret>) -> anyhow::Result<()> {
+    let public = port.get("/api/public/models", None).await?;
     if let Some(model) = model
         && !String::from_utf8_lossy(&public).contains(&format!("\"{model}\""))
     {
         bail!("the model {model} is not served yet");
     }
     if key.is_some() {
-        discover::get(&format!("http://{addr}/v1/models"), key).await?;
+        port.get("/v1/models", key).await?;
     }
     Ok(())
 }

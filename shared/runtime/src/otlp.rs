@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, SystemTime},
 };
@@ -21,9 +22,12 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _},
 };
 use serde::Deserialize;
-use tonic::transport::ClientTlsConfig;
+use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::trace_context::{SpanId, TraceId};
+use crate::{
+    tls,
+    trace_context::{SpanId, TraceId},
+};
 
 pub use opentelemetry::{self as api};
 
@@ -37,6 +41,7 @@ const SPANS_EVERY: Duration = Duration::from_secs(1);
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Collectors read the standard variable of OpenTelemetry.
 const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const CA_VARIABLE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
 
 /// Where to, and how much.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,17 +49,25 @@ const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 pub struct OtlpSettings {
     /// gRPC address of the collector, such as `http://127.0.0.1:4317`; empty: off.
     pub endpoint: String,
+    /// PEM file of authorities that an https collector is trusted by, besides the public ones; empty: those alone.
+    pub ca: PathBuf,
     /// Share of traces that are recorded, of those that no caller has decided about.
     pub sample_ratio: f64,
 }
 
 impl OtlpSettings {
-    /// Takes the endpoint from `OTEL_EXPORTER_OTLP_ENDPOINT` when none is set.
+    /// Takes the endpoint from `OTEL_EXPORTER_OTLP_ENDPOINT` when none is set, the authorities from
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE`.
     pub fn or_environment(&mut self) {
         if self.endpoint.is_empty()
             && let Ok(endpoint) = std::env::var(VARIABLE)
         {
             endpoint.trim().clone_into(&mut self.endpoint);
+        }
+        if self.ca.as_os_str().is_empty()
+            && let Some(ca) = std::env::var_os(CA_VARIABLE)
+        {
+            self.ca = ca.into();
         }
     }
 }
@@ -94,7 +107,7 @@ impl Otlp {
     /// `None` when no endpoint is set. Must be called on a runtime, which then carries the connection.
     ///
     /// # Errors
-    /// When the endpoint is no address.
+    /// When the endpoint is no address, or its authorities can't be read.
     pub fn start(
         settings: &OtlpSettings,
         service: &'static str,
@@ -111,8 +124,8 @@ impl Otlp {
         let spans = SpanExporter::builder().with_tonic().with_endpoint(&settings.endpoint);
         let metrics = MetricExporter::builder().with_tonic().with_endpoint(&settings.endpoint);
         let (spans, metrics) = if scheme == Some("https") {
-            let tls = || ClientTlsConfig::new().with_enabled_roots();
-            (spans.with_tls_config(tls()), metrics.with_tls_config(tls()))
+            let tls = collector_tls(&settings.ca).map_err(failed)?;
+            (spans.with_tls_config(tls.clone()), metrics.with_tls_config(tls))
         } else {
             (spans, metrics)
         };
@@ -192,12 +205,23 @@ impl Otlp {
     }
 }
 
+fn collector_tls(ca: &Path) -> Result<ClientTlsConfig, String> {
+    let public = ClientTlsConfig::new().with_enabled_roots();
+    if ca.as_os_str().is_empty() {
+        return Ok(public);
+    }
+    // What tonic would only find out with the first export.
+    tls::root_store(ca).map_err(|error| error.to_string())?;
+    let pem = std::fs::read(ca).map_err(|error| format!("cannot read {}: {error}", ca.display()))?;
+    Ok(public.ca_certificate(Certificate::from_pem(pem)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn settings(endpoint: &str, sample_ratio: f64) -> OtlpSettings {
-        OtlpSettings { endpoint: endpoint.to_owned(), sample_ratio }
+        OtlpSettings { endpoint: endpoint.to_owned(), ca: PathBuf::new(), sample_ratio }
     }
 
     #[tokio::test]
@@ -205,6 +229,10 @@ mod tests {
         assert!(Otlp::start(&settings("", 1.0), "test", "1").unwrap().is_none());
         let error = Otlp::start(&settings("collector:4317", 1.0), "test", "1").unwrap_err().to_string();
         assert!(error.contains("collector:4317") && error.contains("expected http://"), "{error}");
+        let missing =
+            OtlpSettings { ca: "/nonexistent/ca.pem".into(), ..settings("https://collector:4317", 1.0) };
+        let error = Otlp::start(&missing, "test", "1").unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/ca.pem"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first drains, the second stops at once. Called by the three binaries.
+//! SIGTERM and SIGINT: the first drains, the second stops at once. Called by the three binaries. SIGHUP: certificates
+//! are read again at once ([`Hangups`]).
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,32 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// SIGHUPs of this process. From the first on they don't end it any more; each is seen by everyone who waits.
+#[derive(Debug)]
+pub struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// Where no handler can be installed none ever comes, and the log says so.
+    pub fn install() -> Self {
+        let installed = signal(SignalKind::hangup());
+        if let Err(error) = &installed {
+            tracing::warn!(%error, "cannot listen for SIGHUP; changed certificates are found all the same");
+        }
+        Self(installed.ok())
+    }
+
+    /// Resolves on the next SIGHUP.
+    pub async fn next(&mut self) {
+        let came = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if came.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }

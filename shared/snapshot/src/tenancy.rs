@@ -148,6 +148,24 @@ impl Tenancy {
         Ok(())
     }
 
+    /// The secret with this hash opens the key no more. False: it did not.
+    pub fn withdraw(&mut self, public_id: &PublicId, hash: &TokenHash) -> bool {
+        let Some(key) = self.keys.get(public_id) else { return false };
+        let current = key.hash == *hash;
+        let previous = key.previous.as_deref().is_some_and(|(previous, _)| previous == hash);
+        if !current && !previous {
+            return false;
+        }
+        let record = KeyRecord {
+            hash: if current { TokenHash::NONE } else { key.hash },
+            previous: key.previous.clone().filter(|_| !previous),
+            policy: key.policy.clone(),
+            ..**key
+        };
+        self.keys.insert(*public_id, Arc::new(record));
+        true
+    }
+
     /// The policy of this digest, if some key has it.
     pub(crate) fn policy(&self, digest: u128) -> Option<Arc<KeyPolicy>> {
         if digest == 0 {

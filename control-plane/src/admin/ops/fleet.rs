@@ -1,21 +1,23 @@
-//! The fleet as this replica of the control plane sees it. Operator only.
+//! The fleet: the nodes of all replicas of the control plane. Operator only.
 
 use nemo_proto::admin::{ListNodesRequest, ListNodesResponse};
 
-use crate::admin::{Admin, AdminError, Call};
+use crate::{
+    admin::{Admin, AdminError, Call},
+    store::fleet_nodes,
+};
 
 impl Admin {
     /// # Errors
-    /// For other callers than the operator.
-    pub fn list_nodes(
+    /// For other callers than the operator, and when the database can't be read.
+    pub async fn list_nodes(
         &self,
         call: &Call,
         _request: ListNodesRequest,
     ) -> Result<ListNodesResponse, AdminError> {
         call.check_operator()?;
-        Ok(self.fleet.as_ref().map_or_else(ListNodesResponse::default, |fleet| ListNodesResponse {
-            published_revision: fleet.published_revision(),
-            nodes: fleet.nodes(),
-        }))
+        let Some(fleet) = &self.fleet else { return Ok(ListNodesResponse::default()) };
+        let rows = fleet_nodes::all(&self.store).await?;
+        Ok(ListNodesResponse { published_revision: fleet.published_revision(), nodes: fleet.fleet(rows) })
     }
 }

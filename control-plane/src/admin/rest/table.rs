@@ -125,10 +125,6 @@ macro_rules! route {
             answer::found(&route!(@call $operation admin input message))
         }
     };
-    // The registry is in memory, so this operation is no future.
-    (@call list_nodes $admin:ident $input:ident $message:ident) => {
-        $admin.list_nodes(&$input.call, $message)?
-    };
     (@call $operation:ident $admin:ident $input:ident $message:ident) => {
         $admin.$operation(&$input.call, $message).await?
     };

@@ -114,7 +114,7 @@ async fn what_belongs_to_the_installation_is_the_operators_alone() {
     let put = pb::PutModelRequest { model: Some(super::model("m", 1)) };
     assert_eq!(kind(admin.put_model(&owner, put).await), denied);
     assert_eq!(kind(admin.delete_model(&owner, pb::DeleteModelRequest { id: "m".into() }).await), denied);
-    assert_eq!(kind(admin.list_nodes(&owner, pb::ListNodesRequest {})), denied);
+    assert_eq!(kind(admin.list_nodes(&owner, pb::ListNodesRequest {}).await), denied);
     // Reading the catalog is everybody's.
     admin.list_models(&owner, Default::default()).await.unwrap();
     let rename = pb::UpdateOrganizationRequest { id: org_id, name: Some("New".into()), disabled: None };

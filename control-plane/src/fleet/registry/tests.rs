@@ -130,6 +130,12 @@ fn a_node_has_a_lease_while_it_is_heard_of() {
         refused_revision: 7,
         refusal: "revision 7".into(),
         remaining_ms: leases[0].remaining_ms,
+        silent_ms: leases[0].silent_ms,
+        version: "0.1.0".into(),
+        zone: String::new(),
+        connected_at: leases[0].connected_at,
+        apply_micros: 0,
+        usage_dropped_total: 0,
     };
     assert_eq!(leases[0], expected);
     assert!((5000..=6000).contains(&leases[0].remaining_ms), "{leases:?}");
@@ -158,4 +164,51 @@ fn a_node_that_says_goodbye_is_not_waited_for() {
         registry.leases(std::time::Duration::from_secs(10), Instant::now()).is_empty()
             && registry.take_left().is_empty()
     );
+}
+
+/// Each replica knows its own nodes best, and a node that went to another one from what that wrote.
+#[test]
+fn the_fleet_is_listed_as_whoever_knows_each_node_best_has_it() {
+    let (_sender, registry) = registry(9);
+    let row = |node_id: &str, session: i64, live: bool| FleetNode {
+        node_id: node_id.into(),
+        epoch: 1,
+        session,
+        revision: 5,
+        refusal: String::new(),
+        live,
+        version: "0.2.0".into(),
+        zone: "there".into(),
+        connected_at: OffsetDateTime::UNIX_EPOCH,
+        seen_at: OffsetDateTime::UNIX_EPOCH,
+        apply_micros: 7,
+        usage_dropped_total: 0,
+    };
+    let own = registry.connect_session(&info("own", 1), 9, 2).unwrap();
+    let moved = registry.connect_session(&info("moved", 1), 9, 1).unwrap();
+    let gone = registry.connect_session(&info("gone", 1), 9, 3).unwrap();
+    drop((moved, gone));
+    let rows = vec![
+        row("gone", 3, true),
+        row("moved", 2, true),
+        row("own", 1, true),
+        row("theirs", 1, true),
+        row("theirs, gone", 1, false),
+    ];
+    let listed = registry.fleet(rows);
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|node| (node.node_id.as_str(), node.connected, node.lag, node.zone.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("gone", false, 0, ""),
+            ("moved", true, 4, "there"),
+            ("own", true, 0, ""),
+            ("theirs", true, 4, "there"),
+            ("theirs, gone", false, 4, "there"),
+        ]
+    );
+    drop(own);
 }

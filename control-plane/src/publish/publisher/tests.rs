@@ -49,11 +49,14 @@ async fn i5_a_revision_that_does_not_compile_is_not_published() {
     assert!(error.to_string().contains("team"), "{error}");
     assert_eq!(publisher.subscribe().borrow().revision, 1);
     assert!(metrics.is_unpublishable());
+    let held_back = publisher.unpublishable().borrow().clone().unwrap();
+    assert_eq!([1, 2, 3].map(|revision| held_back.holds_back(revision)), [false, true, false]);
+    assert!(held_back.reason.contains("team"), "{held_back:?}");
 
     // The next change builds on what is published, so it brings the refused rows along.
     publisher.publish(build(1, 3, &[organization(8), orphan_team()], &[])).await.unwrap();
     assert_eq!((publisher.subscribe().borrow().revision, publisher.subscribe().borrow().set.len()), (3, 3));
-    assert!(!metrics.is_unpublishable());
+    assert!(!metrics.is_unpublishable() && publisher.unpublishable().borrow().is_none());
     let held = Some(publisher.subscribe().borrow().checksum);
     assert!(matches!(publisher.update(3, held), Update::Current));
 }

@@ -1,7 +1,9 @@
 use bytes::Bytes;
-use nemo_proto::config::{ApiKey, Organization, Resource, Team, resource, revocation::Target};
+use nemo_proto::config::{
+    ApiKey, Organization, Resource, Team, WithdrawnSecret, resource, revocation::Target,
+};
 use nemo_snapshot::{Delta, ResourceSet, compile, tenancy::Disabled};
-use nemo_types::{ApiKey as Token, KeyId, Keyring, OrgId, PublicId, TeamId};
+use nemo_types::{ApiKey as Token, KeyId, Keyring, OrgId, PublicId, TeamId, TokenHash};
 
 use super::*;
 use crate::upstream::UpstreamClient;
@@ -12,6 +14,7 @@ struct Node {
     org: OrgId,
     team: TeamId,
     key: PublicId,
+    hash: TokenHash,
 }
 
 impl Node {
@@ -40,7 +43,7 @@ impl Node {
         kinds.into_iter().for_each(|kind| delta.upsert(Resource { kind: Some(kind) }).unwrap());
         let mut set = ResourceSet::new();
         set.apply(&delta);
-        Self { handle: SnapshotHandle::default(), set, org, team, key: minted.public_id }
+        Self { handle: SnapshotHandle::default(), set, org, team, key: minted.public_id, hash: minted.hash }
     }
 
     fn serve(&self, revision: u64) {
@@ -53,6 +56,12 @@ impl Node {
     fn disabled(&self) -> Option<Disabled> {
         let live = self.handle.load().unwrap();
         live.disabled(live.snapshot.tenancy.key(&self.key).unwrap())
+    }
+
+    /// Whether the secret opens the key.
+    fn opens(&self) -> bool {
+        let live = self.handle.load().unwrap();
+        live.snapshot.tenancy.key(&self.key).unwrap().verify(&self.hash, 0)
     }
 
     fn revoke(&self, revision: u64, target: Target) -> usize {
@@ -81,6 +90,24 @@ async fn a_revocation_is_in_force_until_a_snapshot_that_knows_of_it() {
         node.serve(base + 3);
         assert_eq!(node.disabled(), None, "the snapshot decides again");
     }
+}
+
+#[tokio::test]
+async fn a_withdrawn_secret_opens_its_key_no_more_until_a_snapshot_that_knows_of_it() {
+    let node = Node::new();
+    let secret = |hash: &TokenHash| {
+        let secret_hash = Bytes::copy_from_slice(hash.as_bytes());
+        Target::Secret(WithdrawnSecret { public_id: node.key.to_string(), secret_hash })
+    };
+    node.serve(10);
+    let other = Token::mint().unwrap().hash;
+    assert_eq!((node.revoke(11, secret(&other)), node.opens()), (1, true), "another secret of the key");
+    assert_eq!((node.revoke(13, secret(&node.hash)), node.opens()), (1, false));
+    assert_eq!(node.disabled(), None, "the key itself is on");
+    node.serve(12);
+    assert!(!node.opens(), "an older push does not bring it back");
+    node.serve(13);
+    assert!(node.opens(), "the snapshot decides again");
 }
 
 #[tokio::test]

@@ -34,13 +34,18 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|error| TlsError::Unreadable { path: path.to_owned(), error })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let malformed =
-        |error| TlsError::Malformed { path: path.to_owned(), what: "certificate (BEGIN CERTIFICATE)", error };
+const CERTIFICATE: &str = "certificate (BEGIN CERTIFICATE)";
+
+pub(super) fn empty(path: &Path) -> TlsError {
+    TlsError::Malformed { path: path.to_owned(), what: CERTIFICATE, error: None }
+}
+
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let malformed = |error| TlsError::Malformed { path: path.to_owned(), what: CERTIFICATE, error };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(malformed(None)),
+        Ok(_) => Err(empty(path)),
         Err(error) => Err(malformed(Some(error.to_string()))),
     }
 }

@@ -1,10 +1,13 @@
 //! TLS of every port and of the channel between the planes (rustls with ring).
 //!
-//! Certificates come from PEM files and are read again when the files change ([`reload`]): new connections get the
-//! new ones, open ones stay as they are. Without TLS a port may only be reached from its own machine, unless the
-//! operator says otherwise ([`check_plaintext`]). Called by both planes' `app.rs`.
+//! Certificates come from PEM files and are read again when the files change and on SIGHUP ([`reload`]): new
+//! connections get the new ones, open ones stay as they are. Without TLS a port may only be reached from its own machine,
+//! unless the operator says otherwise ([`check_plaintext`]). Called by both planes' `app.rs`; by `nemo standalone` also
+//! to find out how its own ports are reached ([`inspect`]).
 
 mod files;
+pub mod inspect;
+mod pinned;
 mod reload;
 #[cfg(test)]
 mod tests;
@@ -15,9 +18,10 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, crypto::CryptoProvider, server::WebPkiClientVerifier,
 };
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub use self::files::TlsError;
+pub use self::{files::TlsError, reload::Reloads};
 use self::{
     files::{authorities, identity},
     reload::Reloaded,
@@ -74,12 +78,17 @@ impl ServerTls {
         Ok(Some(Self(Arc::new(Reloaded::new(watched, make)?))))
     }
 
+    /// How often the files were read again.
+    pub fn reloads(&self) -> watch::Receiver<Reloads> {
+        self.0.reloads()
+    }
+
     /// For one connection: what is in force now.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.0.current())
     }
 
-    /// Reads the files again whenever they change, until `drain`.
+    /// Reads the files again whenever they change, and at once on SIGHUP, until `drain`.
     pub async fn watch(self, drain: DrainWatcher) {
         self.0.watch(drain).await;
     }
@@ -98,12 +107,29 @@ impl ClientTls {
         Ok(Self(Arc::new(Reloaded::new(watched, make)?)))
     }
 
+    /// Trusts the server that shows the first certificate of this file, under whatever name: for a client that may read
+    /// the server's own files, as on the same machine.
+    ///
+    /// # Errors
+    /// When the file can't be read or used.
+    pub fn pinned(cert: PathBuf) -> Result<Self, TlsError> {
+        let watched = vec![cert.clone()];
+        Ok(Self(Arc::new(Reloaded::new(watched, move || pinned::client_config(&cert))?)))
+    }
+
+    /// What is in force now, for clients that choose the version of HTTP themselves.
+    pub fn config(&self) -> ClientConfig {
+        let mut config = self.0.current().as_ref().clone();
+        config.alpn_protocols.clear();
+        config
+    }
+
     /// For one connection: what is in force now.
     pub fn connector(&self) -> TlsConnector {
         TlsConnector::from(self.0.current())
     }
 
-    /// Reads the files again whenever they change, until `drain`.
+    /// Reads the files again whenever they change, and at once on SIGHUP, until `drain`.
     pub async fn watch(self, drain: DrainWatcher) {
         self.0.watch(drain).await;
     }

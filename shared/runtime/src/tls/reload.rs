@@ -1,5 +1,5 @@
-//! A value made of files, made again when one of them changes. What can't be made is reported once and the old value
-//! stays: a certificate that is replaced before its key must not end the service.
+//! A value made of files, made again when one of them changes, and at once on SIGHUP. What can't be made is reported
+//! once and the old value stays: a certificate that is replaced before its key must not end the service.
 
 use std::{
     fs,
@@ -10,19 +10,29 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::TlsError;
-use crate::drain::DrainWatcher;
+use crate::{drain::DrainWatcher, signal::Hangups};
 
 /// Certificates change every few weeks; looking takes a few microseconds.
 const EVERY: Duration = Duration::from_secs(2);
 
 type Make<T> = Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>;
 
+/// How often files were read again, with and without success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloads {
+    pub taken: u64,
+    /// They could not be used; the old ones stay.
+    pub refused: u64,
+}
+
 pub(super) struct Reloaded<T> {
     current: ArcSwap<T>,
     files: Vec<PathBuf>,
     make: Make<T>,
+    reloads: watch::Sender<Reloads>,
 }
 
 impl<T> Reloaded<T> {
@@ -31,7 +41,7 @@ impl<T> Reloaded<T> {
         make: impl Fn() -> Result<T, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         let current = ArcSwap::from_pointee(make()?);
-        Ok(Self { current, files, make: Box::new(make) })
+        Ok(Self { current, files, make: Box::new(make), reloads: watch::Sender::default() })
     }
 
     pub(super) fn current(&self) -> Arc<T> {
@@ -42,28 +52,48 @@ impl<T> Reloaded<T> {
         &self.files
     }
 
+    /// Counts what [`Self::watch`] does.
+    pub(super) fn reloads(&self) -> watch::Receiver<Reloads> {
+        self.reloads.subscribe()
+    }
+
     pub(super) async fn watch(&self, drain: DrainWatcher) {
+        self.watch_every(EVERY, drain).await;
+    }
+
+    pub(super) async fn watch_every(&self, every: Duration, drain: DrainWatcher) {
+        let mut hangups = Hangups::install();
         let mut seen = self.stamps();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+            let asked = tokio::select! {
+                () = tokio::time::sleep(every) => false,
+                () = hangups.next() => true,
                 () = drain.signaled() => return,
-            }
+            };
             let now = self.stamps();
-            if now == seen {
-                continue;
-            }
-            seen = now;
-            match (self.make)() {
-                Ok(made) => {
-                    self.current.store(Arc::new(made));
-                    tracing::info!(files = ?self.files, "certificates read again");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "certificates changed but can't be used; the old ones stay")
-                }
+            if asked || now != seen {
+                seen = now;
+                self.reload();
             }
         }
+    }
+
+    fn reload(&self) {
+        let made = (self.make)();
+        let taken = made.is_ok();
+        match made {
+            Ok(made) => {
+                self.current.store(Arc::new(made));
+                tracing::info!(files = ?self.files, "certificates read again");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "certificates were read again but can't be used; the old ones stay");
+            }
+        }
+        self.reloads.send_modify(|reloads| {
+            let count = if taken { &mut reloads.taken } else { &mut reloads.refused };
+            *count += 1;
+        });
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {

@@ -1,4 +1,5 @@
-//! Covers: handshakes with right and wrong authorities, client certificates, reload under an open stream.
+//! Covers: handshakes with right and wrong authorities, client certificates, a pinned certificate, reload under an open
+//! stream and on SIGHUP, how ports with a certificate are reached.
 
 use std::{
     convert::Infallible,
@@ -36,8 +37,13 @@ impl Ca {
 
     /// A certificate for localhost with this serial number.
     fn issue(&self, files: &Identity, serial: u64) {
+        self.issue_for(files, serial, &["localhost"]);
+    }
+
+    fn issue_for(&self, files: &Identity, serial: u64, names: &[&str]) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         params.serial_number = Some(serial.into());
         let certificate = params.signed_by(&key, &self.0).unwrap();
         std::fs::write(&files.cert, certificate.pem()).unwrap();
@@ -53,6 +59,7 @@ struct Site {
     dir: tempfile::TempDir,
     ca: Ca,
     addr: SocketAddr,
+    tls: ServerTls,
     _trigger: drain::DrainTrigger,
 }
 
@@ -65,11 +72,12 @@ impl Site {
         ca.issue(&files(dir.path(), "server"), 1);
         let client_ca = node_ca.then(|| dir.path().join("ca.pem"));
         let tls = ServerTls::load(&files(dir.path(), "server"), client_ca).unwrap();
+        let shown = tls.clone().unwrap();
         let listener = http_server::bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
         let addr = listener.local_addr().unwrap();
         let (trigger, watcher) = drain::channel();
         let tasks = TaskGroup::new();
-        tasks.spawn("certificates", tls.clone().unwrap().watch(watcher.clone()));
+        tasks.spawn("certificates", shown.clone().watch(watcher.clone()));
         let service = service_fn(|request: Request<Incoming>| async move {
             let shown = request.extensions().get::<ClientCertificate>().is_some();
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(format!("shown: {shown}.")))))
@@ -78,7 +86,7 @@ impl Site {
             "server",
             http_server::serve_with(listener, tls, service, ServerSettings::named("t"), watcher),
         );
-        Self { dir, ca, addr, _trigger: trigger }
+        Self { dir, ca, addr, tls: shown, _trigger: trigger }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -90,10 +98,18 @@ impl Site {
         ca: &str,
         identity: &Identity,
     ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let mut config = client_config(&self.path(ca), identity.given().unwrap()).unwrap();
+        let config = client_config(&self.path(ca), identity.given().unwrap()).unwrap();
+        self.connect_with(config, "localhost").await
+    }
+
+    async fn connect_with(
+        &self,
+        mut config: ClientConfig,
+        name: &'static str,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let stream = TcpStream::connect(self.addr).await?;
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(name).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 }
@@ -156,26 +172,90 @@ async fn client_certificates_are_verified_and_told_to_the_service() {
 }
 
 #[tokio::test]
+async fn a_pinned_certificate_is_trusted_under_any_name_and_no_other_is() {
+    let site = Site::start(false);
+    let pinned = ClientTls::pinned(site.path("server.pem")).unwrap();
+    let mut stream = site.connect_with(pinned.config(), "127.0.0.1").await.unwrap();
+    assert!(ask(&mut stream).await.unwrap().ends_with("shown: false."));
+    site.ca.issue(&files(site.dir.path(), "sister"), 9);
+    let sister = ClientTls::pinned(site.path("sister.pem")).unwrap();
+    assert!(
+        site.connect_with(sister.config(), "localhost").await.is_err(),
+        "of the same authority, but another"
+    );
+}
+
+/// Waits for the counter instead of the clock.
+async fn reloaded(reloads: &mut watch::Receiver<Reloads>, done: impl Fn(&Reloads) -> bool) {
+    let patience = Duration::from_secs(30);
+    tokio::time::timeout(patience, reloads.wait_for(done)).await.expect("never reloaded").unwrap();
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_picked_up_and_open_connections_stay() {
     let site = Site::start(false);
+    let mut reloads = site.tls.reloads();
     let mut open = site.connect("ca.pem", &Identity::default()).await.unwrap();
     ask(&mut open).await.unwrap();
     let before = serial(&open);
-    let files = files(site.dir.path(), "server");
+    let (files, next) = (files(site.dir.path(), "server"), files(site.dir.path(), "next"));
+    site.ca.issue(&next, 2);
     // A certificate without its key changes nothing.
-    let key = std::fs::read(&files.key).unwrap();
-    site.ca.issue(&files, 2);
-    let new_key = std::fs::read(&files.key).unwrap();
-    std::fs::write(&files.key, key).unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    std::fs::copy(&next.cert, &files.cert).unwrap();
+    reloaded(&mut reloads, |reloads| reloads.refused > 0).await;
     assert_eq!(serial(&site.connect("ca.pem", &Identity::default()).await.unwrap()), before);
-    std::fs::write(&files.key, new_key).unwrap();
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
-    while serial(&site.connect("ca.pem", &Identity::default()).await.unwrap()) == before {
-        assert!(std::time::Instant::now() < give_up, "never reloaded");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    std::fs::copy(&next.key, &files.key).unwrap();
+    reloaded(&mut reloads, |reloads| reloads.taken > 0).await;
+    assert_ne!(serial(&site.connect("ca.pem", &Identity::default()).await.unwrap()), before);
     assert!(ask(&mut open).await.unwrap().ends_with("shown: false."), "the open connection goes on");
+}
+
+#[tokio::test]
+async fn a_hangup_reads_certificates_again_at_once() {
+    // Before the first is raised, or it would end the test process.
+    let _installed = crate::signal::Hangups::install();
+    let dir = tempfile::tempdir().unwrap();
+    Ca::new("ca").issue(&files(dir.path(), "server"), 1);
+    let tls = ServerTls::load(&files(dir.path(), "server"), None).unwrap().unwrap();
+    let mut reloads = tls.reloads();
+    let (_trigger, watcher) = drain::channel();
+    let tasks = TaskGroup::new();
+    // Nobody waits an hour: what is read again was asked for. Files that look the same are read too.
+    tasks.spawn("certificates", async move { tls.0.watch_every(Duration::from_secs(3600), watcher).await });
+    let hang_up = async {
+        loop {
+            let pid = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = reloaded(&mut reloads, |reloads| reloads.taken > 0) => {}
+        () = hang_up => {}
+    }
+}
+
+#[test]
+fn a_port_is_reached_under_a_name_that_its_certificate_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path(), "server");
+    let ca = Ca::new("ca");
+    let reach = |names: &[&str], addr: &str| {
+        ca.issue_for(&files, 1, names);
+        let found = inspect::reach(&files, addr.parse().unwrap()).unwrap();
+        assert!(!found.trusted, "nobody knows this authority");
+        (found.host, found.foreign_name)
+    };
+    let all = ["localhost", "127.0.0.1", "*.example.com", "llm.example.com"];
+    assert_eq!(reach(&all, "127.0.0.1:1"), ("127.0.0.1".into(), false));
+    assert_eq!(reach(&["localhost"], "127.0.0.1:1"), ("localhost".into(), false));
+    assert_eq!(reach(&["::1"], "[::1]:1"), ("[::1]".into(), false));
+    assert_eq!(
+        reach(&all, "192.0.2.1:1"),
+        ("llm.example.com".into(), true),
+        "not localhost, which is elsewhere"
+    );
+    assert_eq!(reach(&["*.example.com"], "192.0.2.1:1"), ("192.0.2.1".into(), false), "nothing better");
 }
 
 #[test]

@@ -1,11 +1,21 @@
 //! Issuers that are broken or hostile: what is fetched is bounded, from where it should be, and of whom it should be.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use nemo_runtime::{TaskGroup, drain};
+use axum::{Router, routing::get};
+use hyper_util::service::TowerToHyperService;
+use nemo_runtime::{
+    TaskGroup, drain,
+    http_server::{self, ServerSettings},
+    tls::{Identity, ServerTls},
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -81,6 +91,56 @@ async fn keys_are_fetched_as_the_discovery_document_says() {
         _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into(),
     });
     assert_eq!(server.await.fetch().await, Ok(2));
+}
+
+/// An authority of the test's own, and a certificate of it for localhost.
+fn certified(dir: &Path) -> (PathBuf, Option<ServerTls>) {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let at = |name: &str| dir.join(name);
+    std::fs::write(at("ca.pem"), authority.pem()).unwrap();
+    std::fs::write(at("issuer.pem"), certificate.pem()).unwrap();
+    std::fs::write(at("issuer.key"), key.serialize_pem()).unwrap();
+    let identity = Identity { cert: at("issuer.pem"), key: at("issuer.key") };
+    (at("ca.pem"), ServerTls::load(&identity, None).unwrap())
+}
+
+#[tokio::test]
+async fn an_issuer_behind_tls_is_believed_by_the_authority_of_the_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, tls) = certified(dir.path());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let document = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string();
+    let keys = json!({ "keys": Signer::new().jwks() }).to_string();
+    let router = Router::new()
+        .route("/.well-known/openid-configuration", get(async || document))
+        .route("/keys", get(async || keys));
+    let (tasks, (trigger, watcher)) = (TaskGroup::new(), drain::channel());
+    let service = TowerToHyperService::new(router);
+    tasks.spawn(
+        "issuer",
+        http_server::serve_with(listener, tls, service, ServerSettings::named("issuer"), watcher),
+    );
+    let fetch = async |ca_file: Option<PathBuf>| {
+        let options = OidcOptions {
+            issuer: Some(url.clone()),
+            audience: Some("nemo".into()),
+            ca_file,
+            ..OidcOptions::default()
+        };
+        let client = IssuerClient::new(&options.check().unwrap().unwrap()).unwrap();
+        client.fetch().await.map(|keys| keys.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(fetch(Some(ca)).await, Ok(2));
+    let error = fetch(None).await.unwrap_err();
+    assert!(error.contains("UnknownIssuer"), "no public authority knows it: {error}");
+    trigger.start();
+    assert!(tasks.join(std::time::Duration::from_secs(10)).await.is_empty());
 }
 
 #[tokio::test]

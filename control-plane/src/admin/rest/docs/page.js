@@ -131,11 +131,18 @@ function parameters(list) {
 }
 
 function code(text) {
+  const shown = el('code', {}, text);
   const button = el('button', { type: 'button', onclick: async () => {
-    await navigator.clipboard.writeText(text);
-    button.textContent = 'Copied';
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = 'Copied';
+    } catch {
+      // Browsers have no clipboard for pages without TLS, or the user refused it.
+      getSelection().selectAllChildren(shown);
+      button.textContent = 'Selected: copy it with the keyboard';
+    }
   } }, 'Copy');
-  return [el('pre', {}, el('code', {}, text)), button];
+  return [el('pre', {}, shown), button];
 }
 
 function quote(text) {

@@ -1,0 +1,179 @@
+//! Against a control plane in memory that records the batches and acknowledges what it is told to.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use nemo_proto::usage::{
+    CostSource, Outcome, UsageBatch,
+    usage_service_server::{UsageService, UsageServiceServer},
+};
+use nemo_runtime::{
+    TaskGroup, drain,
+    grpc::{self, NodeToken},
+    inproc,
+};
+use tokio::sync::Mutex;
+use tonic::{Response, service::interceptor::InterceptedService};
+
+use super::*;
+use crate::usage::Event;
+
+/// How long nothing is shipped that is no full batch.
+const FLUSH_MS: u32 = 3_600_000;
+
+fn event() -> Event<'static> {
+    const ID: &[u8; 16] = &[7; 16];
+    Event {
+        request_id: ID,
+        org_id: ID,
+        team_id: ID,
+        key_id: ID,
+        deployment_id: None,
+        endpoint: "",
+        requested_model: "",
+        model: "",
+        provider: "",
+        upstream_model: "",
+        stream: false,
+        outcome: Outcome::Ok,
+        http_status: 0,
+        error_code: "",
+        finish_reason: "",
+        usage: None,
+        usage_estimated: false,
+        cost_nanos: None,
+        cost_source: CostSource::Unspecified,
+        price_id: "",
+        attempts: 1,
+        strategy: "",
+        config_revision: 0,
+        started_unix_us: 0,
+        total_us: 0,
+        upstream_us: 0,
+        first_byte_us: None,
+        overhead_us: 0,
+        request_bytes: 0,
+        response_bytes: 0,
+        client_request_id: b"",
+        metadata: "",
+        units: &[],
+    }
+}
+
+/// First sequence and length of each batch.
+type Batches = Arc<Mutex<mpsc::Receiver<(u64, usize)>>>;
+
+struct Recorder {
+    seen: mpsc::Sender<(u64, usize)>,
+    /// Of the first batch only this many events are acknowledged.
+    first_ack: usize,
+}
+
+#[tonic::async_trait]
+impl UsageService for Recorder {
+    type IngestStream = Pin<Box<dyn Stream<Item = Result<UsageAck, Status>> + Send>>;
+
+    async fn ingest(
+        &self,
+        request: Request<Streaming<UsageBatch>>,
+    ) -> Result<Response<Self::IngestStream>, Status> {
+        let (seen, first_ack) = (self.seen.clone(), self.first_ack);
+        let acks = stream::unfold(request.into_inner(), move |mut inbound| {
+            let seen = seen.clone();
+            async move {
+                let batch = inbound.message().await.ok()??;
+                seen.send((batch.first_seq, batch.events.len())).await.ok()?;
+                let taken = if batch.first_seq == 1 { first_ack } else { usize::MAX };
+                let through_seq = batch.first_seq + batch.events.len().min(taken) as u64 - 1;
+                Some((Ok(UsageAck { through_seq, duplicates: 0 }), inbound))
+            }
+        });
+        Ok(Response::new(acks.boxed()))
+    }
+}
+
+struct World {
+    buffer: UsageBuffer,
+    batches: Batches,
+    drain: drain::DrainTrigger,
+    shipper: tokio::task::JoinSet<Result<(), Status>>,
+    server: TaskGroup,
+}
+
+impl World {
+    fn start(first_ack: usize) -> Self {
+        let (seen, batches) = mpsc::channel(64);
+        let (connector, incoming) = inproc::channel();
+        let (trigger, watcher) = drain::channel();
+        let server = TaskGroup::new();
+        let service = UsageServiceServer::new(Recorder { seen, first_ack });
+        server.spawn("server", async move {
+            grpc::server().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+        let channel = InterceptedService::new(grpc::in_process_channel(connector), NodeToken::none());
+        let buffer = UsageBuffer::new(crate::usage::CAPACITY);
+        let metrics = nemo_runtime::metrics::Registry::new().register(ControlMetrics::register);
+        let mut stream = UsageStream::new(NodeInfo::default(), buffer.clone(), metrics);
+        let welcome = RegisterResponse {
+            max_usage_batch: u32::try_from(WAKE_AT).unwrap(),
+            usage_flush_ms: FLUSH_MS,
+            ..RegisterResponse::default()
+        };
+        let mut shipper = tokio::task::JoinSet::new();
+        shipper.spawn(async move { stream.run(&channel, &welcome, &watcher).await });
+        Self { buffer, batches: Arc::new(Mutex::new(batches)), drain: trigger, shipper, server }
+    }
+
+    fn push(&self, count: usize) {
+        (0..count).for_each(|_| self.buffer.push(&event()));
+    }
+
+    async fn batch(&self) -> (u64, usize) {
+        let mut batches = self.batches.lock().await;
+        tokio::time::timeout(nemo_tests::eventually::patience(), batches.recv()).await.unwrap().unwrap()
+    }
+
+    async fn none(&self) {
+        let mut batches = self.batches.lock().await;
+        let more = tokio::time::timeout(Duration::from_millis(100), batches.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+
+    async fn end(mut self) {
+        self.shipper.join_next().await.unwrap().unwrap().unwrap();
+        drop(self.shipper);
+        self.server.join(Duration::ZERO).await;
+    }
+}
+
+/// A message costs more than an event: under load batches go out full and at once, what is left waits for company.
+#[tokio::test]
+async fn full_batches_go_out_at_once_and_the_rest_waits() {
+    let world = World::start(usize::MAX);
+    world.push(2 * WAKE_AT + 34);
+    assert_eq!(world.batch().await, (1, WAKE_AT));
+    assert_eq!(world.batch().await, (1 + WAKE_AT as u64, WAKE_AT));
+    world.none().await;
+    // One short of a batch, then the one that fills it.
+    world.push(WAKE_AT - 35);
+    world.none().await;
+    world.push(1);
+    assert_eq!(world.batch().await, (1 + 2 * WAKE_AT as u64, WAKE_AT));
+    world.push(5);
+    world.none().await;
+    // Who stops does not wait.
+    world.drain.start();
+    assert_eq!(world.batch().await, (1 + 3 * WAKE_AT as u64, 5));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_sent_again_and_nothing_else() {
+    let world = World::start(200);
+    world.push(WAKE_AT);
+    assert_eq!(world.batch().await, (1, WAKE_AT));
+    assert_eq!(world.batch().await, (201, WAKE_AT - 200));
+    world.none().await;
+    world.drain.start();
+    world.end().await;
+}
