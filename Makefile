@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Starts one PostgreSQL for a whole test run and ends it afterwards.
 TESTENV = target/debug/nemo-testenv postgres --
 
-.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet api-test sdk catalog-test bench bench-scale fuzz golden deny clean-state
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet api-test sdk catalog-test bench bench-scale bench-route bench-cooldown fuzz golden deny clean-state
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,13 @@ bench: setup ## Measure the gateway against a minimal proxy
 bench-scale: setup ## Measure with 100,000 and 1,000,000 keys, and with 10,000 open streams
 	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
 	target/dist/nemo-bench scale $(ARGS)
+
+bench-route: setup ## Measure what one routing decision costs
+	$(CARGO) bench --locked -p nemo-data-plane --bench route --profile dist
+
+bench-cooldown: setup-test ## Measure how fast one node's cooldown reaches another through etcd
+	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+	target/dist/nemo-bench cooldown $(ARGS)
 
 fuzz: ## Fuzz the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
 	cd tests/fuzz && for target in envelope_splice form sse stream_observer; do \

@@ -8,13 +8,16 @@ const FILES: &[&str] = &[
     "nemo/fleet/v1/fleet.proto",
     "nemo/config/v1/resources.proto",
     "nemo/config/v1/config.proto",
+    "nemo/cooldown/v1/cooldown.proto",
     "nemo/usage/v1/usage.proto",
+    "nemo/usage/v1/decision.proto",
     "nemo/admin/v1/tenancy.proto",
     "nemo/admin/v1/keys.proto",
     "nemo/admin/v1/providers.proto",
     "nemo/admin/v1/model_groups.proto",
     "nemo/admin/v1/catalog.proto",
     "nemo/admin/v1/settings.proto",
+    "nemo/admin/v1/cooldowns.proto",
     "nemo/admin/v1/requests.proto",
     "nemo/admin/v1/usage.proto",
     "nemo/admin/v1/fleet.proto",
@@ -31,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".nemo.config")
         .bytes(".nemo.usage")
+        .bytes(".nemo.cooldown")
         .extern_path(".google.protobuf.Timestamp", "crate::Timestamp")
         .message_attribute(".nemo.admin", json)
         .compile_fds(descriptors)?;

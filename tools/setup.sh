@@ -62,6 +62,12 @@ if [ -z "${NEMO_POSTGRES_URL:-}" ] || $tests; then
     have_postgres || missing="$missing postgresql"
 fi
 if $tests; then
+    # Replicas of the control plane meet there; NEMO_ETCD_BIN names one that is not on the PATH.
+    if [ -n "${NEMO_ETCD_BIN:-}" ]; then
+        have "$NEMO_ETCD_BIN" || { say "NEMO_ETCD_BIN is $NEMO_ETCD_BIN, which can't be run"; exit 1; }
+    else
+        need etcd etcd-server
+    fi
     # Node is not in this list: tools/test-env.sh gets one, since that of most releases is too old.
     need git git
     need python3 python3
@@ -100,6 +106,14 @@ else
 fi
 
 say "installing: $missing"
+no_cluster=
+no_services=
+# shellcheck disable=SC2086 # empty for root, and two words for sudo
+clean_up() {
+    for file in $no_cluster $no_services; do $as_root rm -f "$file"; done
+}
+trap clean_up EXIT
+trap 'exit 1' INT TERM
 if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq; then
     say "apt-get update failed; trying with the package lists that are there"
 fi
@@ -114,10 +128,18 @@ case " $missing " in *" postgresql "*)
     fi
     # Only the programs are wanted. Debian would also make a database and start a server on port 5432.
     no_cluster=/etc/postgresql-common/createcluster.d/zz-nemo-setup.conf
-    trap '$as_root rm -f "$no_cluster"' EXIT
-    trap 'exit 1' INT TERM
     $as_root mkdir -p "$(dirname "$no_cluster")"
     echo 'create_main_cluster = false' | $as_root tee "$no_cluster" >/dev/null
+    ;;
+esac
+
+case " $missing " in *" etcd-server "*)
+    # Only the program is wanted here too: Debian would also start a server on port 2379, now and with the machine.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        no_services=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$no_services" >/dev/null
+        $as_root chmod 755 "$no_services"
+    fi
     ;;
 esac
 
@@ -125,4 +147,8 @@ esac
 if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2; then
     stop_with_command "apt-get install failed"
 fi
+case " $missing " in *" etcd-server "*)
+    if have systemctl; then $as_root systemctl disable --quiet etcd.service >/dev/null 2>&1 || true; fi
+    ;;
+esac
 say "done"

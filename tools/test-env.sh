@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs and this machine lacks. Called by `make setup-test`; fast when nothing is missing.
 #
-#   packages of the system   tools/setup.sh test: apt, or the command to give to an administrator
+#   packages of the system   tools/setup.sh test: apt, or the command to give to an administrator; etcd among them
 #   rustfmt, clippy          rustup
 #   cargo-nextest            cargo install
 #   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt; Schemathesis,

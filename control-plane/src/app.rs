@@ -25,10 +25,14 @@ use crate::{
     admin::{self, Admin, oidc::Oidc},
     catalog::{self, seed::Seeded},
     config::Config,
+    cooldown::{Board, Policy},
+    coordination::{
+        CoordinationMetrics, Coordinator, Election, EtcdCoordinator, LocalCoordinator, membership,
+    },
     fleet::{NodeAuth, Registry, leases, metrics::FleetCollector},
     grpc::{
-        self, NodeServices, config_service::ConfigService, fleet_service::FleetService,
-        metrics::UsageMetrics, usage_service::UsageService,
+        self, NodeServices, config_service::ConfigService, cooldown_service::CooldownService,
+        fleet_service::FleetService, metrics::UsageMetrics, usage_service::UsageService,
     },
     publish::{Publisher, Revocations, metrics::PublishMetrics},
     retention::{self, RetentionMetrics},
@@ -130,10 +134,12 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     metrics.register(|r| r.register_collector(Box::new(FleetCollector(registry.clone()))));
     let admin = Admin::new(store.clone(), keyring.clone())
         .with_fleet(registry.clone(), publisher.unpublishable())
-        .with_oidc(oidc.clone());
-    let admin = Arc::new(admin);
-
+        .with_oidc(oidc.clone())
+        .with_published(publisher.subscribe());
     let tasks = TaskGroup::new();
+    let coordinator = coordinator(&config, &tasks)?;
+    let board = cooldown_board(&tasks, coordinator.clone(), &publisher, &metrics, &drain);
+    let admin = Arc::new(admin.with_cooldowns(board.clone(), publisher.clone()));
     if let Some(oidc) = oidc {
         tasks.spawn("OIDC keys", oidc.run(drain.clone()));
     }
@@ -141,14 +147,22 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     let revocations = Revocations::default();
     tasks.spawn("revocations", revocations.clone().run(store.clone(), drain.clone()));
     tasks.spawn("leases", leases::run(registry.clone(), store.clone(), drain.clone()));
-    tasks.spawn("idempotency", idempotency::purge_regularly(store.clone(), drain.clone()));
+    let replica = uuid::Uuid::now_v7().to_string();
+    let members = membership::run(coordinator.clone(), registry.clone(), replica.clone(), drain.clone());
+    tasks.spawn("members", members);
+    let stand = |job| Election::stand(coordinator.clone(), (job, replica.clone()), &tasks, drain.clone());
+    tasks.spawn(
+        "idempotency",
+        idempotency::purge_regularly(store.clone(), stand("idempotency"), drain.clone()),
+    );
     let retention_metrics = RetentionMetrics::register(&metrics);
     tasks.spawn(
         "retention",
-        retention::run(store.clone(), config.retention, retention_metrics, drain.clone()),
+        retention::run(store.clone(), config.retention, retention_metrics, stand("retention"), drain.clone()),
     );
     let services = NodeServices {
         config: ConfigService::new(publisher, revocations.clone(), registry.clone(), drain.clone()),
+        cooldown: CooldownService::new(board, drain.clone()),
         fleet: FleetService::new(keyring.key_ids()),
         usage: UsageService::new(
             store.clone(),
@@ -173,6 +187,28 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     tracing::info!(%rest_addr, %grpc_addr, %metrics_addr, "the control plane serves");
     let running = Running { tasks, ops, ops_drain, store };
     Ok(Bound { rest_addr, grpc_addr, metrics_addr, admin, node_connector, registry, running })
+}
+
+/// Where replicas meet: etcd, or this process when it is the only one. Nothing waits for it.
+fn coordinator(config: &Config, tasks: &TaskGroup) -> anyhow::Result<Arc<dyn Coordinator>> {
+    if config.etcd.endpoints.is_empty() {
+        return Ok(Arc::new(LocalCoordinator::default()));
+    }
+    Ok(Arc::new(EtcdCoordinator::new(&config.etcd, tasks.clone())?))
+}
+
+fn cooldown_board(
+    tasks: &TaskGroup,
+    coordinator: Arc<dyn Coordinator>,
+    publisher: &Arc<Publisher>,
+    metrics: &Metrics,
+    drain: &DrainWatcher,
+) -> Board {
+    let publisher = publisher.clone();
+    let policies = move |org| Policy::of(publisher.routing().policy(org));
+    let (board, runner) = Board::new(coordinator, policies, CoordinationMetrics::register(metrics));
+    tasks.spawn("cooldowns", runner.run(drain.clone()));
+    board
 }
 
 async fn seed_catalog(store: &Store) -> anyhow::Result<()> {

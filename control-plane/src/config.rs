@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     admin::oidc::{OidcError, OidcOptions, OidcSettings},
+    coordination::EtcdSettings,
     fleet::{NodeToken, auth::WeakNodeToken},
     retention::{Retention, TooShort},
     store::PoolSizes,
@@ -60,6 +61,8 @@ pub struct Config {
     pub retention: Retention,
     /// Whose tokens the admin API accepts beside its own.
     pub oidc: Option<OidcSettings>,
+    /// Where replicas meet; without endpoints this is the only one.
+    pub etcd: EtcdSettings,
 }
 
 impl Config {
@@ -80,6 +83,7 @@ impl Config {
             database_patience: DATABASE_PATIENCE,
             retention: Retention::default(),
             oidc: None,
+            etcd: EtcdSettings::default(),
         }
     }
 
@@ -134,6 +138,14 @@ pub struct Settings {
     pub oidc_groups_claim: String,
     pub oidc_roles: String,
     pub oidc_ca_file: PathBuf,
+    /// Separated by commas.
+    pub etcd_endpoints: String,
+    pub etcd_user: String,
+    #[serde(deserialize_with = "secret")]
+    pub etcd_password: Secret,
+    pub etcd_password_file: PathBuf,
+    pub etcd_ca: PathBuf,
+    pub etcd_tls: Identity,
     pub logging: TelemetrySettings,
 }
 
@@ -173,6 +185,17 @@ pub enum ConfigError {
     Retention(#[from] TooShort),
     #[error(transparent)]
     Oidc(#[from] OidcError),
+    #[error(
+        "etcd_endpoints: expected http://host:port or https://host:port, several separated by commas, got {0:?}"
+    )]
+    EtcdEndpoint(String),
+    #[error(
+        "etcd_endpoints: {0} is plaintext and on another machine, where a password would be read: use https://, or \
+         set allow_plaintext when a mesh does TLS"
+    )]
+    EtcdPlaintext(String),
+    #[error("etcd_user and etcd_password (or etcd_password_file) go together")]
+    EtcdUser,
     #[error("{name}: expected 1 to 1000 connections, got {value}")]
     Connections { name: &'static str, value: u32 },
 }
@@ -222,6 +245,30 @@ impl Settings {
         }
     }
 
+    fn etcd(&self) -> Result<EtcdSettings, ConfigError> {
+        let endpoints = self.etcd_endpoints.split(',').map(str::trim).filter(|it| !it.is_empty());
+        let endpoints: Vec<String> = endpoints.map(str::to_owned).collect();
+        for endpoint in &endpoints {
+            let malformed = || ConfigError::EtcdEndpoint(endpoint.clone());
+            let uri: http::Uri = endpoint.parse().map_err(|_| malformed())?;
+            if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.port().is_none() {
+                return Err(malformed());
+            }
+        }
+        let password = from_file_or_text("etcd_password", &self.etcd_password, &self.etcd_password_file)?;
+        let user = match (self.etcd_user.trim(), password) {
+            ("", None) => None,
+            (user, Some((_, password))) if !user.is_empty() => Some((user.to_owned(), password)),
+            _ => return Err(ConfigError::EtcdUser),
+        };
+        let plaintext = endpoints.iter().find(|it| it.starts_with("http://") && !is_loopback(it));
+        if let Some(endpoint) = plaintext.filter(|_| user.is_some() && !self.allow_plaintext) {
+            return Err(ConfigError::EtcdPlaintext(endpoint.clone()));
+        }
+        let ca = Some(self.etcd_ca.clone()).filter(|path| !path.as_os_str().is_empty());
+        Ok(EtcdSettings { endpoints, user, ca, identity: self.etcd_tls.clone() })
+    }
+
     /// # Errors
     /// When the settings are incomplete or contradict each other.
     pub fn into_config(self) -> Result<Config, ConfigError> {
@@ -241,7 +288,7 @@ impl Settings {
             ),
             None => None,
         };
-        let oidc = self.oidc().check()?;
+        let (oidc, etcd) = (self.oidc().check()?, self.etcd()?);
         let config = Config {
             rest_addr: self.rest_addr,
             grpc_addr: self.grpc_addr,
@@ -256,10 +303,17 @@ impl Settings {
             database_patience: DATABASE_PATIENCE,
             retention: self.retention,
             oidc,
+            etcd,
         };
         config.check()?;
         Ok(config)
     }
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A secret and where it came from; the file wins. `None` when neither is set.

@@ -5,6 +5,8 @@
 //! - [`grpc`]: thin gRPC services over [`admin`], [`publish`], [`fleet`] and the request log
 //! - [`publish`]: rows → resources → compiled revisions → deltas for the nodes
 //! - [`fleet`]: which nodes are connected and what they hold
+//! - [`coordination`]: what replicas agree on beside the database, through etcd or in this process
+//! - [`cooldown`]: what nodes report of upstreams, weighed and told to all of them
 //! - [`catalog`]: the bundled model catalog
 //! - [`retention`]: partitions of request log and rollups, made ahead and dropped in time
 //! - [`sealing`]: provider credentials are sealed before they reach the store
@@ -14,6 +16,8 @@ pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod config;
+pub mod cooldown;
+pub mod coordination;
 pub mod fleet;
 pub mod grpc;
 pub mod publish;

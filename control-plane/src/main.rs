@@ -27,7 +27,7 @@ Examples:
 
 Every setting is also an environment variable, which keeps secrets off the command line:
   NEMO_POSTGRES_URL, NEMO_SEAL_KEY (64 hexadecimal digits), NEMO_NODE_TOKEN, NEMO_REST_ADDR, NEMO_GRPC_ADDR,
-  NEMO_METRICS_ADDR, NEMO_OIDC_ISSUER, NEMO_OIDC_AUDIENCE, NEMO_APP_CONNECTIONS, NEMO_SYSTEM_CONNECTIONS, NEMO_LOGGING__FORMAT; NEMO_LOG filters the log.
+  NEMO_METRICS_ADDR, NEMO_ETCD_ENDPOINTS, NEMO_ETCD_PASSWORD, NEMO_OIDC_ISSUER, NEMO_OIDC_AUDIENCE, NEMO_APP_CONNECTIONS, NEMO_SYSTEM_CONNECTIONS, NEMO_LOGGING__FORMAT; NEMO_LOG filters the log.
 Options win over the environment, the environment over the file.";
 
 /// The control plane of Nemo Router: tenancy, configuration, request log.
@@ -92,6 +92,25 @@ struct Options {
     /// Authority of the nodes' certificates (PEM): with it, every node must show one.
     #[arg(long, global = true, value_name = "FILE")]
     node_ca: Option<PathBuf>,
+    /// etcd, where several replicas share cooldowns: http(s)://host:2379, several separated by commas. Without it, this
+    /// is the only replica.
+    #[arg(long, global = true, value_name = "URLS")]
+    etcd_endpoints: Option<String>,
+    /// Authority of etcd's certificate (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// This replica's certificate for an etcd that asks for one (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    etcd_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE")]
+    etcd_key: Option<PathBuf>,
+    /// etcd's user, where it wants one.
+    #[arg(long, global = true, value_name = "NAME")]
+    etcd_user: Option<String>,
+    /// File with that user's password.
+    #[arg(long, global = true, value_name = "FILE")]
+    etcd_password_file: Option<PathBuf>,
     /// Allow ports without TLS that other machines can reach.
     #[arg(long, global = true)]
     allow_plaintext: bool,
@@ -130,12 +149,18 @@ impl Options {
             (self.ops_tls_cert, &mut settings.ops_tls.cert),
             (self.ops_tls_key, &mut settings.ops_tls.key),
             (self.node_ca, &mut settings.node_ca),
+            (self.etcd_ca, &mut settings.etcd_ca),
+            (self.etcd_cert, &mut settings.etcd_tls.cert),
+            (self.etcd_key, &mut settings.etcd_tls.key),
+            (self.etcd_password_file, &mut settings.etcd_password_file),
         ];
         for (given, setting) in files {
             if let Some(path) = given {
                 *setting = path;
             }
         }
+        settings.etcd_endpoints = self.etcd_endpoints.unwrap_or(settings.etcd_endpoints);
+        settings.etcd_user = self.etcd_user.unwrap_or(settings.etcd_user);
         settings.allow_plaintext |= self.allow_plaintext;
         settings.set_oidc(self.oidc);
         settings.logging.format = match self.log_format {

@@ -17,13 +17,19 @@ use time::{Date, OffsetDateTime};
 
 pub use settings::{Retention, RetentionOptions, TooShort};
 
-use crate::store::{
-    Store, StoreError,
-    retention::{Dropped, Kept},
+use crate::{
+    coordination::Election,
+    store::{
+        Store, StoreError,
+        retention::{Dropped, Kept},
+    },
 };
 
 /// Days whose partitions are made before they are needed.
 const DAYS_AHEAD: i64 = 7;
+/// How long a revision is kept beyond the last request that is: a node that is cut off goes on with its own, and what it
+/// reports later than after a month is refused.
+const HISTORY_MARGIN: time::Duration = time::Duration::days(31);
 /// Between two runs.
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// Until the next run when one failed.
@@ -117,12 +123,35 @@ pub async fn run_once(
             }
         }
     }
+    if let Some(before) = retention.before(Kept::RequestLog, today) {
+        let before = before.saturating_sub(HISTORY_MARGIN).midnight().assume_utc();
+        let gone = store.prune_config_history(before).await?;
+        if gone > 0 {
+            tracing::info!(gone, %before, "forgot revisions that no logged request can name");
+        }
+    }
     Ok(report)
 }
 
-/// Runs at once, then every hour, until drain.
-pub async fn run(store: Store, retention: Retention, metrics: RetentionMetrics, drain: DrainWatcher) {
+/// Runs at once, then every hour, until drain, while this replica leads the job or nobody can say who does.
+pub async fn run(
+    store: Store,
+    retention: Retention,
+    metrics: RetentionMetrics,
+    mut election: Election,
+    drain: DrainWatcher,
+) {
     loop {
+        if !election.is_mine() {
+            // Another replica is at it.
+            metrics.succeeded_unix.set(now_unix());
+            tokio::select! {
+                () = drain.signaled() => return,
+                () = election.mine() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            continue;
+        }
         let now = OffsetDateTime::from_unix_timestamp(now_unix()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let done = tokio::select! {
             () = drain.signaled() => return,

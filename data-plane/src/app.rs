@@ -23,6 +23,7 @@ use crate::{
     config::{Settings, SnapshotHandle, apply::Applier, last_good::LastGood},
     control::{self, identity},
     drain as phases, edge,
+    health::{self, HealthBoard, HealthMetrics},
     pipeline::{context::Sinks, metrics::Metrics, telemetry::Telemetry},
     upstream::UpstreamClient,
     usage::{CAPACITY, UsageBuffer},
@@ -33,6 +34,7 @@ pub struct State {
     pub settings: Settings,
     pub snapshot: SnapshotHandle,
     pub upstream: UpstreamClient,
+    pub health: HealthBoard,
     pub sinks: Arc<Sinks>,
 }
 
@@ -99,10 +101,12 @@ pub async fn start(
     let snapshot = SnapshotHandle::default();
     let upstream =
         UpstreamClient::new(upstream_authority(&settings)).context("TLS to upstreams can't be set up")?;
+    let health = HealthBoard::new(registry.register(HealthMetrics::register));
     let otlp = Otlp::start(&settings.otlp, "nemo-data-plane", &identity.node_id)?;
     let state = Arc::new(State {
         snapshot: snapshot.clone(),
         upstream: upstream.clone(),
+        health: health.clone(),
         sinks: Arc::new(Sinks {
             usage: usage.clone(),
             metrics,
@@ -132,11 +136,13 @@ pub async fn start(
         token,
         info,
         snapshot: snapshot.clone(),
+        health: health.clone(),
         usage,
         flush_deadline: settings.flush_deadline(),
         metrics: registry.register(control::metrics::ControlMetrics::register),
     };
     control::spawn(&tasks, control, applier, (last_good, keyring), &flushing);
+    tasks.spawn("health", health::run(health, flushing.clone()));
     let ops_drain = flushing.clone();
     flush_telemetry(&tasks, &state.sinks, flushing.clone());
     watch_certificates(&tasks, [&data_tls, &ops_tls], control_tls, &flushing);

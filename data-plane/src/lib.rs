@@ -3,6 +3,7 @@
 //!
 //! - [`app`]: wires a node; used by the binaries and the tests
 //! - [`edge`], [`pipeline`], [`routing`], [`upstream`], [`models`]: the data port, in the order of a request
+//! - [`health`]: breakers, cooldowns and statistics of upstreams
 //! - [`config`]: settings and the live snapshot
 //! - [`control`], [`usage`]: conversations with the control plane
 
@@ -11,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod drain;
 pub mod edge;
+pub mod health;
 pub mod models;
 pub mod pipeline;
 pub mod routing;

@@ -23,6 +23,7 @@ pub fn deployment(provider: &str, model: &str) -> Arc<Deployment> {
             context_window: 0,
             max_output_tokens: 0,
             tags: Vec::new(),
+            tag_set: nemo_snapshot::TagSet::EMPTY,
             aliases: Vec::new(),
             input_modalities: Vec::new(),
             output_modalities: Vec::new(),
@@ -34,5 +35,7 @@ pub fn deployment(provider: &str, model: &str) -> Arc<Deployment> {
         weight: 1,
         disabled: false,
         timeouts: nemo_snapshot::Timeouts::default(),
+        rpm: None,
+        tpm: None,
     })
 }

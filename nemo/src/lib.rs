@@ -6,6 +6,7 @@
 //! - [`providers`]: credentials, deployments and model groups from the environment or `nemo.toml`, applied
 //!   through the admin API
 //! - [`commands`]: `nemo keys`, `nemo models`, `nemo requests`: thin over the admin API ([`admin_client`])
+//! - [`replay`]: logged decisions made again, also with another policy
 //! - [`data_dir`]: where state lives
 
 pub mod admin_client;
@@ -17,4 +18,5 @@ pub mod data_dir;
 pub mod demo;
 pub mod embedded_postgres;
 pub mod providers;
+pub mod replay;
 pub mod standalone;

@@ -35,6 +35,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 Outcome::Pending => Ok(ExitCode::from(USAGE)),
             };
         }
+        Command::Replay(options) => {
+            return client(commands::replay::run(*options))
+                .map(|same| if same { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Standalone(options) => standalone::run(&options),
         Command::Orgs(command) => client(commands::orgs::run(*command)),
         Command::Teams(command) => client(commands::teams::run(*command)),
@@ -49,6 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Requests(command) => client(commands::requests::run(*command)),
         Command::Usage(command) => client(commands::usage::run(*command)),
         Command::Audit(command) => client(commands::audit::run(*command)),
+        Command::Cooldowns(command) => client(commands::cooldowns::run(*command)),
         Command::Fleet(command) => client(commands::fleet::run(*command)),
         Command::Completion(options) => commands::completion::run(&options),
         Command::Providers { json } => commands::providers(json),

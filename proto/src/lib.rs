@@ -33,6 +33,11 @@ mod nemo {
             tonic::include_proto!("nemo.config.v1");
         }
     }
+    pub mod cooldown {
+        pub mod v1 {
+            tonic::include_proto!("nemo.cooldown.v1");
+        }
+    }
     pub mod usage {
         pub mod v1 {
             tonic::include_proto!("nemo.usage.v1");
@@ -51,6 +56,8 @@ pub use nemo::admin::v1 as admin;
 pub use nemo::common::v1 as common;
 /// Resources and how they reach the nodes.
 pub use nemo::config::v1 as config;
+/// Cooldowns over the whole fleet.
+pub use nemo::cooldown::v1 as cooldown;
 /// How a node joins the fleet.
 pub use nemo::fleet::v1 as fleet;
 /// How nodes report usage.

@@ -6,8 +6,11 @@
 //!
 //! - `scale` measures what many keys and many streams do to it; `scale-upstream` is its upstream
 //!
+//! - `cooldown` measures how fast the fleet hears of an upstream that tripped
+//!
 //! Called by `make bench` and `make bench-scale`.
 
+mod cooldown;
 mod floor;
 mod histogram;
 mod load;
@@ -41,6 +44,8 @@ enum Command {
     Scale(scale::Args),
     /// Keep streams open, with a chunk now and then.
     ScaleUpstream(scale::UpstreamArgs),
+    /// Measure how fast one node's cooldown reaches another through etcd.
+    Cooldown(cooldown::Args),
     /// Load one server, print the result as JSON.
     Load(load::Args),
 }
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Command::Floor(args) => floor::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Scale(args) => scale::main(&args),
         Command::ScaleUpstream(args) => scale::upstream(&args).map(|()| ExitCode::SUCCESS),
+        Command::Cooldown(args) => cooldown::main(&args),
         Command::Load(args) => load::main(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

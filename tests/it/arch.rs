@@ -34,7 +34,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("nemo-control-plane", &["nemo-types", "nemo-proto", "nemo-snapshot", "nemo-runtime"]),
     (
         "nemo",
-        &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-llm", "nemo-control-plane", "nemo-data-plane"],
+        // The snapshot for `nemo replay`, which compiles revisions as a node does.
+        &[
+            "nemo-types",
+            "nemo-proto",
+            "nemo-snapshot",
+            "nemo-runtime",
+            "nemo-llm",
+            "nemo-control-plane",
+            "nemo-data-plane",
+        ],
     ),
     // The runtime and the snapshot for the nodes of `nemo-bench scale`.
     ("nemo-tests", &["nemo-types", "nemo-proto", "nemo-runtime", "nemo-snapshot"]),
@@ -96,6 +105,22 @@ fn the_data_plane_links_no_sql_and_no_etcd() {
             assert!(!id.contains(banned), "the data plane links {id}");
         }
     }
+}
+
+/// etcd is the control plane's alone: nobody else names its client.
+#[test]
+fn only_the_control_plane_depends_on_the_client_of_etcd() {
+    let metadata = metadata();
+    let users: Vec<_> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| {
+            package["dependencies"].as_array().unwrap().iter().any(|it| it["name"] == "etcd-client")
+        })
+        .filter_map(|package| package["name"].as_str())
+        .collect();
+    assert_eq!(users, ["nemo-control-plane"]);
 }
 
 fn sources(dir: &Path) -> Vec<(PathBuf, String)> {

@@ -22,7 +22,7 @@ fn streamed(content: &str) -> String {
 #[tokio::test]
 async fn i10_no_prompt_and_no_secret_is_kept() {
     let fleet = Fleet::start_logging(Pairing::from_env().unwrap(), "trace").await.unwrap();
-    let client = fleet.client.clone().header("cookie", COOKIE);
+    let client = fleet.client.clone().header("cookie", COOKIE).header("x-nemo-retries", "0");
     let post = async |body: String| client.post("/v1/chat/completions", body).await;
 
     // An answer, a stream, a stream that breaks, a refusal, a fault, an answer that is none.
@@ -30,7 +30,7 @@ async fn i10_no_prompt_and_no_secret_is_kept() {
     assert_eq!(post(chat(PROMPT)).await.unwrap().status, 200);
     fleet.upstream.push(Script::ok().content(COMPLETION));
     assert_eq!(post(streamed(PROMPT)).await.unwrap().status, 200);
-    fleet.upstream.push(Script::ok().content(COMPLETION).ending(Ending::Reset(200)));
+    fleet.upstream.push(Script::ok().content(COMPLETION).ending(Ending::Reset(700)));
     let _broken = post(streamed(PROMPT)).await;
     for status in [400, 500] {
         let message = json!({ "error": { "message": REFUSAL, "type": "x", "code": null } });

@@ -198,6 +198,8 @@ fn the_readme_has_every_metric() {
     for (file, mark) in [
         ("data-plane/src/pipeline/metrics.rs", "registry.register(\""),
         ("data-plane/src/control/metrics.rs", "registry.register(\""),
+        ("data-plane/src/health/metrics.rs", "registry.register(\""),
+        ("control-plane/src/coordination/metrics.rs", "r.register(\""),
         ("control-plane/src/publish/metrics.rs", "r.register(\""),
         ("control-plane/src/grpc/metrics.rs", "r.register(\""),
         ("control-plane/src/retention.rs", "r.register(\""),

@@ -38,7 +38,7 @@ fn i13_no_deadline_on_the_wire_is_a_time_of_day() {
     const DATES_AND_FACTS: [&str; 4] =
         ["expires_at_unix_ms", "previous_valid_until_unix_ms", "created_unix", "started_unix_us"];
     let mut fields = 0;
-    for package in ["common", "config", "fleet", "usage"] {
+    for package in ["common", "config", "cooldown", "fleet", "usage"] {
         for entry in std::fs::read_dir(root().join(format!("proto/nemo/{package}/v1"))).unwrap() {
             let path = entry.unwrap().path();
             for line in read(&path).lines() {

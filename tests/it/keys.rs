@@ -122,7 +122,7 @@ async fn a_rotated_key_has_two_secrets_until_its_overlap_ends() {
 async fn a_keys_metadata_is_in_the_log_of_requests_that_bring_none() {
     let fleet = Fleet::start().await.unwrap();
     let (_, client) =
-        key(&fleet, json!({ "metadata": "{\"cost_center\":7}", "default_tags": ["vision"] })).await;
+        key(&fleet, json!({ "metadata": "{\"cost_center\":7}", "default_tags": ["code"] })).await;
     let chat = chat("hi");
     assert_eq!(answered(&client, "/v1/chat/completions", &chat).await.0, 200);
     let own = client.header("x-nemo-metadata", "{\"own\":1}");

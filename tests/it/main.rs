@@ -7,6 +7,8 @@ mod admin;
 #[cfg(test)]
 mod arch;
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod audio;
 #[cfg(test)]
 mod auth;
@@ -23,6 +25,10 @@ mod cli_apply;
 #[cfg(test)]
 mod cli_offline;
 #[cfg(test)]
+mod cooldown;
+#[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod drain;
@@ -30,6 +36,8 @@ mod drain;
 mod embeddings;
 #[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod fault_matrix;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
@@ -51,7 +59,11 @@ mod moderations;
 #[cfg(test)]
 mod oidc;
 #[cfg(test)]
+mod overrides;
+#[cfg(test)]
 mod portkey;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
@@ -61,9 +73,15 @@ mod rest;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod routing_admin;
+#[cfg(test)]
 mod standalone_tls;
 #[cfg(test)]
+mod strategies;
+#[cfg(test)]
 mod stream;
+#[cfg(test)]
+mod tags;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]

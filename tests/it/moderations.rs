@@ -15,7 +15,7 @@ async fn a_moderation_without_a_model_goes_to_the_default_one_and_is_known_to_be
             json!({ "model": "moderation-mock", "input": ["a", "b"] }),
         ),
         (
-            json!({ "model": MODERATION, "nemo_tags": ["x"], "input": "attack" }),
+            json!({ "model": MODERATION, "nemo_tags": [], "input": "attack" }),
             json!({ "model": "moderation-mock", "input": "attack" }),
         ),
     ] {

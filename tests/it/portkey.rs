@@ -15,6 +15,7 @@ async fn portkeys_headers_work_as_they_are() {
         .header("x-portkey-trace-id", "trace-77")
         .header("x-portkey-metadata", r#"{"_user":"ada"}"#)
         .header("x-portkey-request-timeout", "30000")
+        .header("x-portkey-retry-count", "3")
         .header("x-portkey-custom-host", "http://127.0.0.1:1");
     let response = client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     assert_eq!(response.status, 200, "{}", response.text());
@@ -48,6 +49,7 @@ async fn what_portkeys_headers_must_be_is_said() {
         ("x-portkey-request-timeout", "0"),
         ("x-portkey-request-timeout", "soon"),
         ("x-portkey-provider", "a/b"),
+        ("x-portkey-retry-count", "often"),
     ] {
         let client = fleet.client.clone().header(name, value);
         let response = client.post("/v1/chat/completions", chat("hi")).await.unwrap();

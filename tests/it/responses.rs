@@ -67,6 +67,7 @@ async fn a_streamed_response_keeps_its_named_events_byte_for_byte() {
 #[tokio::test]
 async fn a_response_without_its_last_event_is_never_ended_cleanly() {
     let fleet = fleet().await;
+    fleet.tolerant().await.unwrap();
     let request = json!({ "model": RESPONSES, "input": "hi", "stream": true }).to_string();
     for ending in [Ending::NoDone, Ending::HalfEvent, Ending::Cut(3000)] {
         fleet.upstream.push(Script::ok().ending(ending));

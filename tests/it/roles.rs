@@ -66,6 +66,8 @@ fn methods() -> Vec<Method> {
             { "org_id": "$org", "id": "$id" }
         RequestLogService.ListRequests(ListRequestsRequest) GET "/organizations/{org_id}/requests"
             { "org_id": "$org" }
+        RequestLogService.ListDecisions(ListDecisionsRequest) GET "/decisions" {}
+        RequestLogService.ListRoutingConfig(ListRoutingConfigRequest) GET "/routing-config" {}
         AuditService.VerifyAudit(VerifyAuditRequest) GET "/audit/verification" {}
         CatalogService.PutModel(PutModelRequest) PUT "/models/vendor/role-test" { "model": { "id": "vendor/role-test" } }
         CatalogService.GetModel(GetModelRequest) GET "/models/{id}" { "id": "vendor/nothing" }
@@ -157,6 +159,12 @@ fn owned() -> Vec<Method> {
         SettingService.ListSettings(ListSettingsRequest) GET "/organizations/{org_id}/settings" { "org_id": "$org" }
         SettingService.DeleteSetting(DeleteSettingRequest) DELETE "/organizations/{org_id}/settings/{key}"
             { "org_id": "$org", "key": "routing.strategy" }
+        CooldownAdminService.SetCooldown(SetCooldownRequest) PUT "/organizations/{org_id}/cooldowns/{deployment_id}"
+            { "org_id": "$org", "deployment_id": "$id", "duration_ms": 1000 }
+        CooldownAdminService.ListCooldowns(ListCooldownsRequest) GET "/organizations/{org_id}/cooldowns"
+            { "org_id": "$org" }
+        CooldownAdminService.ClearCooldown(ClearCooldownRequest)
+            DELETE "/organizations/{org_id}/cooldowns/{deployment_id}" { "org_id": "$org", "deployment_id": "$id" }
         UsageQueryService.QueryUsage(QueryUsageRequest) GET "/organizations/{org_id}/usage" { "org_id": "$org" }
         AuditService.ListAudit(ListAuditRequest) GET "/organizations/{org_id}/audit" { "org_id": "$org" }
     }

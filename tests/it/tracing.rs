@@ -203,6 +203,28 @@ async fn a_request_is_a_span_with_its_attempt_below_it_in_the_callers_trace() {
     }
 }
 
+/// R004-12: an attempt that failed has a span of its own, and its upstream was a child of that.
+#[tokio::test]
+async fn each_attempt_is_a_span() {
+    let (collector, endpoint, _server) = Collector::start();
+    let fleet = Fleet::start_with(&[("NEMO_OTLP__ENDPOINT", &endpoint)]).await.unwrap();
+    fleet.upstream.push(Script::status(503));
+    let client = fleet.client.clone().header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
+    let response = client.post("/v1/chat/completions", chat(PROMPT)).await.unwrap();
+    assert_eq!((response.status, response.header("x-nemo-attempts")), (200, Some("2")));
+    let spans = collector.spans(3).await;
+    let request = spans.iter().find(|span| hex(&span.parent_span_id) == PARENT).expect("the request's span");
+    let mut attempts: Vec<_> = spans.iter().filter(|span| span.parent_span_id == request.span_id).collect();
+    attempts.sort_by_key(|span| span.start_time_unix_nano);
+    assert_eq!(attempts.len(), 2);
+    let (failed, good) = (attributes(attempts[0]), attributes(attempts[1]));
+    assert_eq!((&*failed["error.type"], &*failed["http.response.status_code"]), ("failed", "503"));
+    assert!(!good.contains_key("error.type"), "{good:?}");
+    for (span, sent) in attempts.iter().zip(fleet.upstream.requests()) {
+        assert!(sent.header("traceparent").unwrap().contains(&hex(&span.span_id)));
+    }
+}
+
 /// Without a collector the gateway is no part of the trace: the caller's span stays the parent.
 #[tokio::test]
 async fn without_a_collector_the_trace_context_passes_unchanged() {
@@ -220,7 +242,8 @@ async fn without_a_collector_the_trace_context_passes_unchanged() {
 async fn log_lines_carry_request_id_and_trace_id() {
     let fleet = Fleet::start().await.unwrap();
     fleet.upstream.push(Script::status(500));
-    let client = fleet.client.clone().header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
+    let client = fleet.client.clone().header("x-nemo-retries", "0");
+    let client = client.header("traceparent", &format!("00-{TRACE}-{PARENT}-01"));
     let response = client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     let id = response.header("x-request-id").unwrap().to_owned();
     eventually("the log has the line", async || {

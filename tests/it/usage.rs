@@ -45,8 +45,10 @@ async fn a_request_leaves_one_row_with_what_happened() {
     assert_eq!(row["request_bytes"].as_u64(), Some(chat("hi").len() as u64));
     assert_eq!(row["response_bytes"].as_u64(), Some(response.body.len() as u64));
     assert!(row["total_us"].as_u64() >= row["upstream_us"].as_u64(), "{row}");
-    let one =
+    let mut one =
         fleet.admin.get(&fleet.org(&format!("/requests/{}", row["id"].as_str().unwrap()))).await.unwrap();
+    // The list does without.
+    assert!(one["decision"].take().is_object());
     assert_eq!(one, row);
 }
 
@@ -63,7 +65,7 @@ async fn every_request_is_logged_exactly_once() {
         requests.spawn(async move { client.post("/v1/chat/completions", chat("hi")).await.unwrap().status });
     }
     let statuses = requests.join_all().await;
-    let failed = statuses.iter().filter(|status| **status == 502).count();
+    let failed = statuses.iter().filter(|status| **status != 200).count();
     let listed = nemo_tests::eventually("all rows", async || {
         let listed = fleet.admin.get(&format!("{}?page_size=1000", fleet.org("/requests"))).await?;
         let rows = listed["requests"].as_array().cloned().unwrap_or_default();
@@ -74,8 +76,11 @@ async fn every_request_is_logged_exactly_once() {
     .unwrap();
     let ids: HashSet<_> = listed.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!((listed.len(), ids.len()), (total, total));
-    assert_eq!(listed.iter().filter(|row| row["http_status"] == 502).count(), failed);
-    assert_eq!(fleet.upstream.served(), total as u64);
+    assert_eq!(listed.iter().filter(|row| row["http_status"] != 200).count(), failed);
+    // Some are tried again, some are refused while the only deployment cools down. The log says how often it was asked;
+    // what was lost with a connection it has not seen.
+    let attempts: u64 = listed.iter().map(|row| row["attempts"].as_u64().unwrap()).sum();
+    assert!((1..=attempts).contains(&fleet.upstream.served()), "{} of {attempts}", fleet.upstream.served());
 }
 
 #[tokio::test]
@@ -85,7 +90,8 @@ async fn the_log_can_be_filtered_and_paged() {
         if at == 2 {
             fleet.upstream.push(Script::status(500));
         }
-        fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
+        let once = fleet.client.clone().header("x-nemo-retries", "0");
+        once.post("/v1/chat/completions", chat("hi")).await.unwrap();
     }
     fleet.request_log(5).await.unwrap();
     let path = fleet.org("/requests");

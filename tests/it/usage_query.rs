@@ -19,7 +19,7 @@ async fn used(fleet: &Fleet) -> anyhow::Result<(String, Vec<Value>)> {
     }
     other.clone().header("x-request-id", "mine-7").post("/v1/chat/completions", chat("hi")).await?;
     fleet.upstream.push(Script::status(500));
-    other.post("/v1/chat/completions", chat("hi")).await?;
+    other.header("x-nemo-retries", "0").post("/v1/chat/completions", chat("hi")).await?;
     Ok((second, fleet.request_log(4).await?))
 }
 

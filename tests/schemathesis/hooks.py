@@ -21,6 +21,14 @@ CHOICE = random.Random(20261121)
 # How many of the well-formed ids become real ones.
 REAL = 0.8
 MODEL = "schemathesis/model"
+# A tag that MODEL has, and so may be required.
+TAG = "schemathesis"
+# What settings hold that are no times in milliseconds: a schema can't say that a value depends on its key.
+SETTINGS = {
+    "routing.strategy": '"simple-shuffle"', "routing.retries": "1", "routing.max_retries": "4",
+    "routing.max_cost_usd": '"0.50"', "routing.backoff_ms": "250", "cooldown.failures": "3",
+    "cooldown.cluster_min_attempts": "20", "cooldown.cluster_error_percent": "50",
+}
 
 
 def call(method, path, body):
@@ -59,7 +67,7 @@ def fill_organization(name):
     return organization, {"teams": team, "keys": key, "members": member, **fill(base)}
 
 
-call("PUT", f"/models/{MODEL}", {"model": {"offerings": [{"provider": "custom"}]}})
+call("PUT", f"/models/{MODEL}", {"model": {"offerings": [{"provider": "custom"}], "tags": [TAG]}})
 ORGANIZATION, OWNED = fill_organization("Schemathesis")
 OPERATORS = fill("")
 
@@ -96,6 +104,16 @@ def work_on_links(links, deployment):
         for member in link["deployments"]:
             member["deployment_id"] = real(member["deployment_id"], deployment)
             member["weight"] = member.get("weight") or 1
+
+
+def work_on_tags(body):
+    """Tags that are required are those of some model; of a list, or of one in a message."""
+    for member in ("required_tags", "default_tags"):
+        tags = body.get(member)
+        if isinstance(tags, dict):
+            tags["names"] = [TAG][:len(tags.get("names") or [])]
+        elif tags:
+            body[member] = [TAG]
 
 
 def work_on_path(case, known):
@@ -141,7 +159,8 @@ def work_on_body(case, body, known):
     if body.get("metadata"):
         body["metadata"] = '{"team": "a"}'
     if "value" in body:
-        body["value"] = '"simple-shuffle"' if case.path_parameters["key"] == "routing.strategy" else "30000"
+        body["value"] = SETTINGS.get(case.path_parameters["key"], "30000")
+    work_on_tags(body)
     # An operator's token has no other role, an organization's no role of the operator.
     if case.method == "POST" and collection(case.operation.path) == "admin-tokens":
         body["role"] = "viewer" if "{org_id}" in case.operation.path else "operator"

@@ -191,6 +191,12 @@ impl Fleet {
         format!("/organizations/{}{rest}", self.org_id)
     }
 
+    /// Lets many failures pass before the organization's breakers open: for tests of what comes after each of them.
+    pub async fn tolerant(&self) -> anyhow::Result<()> {
+        let path = self.org("/settings/cooldown.failures?wait=fleet");
+        self.admin.put(&path, json!({ "value": "1000" })).await.map(drop)
+    }
+
     /// Issues a key of the first team; returns its id and secret.
     pub async fn issue_key(&self, request: Value) -> anyhow::Result<(String, String)> {
         let tenant = Tenant { org_id: self.org_id.clone(), team_id: self.team_id.clone() };

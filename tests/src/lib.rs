@@ -2,6 +2,7 @@
 //!
 //! - [`upstream`]: an OpenAI-compatible server that records what reaches it; [`script`] says how it misbehaves
 //! - [`postgres`]: a real PostgreSQL, shared by the tests of a run, with a database of its own for each test
+//! - [`etcd`]: a real etcd for one test
 //! - [`process`]: child processes that never outlive the test
 //! - [`fleet`], [`site`] and [`admin`]: a whole gateway as child processes, set up through its admin API
 //! - [`control`]: a control plane with settings of its own; [`oidc`]: a real OpenID provider
@@ -14,12 +15,15 @@
 pub mod admin;
 pub mod client;
 pub mod control;
+pub mod etcd;
 pub mod eventually;
 pub mod fleet;
+pub mod links;
 pub mod oidc;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod propagation;
 pub mod replicas;
 pub mod script;
 pub mod site;

@@ -30,6 +30,15 @@ impl Member {
     }
 }
 
+/// How an installation is put together, beyond how many there are of each.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// Of every control plane.
+    pub options: Vec<String>,
+    /// Each node knows one control plane: the first the first, and so on, in turn.
+    pub pinned: bool,
+}
+
 /// A running installation.
 pub struct Replicas {
     pub upstream: Upstream,
@@ -37,18 +46,25 @@ pub struct Replicas {
     pub control_planes: Vec<Member>,
     pub nodes: Vec<Member>,
     pub tenant: Tenant,
+    pub credential_id: String,
+    layout: Layout,
     token: String,
 }
 
 impl Replicas {
     /// Starts so many of each, with a tenant and a model that all nodes serve.
     pub async fn start(control_planes: usize, nodes: usize) -> anyhow::Result<Self> {
+        Self::start_as(control_planes, nodes, Layout::default()).await
+    }
+
+    /// The same, put together in that way.
+    pub async fn start_as(control_planes: usize, nodes: usize, layout: Layout) -> anyhow::Result<Self> {
         let upstream = Upstream::builder().api_key(Some(UPSTREAM_KEY.into())).start().await?;
         let database = Server::shared().await?.create_database().await?;
         let mut started = Vec::new();
         for _ in 0..control_planes {
             let site = Site::new(database.url())?;
-            let process = site.control_plane()?.spawn()?;
+            let process = site.control_plane()?.args(&layout.options).spawn()?;
             wait_ready(&process, site.ports.control_ops).await?;
             started.push(Member { site, process: Some(process) });
         }
@@ -64,7 +80,16 @@ impl Replicas {
             credential_id,
         };
         admin.serve_model(&model).await?;
-        let mut it = Self { upstream, database, control_planes: started, nodes: Vec::new(), tenant, token };
+        let mut it = Self {
+            credential_id: credential_id.clone(),
+            upstream,
+            database,
+            control_planes: started,
+            nodes: Vec::new(),
+            tenant,
+            layout,
+            token,
+        };
         for _ in 0..nodes {
             it.add_node().await?;
         }
@@ -74,7 +99,7 @@ impl Replicas {
     /// Starts one more node and waits until it serves.
     pub async fn add_node(&mut self) -> anyhow::Result<()> {
         let site = Site::new(self.database.url())?;
-        let process = site.data_plane_of(&self.control_plane_urls())?.spawn()?;
+        let process = site.data_plane_of(&self.control_plane_urls(self.nodes.len()))?.spawn()?;
         wait_ready(&process, site.ports.ops).await?;
         self.nodes.push(Member { site, process: Some(process) });
         Ok(())
@@ -82,7 +107,7 @@ impl Replicas {
 
     /// Starts a node again that was ended.
     pub async fn restart_node(&mut self, at: usize) -> anyhow::Result<()> {
-        let urls = self.control_plane_urls();
+        let urls = self.control_plane_urls(at);
         let node = &mut self.nodes[at];
         let process = node.site.data_plane_of(&urls)?.spawn()?;
         wait_ready(&process, node.site.ports.ops).await?;
@@ -90,8 +115,11 @@ impl Replicas {
         Ok(())
     }
 
-    fn control_plane_urls(&self) -> String {
+    fn control_plane_urls(&self, node: usize) -> String {
         let url = |member: &Member| format!("http://{}", member.site.ports.grpc);
+        if self.layout.pinned {
+            return url(&self.control_planes[node % self.control_planes.len()]);
+        }
         self.control_planes.iter().map(url).collect::<Vec<_>>().join(",")
     }
 
@@ -125,6 +153,27 @@ impl Replicas {
             request["name"] = json!("key");
         }
         self.admin(control_plane).issue_key(&self.tenant, request).await
+    }
+
+    /// Starts a control plane again that was ended.
+    pub async fn restart_control_plane(&mut self, at: usize) -> anyhow::Result<()> {
+        let control_plane = &mut self.control_planes[at];
+        let process = control_plane.site.control_plane()?.args(&self.layout.options).spawn()?;
+        wait_ready(&process, control_plane.site.ports.control_ops).await?;
+        control_plane.process = Some(process);
+        Ok(())
+    }
+
+    /// A further model with a deployment of its own, known to every node; returns the deployment's id.
+    pub async fn serve(&self, model: &str, upstream_model: &str) -> anyhow::Result<String> {
+        let model = ServedModel {
+            id: model,
+            endpoints: &["chat.completions"],
+            upstream_model,
+            base_url: &self.upstream.base_url(),
+            credential_id: &self.credential_id,
+        };
+        crate::admin::text(&self.admin(0).serve_model(&model).await?, "id")
     }
 
     /// Waits until every running node accepts the key.

@@ -36,6 +36,8 @@ pub struct Script {
     pub ending: Ending,
     /// These bytes on the connection in place of any HTTP response, then the connection is closed.
     pub wire: Option<Bytes>,
+    /// The connection is reset after them, not closed.
+    pub reset: bool,
 }
 
 /// The usage that an answer reports.
@@ -90,6 +92,11 @@ impl Script {
 
     pub fn wire(bytes: impl Into<Bytes>) -> Self {
         Self { wire: Some(bytes.into()), ..Self::default() }
+    }
+
+    /// No answer: the connection is reset once the request is there.
+    pub fn reset() -> Self {
+        Self { reset: true, ..Self::wire("") }
     }
 
     #[must_use]

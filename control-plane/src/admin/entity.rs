@@ -28,6 +28,9 @@ pub trait Entity: Serialize + Clone + Send + 'static {
         self.clone()
     }
 
+    /// Takes what an answer to a write says besides.
+    fn warn(&mut self, _warnings: Vec<String>) {}
+
     /// For messages.
     fn name() -> String {
         Self::KIND.replace('_', " ")
@@ -41,7 +44,7 @@ pub trait Entity: Serialize + Clone + Send + 'static {
 }
 
 macro_rules! entities {
-    ($($message:ident = $kind:literal: $id:ident, $org_id:expr $(, settled $settle:expr)?;)*) => {
+    ($($message:ident = $kind:literal: $id:ident, $org_id:expr $(, settled $settle:expr)? $(, warned $warnings:ident)?;)*) => {
         $(impl Entity for pb::$message {
             const KIND: &'static str = $kind;
 
@@ -59,6 +62,14 @@ macro_rules! entities {
                 let mut settled = self.clone();
                 settle(&mut settled);
                 settled
+            })?
+
+            $(fn settled(&self) -> Self {
+                Self { $warnings: Vec::new(), ..self.clone() }
+            }
+
+            fn warn(&mut self, warnings: Vec<String>) {
+                self.$warnings = warnings;
             })?
         })*
 
@@ -87,10 +98,11 @@ entities! {
     // "expired" comes by itself; expires_at says it too.
     Key = "key": id, |of| &of.org_id, settled |key| if key.state == "expired" { key.state = "active".to_owned() };
     Credential = "credential": id, |of| &of.org_id;
-    Deployment = "deployment": id, |of| &of.org_id;
-    ModelGroup = "model_group": id, |of| &of.org_id;
+    Deployment = "deployment": id, |of| &of.org_id, warned warnings;
+    ModelGroup = "model_group": id, |of| &of.org_id, warned warnings;
     Setting = "setting": key, |of| &of.org_id;
-    Model = "model": id, |_| "";
+    Cooldown = "cooldown": deployment_id, |of| &of.org_id, settled |it| it.remaining_ms = 0;
+    Model = "model": id, |_| "", warned warnings;
 }
 
 /// JSON whose members are in the order of their names, whatever order they come in: equal things have equal text.

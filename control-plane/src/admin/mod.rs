@@ -38,8 +38,14 @@ pub use call::{Call, IdempotencyKey, IfMatch, Written};
 pub use error::{AdminError, ErrorKind};
 pub use roles::{Action, Role};
 
-use self::oidc::Oidc;
-use crate::{fleet::Registry, publish::Unpublishable, sealing::Sealer, store::Store};
+use self::{oidc::Oidc, ops::cooldowns::Cooldowns};
+use crate::{
+    cooldown::Board,
+    fleet::Registry,
+    publish::{Published, Publisher, Unpublishable},
+    sealing::Sealer,
+    store::Store,
+};
 
 /// What the operations work with. Shared by all faces of the admin API.
 #[derive(Clone, Debug)]
@@ -50,6 +56,10 @@ pub struct Admin {
     fleet: Option<Registry>,
     /// `None`: only admin tokens are accepted.
     oidc: Option<Oidc>,
+    /// What writes are compiled on top of; `None`: on what the database has.
+    published: Option<watch::Receiver<Arc<Published>>>,
+    /// `None` outside of a serving control plane: then nothing cools down.
+    cooldowns: Option<Cooldowns>,
     /// What the fleet can't be waited for.
     unpublishable: watch::Receiver<Option<Unpublishable>>,
 }
@@ -61,6 +71,8 @@ impl Admin {
             sealer: Sealer::new(keyring),
             fleet: None,
             oidc: None,
+            published: None,
+            cooldowns: None,
             unpublishable: watch::channel(None).1,
         }
     }
@@ -69,6 +81,18 @@ impl Admin {
     #[must_use]
     pub fn with_fleet(self, fleet: Registry, unpublishable: watch::Receiver<Option<Unpublishable>>) -> Self {
         Self { fleet: Some(fleet), unpublishable, ..self }
+    }
+
+    /// Compiles what a write would leave behind on top of what is published, instead of reading everything again.
+    #[must_use]
+    pub fn with_published(self, published: watch::Receiver<Arc<Published>>) -> Self {
+        Self { published: Some(published), ..self }
+    }
+
+    /// Shows and changes what is on this board.
+    #[must_use]
+    pub fn with_cooldowns(self, board: Board, publisher: Arc<Publisher>) -> Self {
+        Self { cooldowns: Some(Cooldowns::new(board, publisher)), ..self }
     }
 
     /// Accepts tokens of this issuer too.

@@ -37,7 +37,7 @@ pub enum Action {
     ManageOrganizations,
     /// Change the catalog of models.
     WriteCatalog,
-    /// See to the installation: its nodes, the wholeness of its audit log.
+    /// See to the installation: its nodes, the wholeness of its audit log, replays of what was decided.
     Operate,
 }
 
@@ -109,8 +109,13 @@ pub const METHODS: &[(&str, &str, Action)] = &[
     ("SettingService", "GetSetting", Action::Read),
     ("SettingService", "ListSettings", Action::Read),
     ("SettingService", "DeleteSetting", Action::Write),
+    ("CooldownAdminService", "SetCooldown", Action::Write),
+    ("CooldownAdminService", "ListCooldowns", Action::Read),
+    ("CooldownAdminService", "ClearCooldown", Action::Write),
     ("RequestLogService", "GetRequest", Action::ReadRequests),
     ("RequestLogService", "ListRequests", Action::ReadRequests),
+    ("RequestLogService", "ListDecisions", Action::Operate),
+    ("RequestLogService", "ListRoutingConfig", Action::Operate),
     ("UsageQueryService", "QueryUsage", Action::ReadRequests),
     ("AuditService", "ListAudit", Action::ReadAudit),
     ("AuditService", "VerifyAudit", Action::Operate),

@@ -3,6 +3,7 @@
 //! - [`access`]: tokens, and the role × action matrix
 //! - [`keys`]: the life of a virtual key
 //! - [`routing`]: credentials, deployments, model groups, settings, catalog
+//! - [`policy`]: what routing decides by: chains, tags, loads, settings
 //! - [`writes`], [`audit`], [`idempotency`]: the one write path: revision, etag, validation, audit log, idempotency keys
 //! - [`filters`]: what lists can be restricted to
 //! - [`usage`]: sums of usage, and searching the request log
@@ -10,9 +11,11 @@
 
 mod access;
 mod audit;
+mod decisions;
 mod filters;
 mod idempotency;
 mod keys;
+mod policy;
 mod rest;
 mod routing;
 mod usage;

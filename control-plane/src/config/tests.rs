@@ -74,3 +74,32 @@ fn unusable_pool_sizes_are_refused() {
     let error = settings(&[DATABASE, ("NEMO_SYSTEM_CONNECTIONS", "0")]).unwrap().into_config().unwrap_err();
     assert!(error.to_string().contains("system_connections"), "{error}");
 }
+
+#[test]
+fn etcd_settings_are_checked_by_name() {
+    let config = |env: &[(&str, &str)]| settings(&[&[DATABASE], env].concat()).unwrap().into_config();
+    assert!(config(&[]).unwrap().etcd.endpoints.is_empty(), "one replica needs none");
+    let given = ("NEMO_ETCD_ENDPOINTS", "http://a:2379, https://b:2379,");
+    assert_eq!(config(&[given]).unwrap().etcd.endpoints, ["http://a:2379", "https://b:2379"]);
+    for malformed in ["a:2379", "http://a", "ftp://a:2379", "http://a:2379 http://b:2379"] {
+        let error = config(&[("NEMO_ETCD_ENDPOINTS", malformed)]).unwrap_err().to_string();
+        assert!(
+            error.contains("etcd_endpoints") && error.contains("http://host:port"),
+            "{malformed}: {error}"
+        );
+    }
+    let (user, password) = (("NEMO_ETCD_USER", "nemo"), ("NEMO_ETCD_PASSWORD", "canary"));
+    for half in [user, password] {
+        let error = config(&[half]).unwrap_err().to_string();
+        assert!(error.contains("etcd_user and etcd_password") && !error.contains("canary"), "{error}");
+    }
+    let error = config(&[given, user, password]).unwrap_err().to_string();
+    assert!(error.contains("http://a:2379") && error.contains("https://"), "{error}");
+    for (endpoint, plain) in
+        [("http://127.0.0.1:2379", "false"), ("http://[::1]:2379", "false"), ("http://a:2379", "true")]
+    {
+        let plain = ("NEMO_ALLOW_PLAINTEXT", plain);
+        let config = config(&[("NEMO_ETCD_ENDPOINTS", endpoint), plain, user, password]).unwrap();
+        assert!(config.etcd.user.is_some_and(|(user, _)| user == "nemo"));
+    }
+}

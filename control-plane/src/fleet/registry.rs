@@ -219,6 +219,13 @@ impl Registry {
         nodes
     }
 
+    /// Ids of the connected nodes.
+    pub fn connected(&self) -> Vec<String> {
+        let state = self.lock();
+        let connected = state.nodes.iter().filter(|(_, node)| node.connection.is_some());
+        connected.map(|(id, _)| id.clone()).collect()
+    }
+
     /// For the metrics.
     pub fn summary(&self) -> Summary {
         let published = self.published_revision();

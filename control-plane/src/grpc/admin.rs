@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use nemo_proto::admin::{
-    self as pb, audit_service_server::*, catalog_service_server::*, fleet_admin_service_server::*,
-    key_service_server::*, model_group_service_server::*, provider_service_server::*,
-    request_log_service_server::*, setting_service_server::*, tenancy_service_server::*,
-    usage_query_service_server::*,
+    self as pb, audit_service_server::*, catalog_service_server::*, cooldown_admin_service_server::*,
+    fleet_admin_service_server::*, key_service_server::*, model_group_service_server::*,
+    provider_service_server::*, request_log_service_server::*, setting_service_server::*,
+    tenancy_service_server::*, usage_query_service_server::*,
 };
 use nemo_runtime::http_server::Peer;
 use tonic::{
@@ -172,6 +172,12 @@ service! { SettingService {
     delete_setting(DeleteSettingRequest) -> DeleteSettingResponse;
 } }
 
+service! { CooldownAdminService {
+    set_cooldown(SetCooldownRequest) -> Cooldown;
+    list_cooldowns(ListCooldownsRequest) -> ListCooldownsResponse;
+    clear_cooldown(ClearCooldownRequest) -> ClearCooldownResponse;
+} }
+
 service! { AuditService {
     list_audit(ListAuditRequest) -> ListAuditResponse;
     verify_audit(VerifyAuditRequest) -> VerifyAuditResponse;
@@ -180,6 +186,8 @@ service! { AuditService {
 service! { RequestLogService {
     get_request(GetRequestRequest) -> RequestRecord;
     list_requests(ListRequestsRequest) -> ListRequestsResponse;
+    list_decisions(ListDecisionsRequest) -> ListDecisionsResponse;
+    list_routing_config(ListRoutingConfigRequest) -> ListRoutingConfigResponse;
 } }
 
 service! { UsageQueryService {
@@ -212,6 +220,7 @@ pub fn add_to(routes: &mut RoutesBuilder, admin: &Arc<Admin>) {
         ModelGroupServiceServer,
         CatalogServiceServer,
         SettingServiceServer,
+        CooldownAdminServiceServer,
         RequestLogServiceServer,
         UsageQueryServiceServer,
         FleetAdminServiceServer,
@@ -220,7 +229,7 @@ pub fn add_to(routes: &mut RoutesBuilder, admin: &Arc<Admin>) {
 }
 
 /// Full names of the services, for health.
-pub fn names() -> [&'static str; 10] {
+pub fn names() -> [&'static str; 11] {
     [
         <TenancyServiceServer<AdminGrpc> as NamedService>::NAME,
         <KeyServiceServer<AdminGrpc> as NamedService>::NAME,
@@ -228,6 +237,7 @@ pub fn names() -> [&'static str; 10] {
         <ModelGroupServiceServer<AdminGrpc> as NamedService>::NAME,
         <CatalogServiceServer<AdminGrpc> as NamedService>::NAME,
         <SettingServiceServer<AdminGrpc> as NamedService>::NAME,
+        <CooldownAdminServiceServer<AdminGrpc> as NamedService>::NAME,
         <RequestLogServiceServer<AdminGrpc> as NamedService>::NAME,
         <UsageQueryServiceServer<AdminGrpc> as NamedService>::NAME,
         <FleetAdminServiceServer<AdminGrpc> as NamedService>::NAME,

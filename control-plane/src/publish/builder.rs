@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::store::{
     Store, StoreError,
-    changes::{Change, Changes, ConfigTx},
+    changes::{Change, Changes, ConfigRead},
     config_rows::{self as rows, Ids, PriceRow},
     deployments::Timeouts,
     units,
@@ -68,10 +68,32 @@ pub async fn build(store: &Store, base_revision: u64) -> Result<Build, BuildErro
     Ok(Build { revision, base_revision, delta })
 }
 
+/// As [`build`], but only what routing reads, in the view of a transaction. Keys and teams are left out.
+///
+/// # Errors
+/// As [`build`].
+pub async fn build_routing(tx: &mut impl ConfigRead, base_revision: u64) -> Result<Build, BuildError> {
+    let revision = tx.revision().await?;
+    let changes = tx.changes_after(base_revision).await?;
+    let (base_revision, mut wanted) = match &changes {
+        Changes::Unknown => (0, Wanted::everything()),
+        Changes::Some(changes) => (base_revision, Wanted::of(changes)),
+    };
+    wanted.without_tenants();
+    let mut delta = Delta::default();
+    wanted.removals().for_each(|key| delta.remove(key));
+    for resource in read(tx, &wanted).await? {
+        delta.upsert(resource)?;
+    }
+    Ok(Build { revision, base_revision, delta })
+}
+
 /// Ids by kind; `None` for all rows of the kind.
 #[derive(Default)]
 struct Wanted {
     everything: bool,
+    /// Kinds that are not read.
+    without: &'static [Kind],
     ids: BTreeMap<Kind, Vec<Uuid>>,
     models: Vec<String>,
 }
@@ -94,7 +116,17 @@ impl Wanted {
         wanted
     }
 
+    /// Leaves out those kinds of which there may be a million.
+    fn without_tenants(&mut self) {
+        const TENANTS: [Kind; 2] = [Kind::Team, Kind::ApiKey];
+        self.without = &TENANTS;
+        self.ids.retain(|kind, _| !TENANTS.contains(kind));
+    }
+
     fn uuids(&self, kind: Kind) -> Ids<'_, Uuid> {
+        if self.without.contains(&kind) {
+            return Some(&[]);
+        }
         if self.everything { None } else { Some(self.ids.get(&kind).map_or(&[], Vec::as_slice)) }
     }
 
@@ -112,7 +144,7 @@ impl Wanted {
 }
 
 /// Everything but keys, of which there are too many.
-async fn read(tx: &mut ConfigTx, wanted: &Wanted) -> Result<Vec<Resource>, StoreError> {
+async fn read(tx: &mut impl ConfigRead, wanted: &Wanted) -> Result<Vec<Resource>, StoreError> {
     let mut kinds: Vec<resource::Kind> = Vec::new();
     if let Some(ids) = asked(wanted.uuids(Kind::Organization)) {
         kinds.extend(rows::organizations(tx, ids).await?.into_iter().map(organization));
@@ -231,6 +263,8 @@ fn deployment(row: rows::DeploymentRow) -> resource::Kind {
         disabled: row.disabled,
         price: price(row.price),
         timeouts: timeouts(row.timeouts),
+        rpm: row.load.rpm.map(i32::unsigned_abs),
+        tpm: row.load.tpm.map(i32::unsigned_abs),
     })
 }
 
@@ -270,7 +304,14 @@ fn chains(rows: Vec<rows::LinkRow>) -> HashMap<Uuid, Vec<Link>> {
 
 fn model_group(links: Vec<Link>, row: rows::GroupRow) -> resource::Kind {
     let (id, org_id) = (bytes(row.id), optional(row.org_id));
-    resource::Kind::ModelGroup(ModelGroup { id, org_id, name: row.name, strategy: row.strategy, links })
+    resource::Kind::ModelGroup(ModelGroup {
+        id,
+        org_id,
+        name: row.name,
+        strategy: row.strategy,
+        links,
+        required_tags: row.required_tags,
+    })
 }
 
 fn setting(row: rows::SettingRow) -> resource::Kind {

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicI64;
 
 use nemo_runtime::metrics::Registry;
+use nemo_snapshot::prover::{Finding, Severity};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use super::Published;
@@ -15,6 +16,8 @@ pub struct PublishMetrics {
     unpublishable: Gauge<i64, AtomicI64>,
     published: Counter<u64>,
     failed_reads: Counter<u64>,
+    unfit: Gauge<i64, AtomicI64>,
+    doubtful: Gauge<i64, AtomicI64>,
 }
 
 impl PublishMetrics {
@@ -30,6 +33,10 @@ impl PublishMetrics {
             r.register("config_published", "Revisions published since the start", it.published.clone());
             let help = "Reads of the configuration that failed";
             r.register("config_failed_reads", help, it.failed_reads.clone());
+            let help = "Links of model groups that can never serve a request";
+            r.register("config_unfit_links", help, it.unfit.clone());
+            let help = "Warnings about links that can't serve all that the first link of their group does";
+            r.register("config_link_warnings", help, it.doubtful.clone());
         });
         it
     }
@@ -49,8 +56,20 @@ impl PublishMetrics {
         self.unpublishable.set(1);
     }
 
+    /// What the chain prover found about the published revision.
+    pub(super) fn findings(&self, findings: &[Finding]) {
+        let unfit = findings.iter().filter(|finding| finding.severity == Severity::Unfit).count();
+        self.unfit.set(as_gauge(unfit as u64));
+        self.doubtful.set(as_gauge((findings.len() - unfit) as u64));
+    }
+
     pub(super) fn failed_read(&self) {
         self.failed_reads.inc();
+    }
+
+    #[cfg(test)]
+    pub(super) fn unfit_and_doubtful(&self) -> (i64, i64) {
+        (self.unfit.get(), self.doubtful.get())
     }
 
     #[cfg(test)]

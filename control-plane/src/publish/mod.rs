@@ -3,6 +3,8 @@
 //! - [`builder`]: rows of Postgres → resources, only what changed
 //! - [`publisher`]: applies, compiles, and only then publishes; runs as one task of the process
 //! - [`history`]: the published set and the deltas that led to it
+//! - `doubts`: what the chain prover finds about a published revision
+//! - `recorder`: keeps what routing reads of every published revision
 //! - [`revocations`]: what must stop at once, ahead of pushes
 //! - [`cursor`]: what one node holds, and what it is sent next
 //!
@@ -10,9 +12,11 @@
 
 pub mod builder;
 pub mod cursor;
+mod doubts;
 pub mod history;
 pub mod metrics;
 pub mod publisher;
+mod recorder;
 pub mod revocations;
 
 pub use history::{Published, Update};

@@ -13,13 +13,19 @@ use std::{
 };
 
 use nemo_runtime::drain::DrainWatcher;
-use nemo_snapshot::{Checksum, Delta, Rejection, Snapshot, compile, recompile};
+use nemo_snapshot::{
+    Checksum, Delta, Rejection, Routing, Snapshot, compile,
+    prover::{Finding, prove},
+    recompile,
+};
 use tokio::sync::{Notify, watch};
 
 use super::{
     builder::{self, Build},
+    doubts,
     history::{History, Published, Update},
     metrics::PublishMetrics,
+    recorder::Recorder,
 };
 use crate::store::Store;
 
@@ -67,6 +73,8 @@ pub struct Publisher {
     current: watch::Sender<Arc<Published>>,
     /// Newest compiled view, to compile only the sections that change.
     compiled: Mutex<Option<Snapshot>>,
+    /// That of the newest compiled view.
+    routing: Mutex<Arc<Routing>>,
     /// Newest revision that was read, published or not.
     database_revision: AtomicU64,
     /// Tickets of those who wait for a read that starts after they asked.
@@ -75,6 +83,9 @@ pub struct Publisher {
     served: watch::Sender<u64>,
     unpublishable: watch::Sender<Option<Unpublishable>>,
     metrics: PublishMetrics,
+    recorder: Recorder,
+    /// Findings that were logged and still hold.
+    logged: Mutex<Vec<Finding>>,
 }
 
 impl Publisher {
@@ -83,18 +94,26 @@ impl Publisher {
             history: Mutex::default(),
             current: watch::Sender::new(Arc::default()),
             compiled: Mutex::default(),
+            routing: Mutex::default(),
             database_revision: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             wake: Notify::new(),
             served: watch::Sender::new(0),
             unpublishable: watch::Sender::new(None),
             metrics,
+            recorder: Recorder::default(),
+            logged: Mutex::default(),
         }
     }
 
     /// The published revision, and every later one. Revision zero: nothing yet.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.current.subscribe()
+    }
+
+    /// The published deployments and the settings of routing.
+    pub fn routing(&self) -> Arc<Routing> {
+        lock(&self.routing).clone()
     }
 
     /// The newest revision while it can't be published.
@@ -133,16 +152,21 @@ impl Publisher {
         let seen = self.database_revision.swap(build.revision, Ordering::AcqRel);
         // What was refused before is not compiled again until something changes.
         let news = build.revision != held && (build.revision != seen || held == 0);
-        let result = if news { self.publish(build).await } else { Ok(()) };
+        let result = if news { self.publish_recorded(build, Some(store)).await } else { Ok(()) };
         self.served.send_modify(|served| *served = (*served).max(tickets));
         result
     }
 
-    /// Publishes `build` if it compiles.
+    /// Publishes `build` if it compiles, without a trace in the history of the configuration.
     ///
     /// # Errors
     /// [`PublishError::Unpublishable`] with every reason.
     pub async fn publish(&self, build: Build) -> Result<(), PublishError> {
+        self.publish_recorded(build, None).await
+    }
+
+    /// As [`Self::publish`], and what routing reads is recorded before a node can have it.
+    async fn publish_recorded(&self, build: Build, store: Option<&Store>) -> Result<(), PublishError> {
         let Build { revision, base_revision, delta } = build;
         let base = lock(&self.history).published().clone();
         let published = base.revision;
@@ -156,11 +180,16 @@ impl Publisher {
                 Some(previous) => recompile(previous, &base.set, &set, &delta, revision),
                 None => compile(&set, revision),
             };
-            (snapshot, set, delta)
+            // Only where routing was compiled again.
+            let proved = snapshot.as_ref().ok().filter(|snapshot| {
+                previous.as_ref().is_none_or(|it| !Arc::ptr_eq(&it.routing, &snapshot.routing))
+            });
+            let findings = proved.map(|snapshot| prove(&set, &snapshot.routing));
+            (snapshot, set, delta, findings)
         };
         // Tens of milliseconds for a large set: not on a thread that answers nodes.
         let joined = tokio::task::spawn_blocking(work).await;
-        let (snapshot, set, delta) = joined.map_err(|_| PublishError::Compiler)?;
+        let (snapshot, set, delta, findings) = joined.map_err(|_| PublishError::Compiler)?;
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(rejections) => {
@@ -171,7 +200,15 @@ impl Publisher {
                 return Err(PublishError::Unpublishable { revision, rejections });
             }
         };
+        *lock(&self.routing) = snapshot.routing.clone();
         *lock(&self.compiled) = Some(snapshot);
+        if let Some(findings) = findings {
+            self.metrics.findings(&findings);
+            doubts::log(&mut lock(&self.logged), revision, findings);
+        }
+        if let Some(store) = store {
+            self.recorder.record(store, revision, follows.then_some(&delta), &set).await;
+        }
         self.show(Arc::new(Published::new(revision, set)), follows.then_some(delta));
         Ok(())
     }

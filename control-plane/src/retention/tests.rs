@@ -242,7 +242,9 @@ async fn the_job_runs_at_start_and_ends_with_the_drain() {
     let (trigger, drain) = nemo_runtime::drain::channel();
     let tasks = nemo_runtime::TaskGroup::new();
     let metrics = RetentionMetrics::default();
-    tasks.spawn("retention", super::run(store.store.clone(), Retention::default(), metrics.clone(), drain));
+    let election = crate::coordination::Election::unopposed();
+    let job = super::run(store.store.clone(), Retention::default(), metrics.clone(), election, drain);
+    tasks.spawn("retention", job);
     nemo_tests::eventually("the first run", async || {
         anyhow::ensure!(metrics.succeeded_unix.get() > 0);
         Ok(())

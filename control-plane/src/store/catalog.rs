@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::FromRow;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{OwnerTx, StoreError, SystemTx};
+use super::{OwnerTx, StoreError, SystemTx, TenantTx};
 
 macro_rules! columns {
     () => {
@@ -304,6 +304,12 @@ async fn is_price(
 /// [`StoreError::Reference`] while a deployment serves it.
 pub async fn delete(tx: &mut SystemTx, id: &str) -> Result<bool, StoreError> {
     Ok(sqlx::query("DELETE FROM models WHERE id = $1").bind(id).execute(tx.conn()).await?.rows_affected() > 0)
+}
+
+/// Every tag that some model has, in order.
+pub async fn tags(tx: &mut TenantTx) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT tag FROM (SELECT DISTINCT unnest(tags) AS tag FROM models) AS every ORDER BY tag COLLATE \"C\"";
+    Ok(sqlx::query_scalar(sql).fetch_all(tx.conn()).await?)
 }
 
 /// For a deployment: `None` when there is no such model, else what that provider calls it, if the catalog says.

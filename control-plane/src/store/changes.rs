@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{FromRow, PgConnection, postgres::PgListener};
 
-use super::{Store, StoreError, SystemTx};
+use super::{Store, StoreError, SystemTx, WriteTx, tx::Inside};
 
 /// Channel that config writes notify.
 const CHANNEL: &str = "nemo_config";
@@ -51,44 +51,110 @@ impl Store {
 }
 
 impl ConfigTx {
-    pub(in crate::store) fn conn(&mut self) -> &mut PgConnection {
-        self.0.conn()
-    }
-
     /// The newest committed revision.
     ///
     /// # Errors
     /// When the database can't be read.
     pub async fn revision(&mut self) -> Result<u64, StoreError> {
-        let revision: i64 =
-            sqlx::query_scalar("SELECT revision FROM config_revision").fetch_one(self.conn()).await?;
-        Ok(revision.unsigned_abs())
+        ConfigRead::revision(self).await
+    }
+
+    /// As [`ConfigRead::changes_after`].
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn changes_after(&mut self, revision: u64) -> Result<Changes, StoreError> {
+        ConfigRead::changes_after(self, revision).await
+    }
+}
+
+/// A view of the whole configuration, of every owner.
+pub trait ConfigRead: Send {
+    /// For the store only.
+    fn connection(&mut self, inside: Inside) -> &mut PgConnection;
+
+    /// The newest revision that this view shows.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    fn revision(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        async {
+            let revision: i64 = sqlx::query_scalar("SELECT revision FROM config_revision")
+                .fetch_one(self.connection(Inside(())))
+                .await?;
+            Ok(revision.unsigned_abs())
+        }
     }
 
     /// What changed after `revision`. Revision zero is always unknown: the first load reads everything.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub async fn changes_after(&mut self, revision: u64) -> Result<Changes, StoreError> {
-        let (newest, oldest): (i64, Option<i64>) = sqlx::query_as(
-            "SELECT r.revision, (SELECT min(revision) FROM config_changes) FROM config_revision r",
-        )
-        .fetch_one(self.conn())
-        .await?;
-        let after = i64::try_from(revision).unwrap_or(i64::MAX);
-        // Revisions have no gaps, so the feed is complete if it starts at or before the next one.
-        let complete = after == newest || oldest.is_some_and(|oldest| oldest <= after + 1);
-        if revision == 0 || after > newest || !complete {
-            return Ok(Changes::Unknown);
-        }
-        let changes = sqlx::query_as(
-            "SELECT DISTINCT kind, id FROM config_changes WHERE revision > $1 ORDER BY kind, id",
-        )
-        .bind(after)
-        .fetch_all(self.conn())
-        .await?;
-        Ok(Changes::Some(changes))
+    fn changes_after(&mut self, revision: u64) -> impl Future<Output = Result<Changes, StoreError>> + Send {
+        async move { changes_after(self.connection(Inside(())), revision).await }
     }
+}
+
+impl ConfigRead for ConfigTx {
+    fn connection(&mut self, _inside: Inside) -> &mut PgConnection {
+        self.0.conn()
+    }
+}
+
+/// The configuration as it will be when a write commits. Only for a transaction that holds the lock of all writers:
+/// otherwise what it shows may change between two reads.
+pub struct Uncommitted<'a, T>(&'a mut T);
+
+impl<'a, T: WriteTx> Uncommitted<'a, T> {
+    /// Sees the rows of every owner from here on, until [`Self::end`]. When that is not called, nothing may follow but
+    /// the rollback.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn begin(tx: &'a mut T) -> Result<Self, StoreError> {
+        // The organization stays set, so that a policy that looks at it finds the same afterwards.
+        sqlx::query("SET LOCAL ROLE nemo_system").execute(tx.connection(Inside(()))).await?;
+        Ok(Self(tx))
+    }
+
+    /// Back to what the transaction may see.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn end(self) -> Result<(), StoreError> {
+        let role = match self.0.org_column() {
+            Some(_) => "SET LOCAL ROLE nemo_app",
+            None => "SET LOCAL ROLE nemo_system",
+        };
+        sqlx::query(role).execute(self.0.connection(Inside(()))).await?;
+        Ok(())
+    }
+}
+
+impl<T: WriteTx> ConfigRead for Uncommitted<'_, T> {
+    fn connection(&mut self, inside: Inside) -> &mut PgConnection {
+        self.0.connection(inside)
+    }
+}
+
+async fn changes_after(connection: &mut PgConnection, revision: u64) -> Result<Changes, StoreError> {
+    let (newest, oldest): (i64, Option<i64>) = sqlx::query_as(
+        "SELECT r.revision, (SELECT min(revision) FROM config_changes) FROM config_revision r",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let after = i64::try_from(revision).unwrap_or(i64::MAX);
+    // Revisions have no gaps, so the feed is complete if it starts at or before the next one.
+    let complete = after == newest || oldest.is_some_and(|oldest| oldest <= after + 1);
+    if revision == 0 || after > newest || !complete {
+        return Ok(Changes::Unknown);
+    }
+    let changes =
+        sqlx::query_as("SELECT DISTINCT kind, id FROM config_changes WHERE revision > $1 ORDER BY kind, id")
+            .bind(after)
+            .fetch_all(connection)
+            .await?;
+    Ok(Changes::Some(changes))
 }
 
 /// Waits for changes: a notification, a (re)connection of the listener, or five seconds.

@@ -5,7 +5,12 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, changes::ConfigTx, deployments::Timeouts};
+use super::{
+    StoreError,
+    changes::ConfigRead,
+    deployments::{Load, Timeouts},
+    tx::Inside,
+};
 
 #[derive(FromRow)]
 pub struct OrganizationRow {
@@ -76,6 +81,8 @@ pub struct DeploymentRow {
     pub price: PriceRow,
     #[sqlx(flatten)]
     pub timeouts: Timeouts,
+    #[sqlx(flatten)]
+    pub load: Load,
 }
 
 #[derive(FromRow)]
@@ -108,6 +115,7 @@ pub struct GroupRow {
     pub org_id: Option<Uuid>,
     pub name: String,
     pub strategy: String,
+    pub required_tags: Vec<String>,
 }
 
 /// One deployment of one link, or a link without any.
@@ -136,8 +144,8 @@ macro_rules! rows {
         ///
         /// # Errors
         /// When the database can't be read.
-        pub async fn $name(tx: &mut ConfigTx, ids: Ids<'_, $id>) -> Result<Vec<$row>, StoreError> {
-            Ok(sqlx::query_as($sql).bind(ids).fetch_all(tx.conn()).await?)
+        pub async fn $name(tx: &mut impl ConfigRead, ids: Ids<'_, $id>) -> Result<Vec<$row>, StoreError> {
+            Ok(sqlx::query_as($sql).bind(ids).fetch_all(tx.connection(Inside(()))).await?)
         }
     )*};
 }
@@ -147,14 +155,14 @@ macro_rules! rows {
 /// # Errors
 /// When the database can't be read, or with the first error of `each`.
 pub async fn keys<E: From<StoreError>>(
-    tx: &mut ConfigTx,
+    tx: &mut impl ConfigRead,
     ids: Ids<'_, Uuid>,
     mut each: impl FnMut(KeyRow) -> Result<(), E>,
 ) -> Result<(), E> {
     let sql = "SELECT id, team_id, name, public_id, secret_hash, previous_secret_hash, previous_valid_until, \
                       disabled, expires_at, allowed_models, allowed_endpoints, allowed_cidrs, default_tags, metadata \
                FROM api_keys WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
-    let mut rows = sqlx::query_as(sql).bind(ids).fetch(tx.conn());
+    let mut rows = sqlx::query_as(sql).bind(ids).fetch(tx.connection(Inside(())));
     while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
         each(row)?;
     }
@@ -175,7 +183,8 @@ rows! {
     deployments(Uuid) -> DeploymentRow =
         "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, d.upstream_model, \
                 d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, p.units, \
-                d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, d.timeout_total_ms \
+                d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, d.timeout_total_ms, \
+                d.rpm, d.tpm \
          FROM deployments d LEFT JOIN deployment_prices p ON p.id = d.price_id AND p.owner = d.owner \
          WHERE $1::uuid[] IS NULL OR d.id = ANY ($1)";
     /// In no order.
@@ -191,7 +200,7 @@ rows! {
          WHERE $1::text[] IS NULL OR o.model_id = ANY ($1) ORDER BY o.model_id, o.position, o.provider";
     /// In no order.
     groups(Uuid) -> GroupRow =
-        "SELECT id, org_id, name, strategy FROM model_groups WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+        "SELECT id, org_id, name, strategy, required_tags FROM model_groups WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
     /// By group, in the order of the chain and of each pool.
     links(Uuid) -> LinkRow =
         "SELECT l.group_id, l.position, d.deployment_id, d.weight \

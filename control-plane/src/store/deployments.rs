@@ -15,7 +15,7 @@ macro_rules! select {
             "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, \
              d.upstream_model, d.weight, d.disabled, d.created_at, d.price_id, p.input, p.output, p.cache_read, \
              p.cache_write, p.units, d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, \
-             d.timeout_total_ms \
+             d.timeout_total_ms, d.rpm, d.tpm \
              FROM deployments d LEFT JOIN deployment_prices p ON p.owner = d.owner AND p.id = d.price_id ",
             $rest
         )
@@ -47,6 +47,15 @@ pub struct DeploymentRow {
     pub units: Option<String>,
     #[sqlx(flatten)]
     pub timeouts: Timeouts,
+    #[sqlx(flatten)]
+    pub load: Load,
+}
+
+/// What it is good for, per minute; positive. `None`: not known.
+#[derive(Clone, Copy, Debug, Default, FromRow)]
+pub struct Load {
+    pub rpm: Option<i32>,
+    pub tpm: Option<i32>,
 }
 
 /// Milliseconds, positive; `None`: as organization or node have it.
@@ -73,6 +82,7 @@ pub struct NewDeployment<'a> {
     pub weight: i64,
     pub price_id: Option<&'a str>,
     pub timeouts: Timeouts,
+    pub load: Load,
 }
 
 /// An immutable price row for one deployment.
@@ -97,12 +107,15 @@ pub struct DeploymentChange<'a> {
     pub disabled: Option<bool>,
     pub price_id: Option<Option<&'a str>>,
     pub timeouts: Option<Timeouts>,
+    pub rpm: Option<Option<i32>>,
+    pub tpm: Option<Option<i32>>,
 }
 
 pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), StoreError> {
     let sql = "INSERT INTO deployments (id, org_id, name, provider, base_url, credential_id, model_id, \
                upstream_model, weight, price_id, timeout_connect_ms, timeout_first_byte_ms, timeout_idle_ms, \
-               timeout_total_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+               timeout_total_ms, rpm, tpm) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     sqlx::query(sql)
         .bind(new.id)
         .bind(tx.org_id())
@@ -118,6 +131,8 @@ pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), Stor
         .bind(new.timeouts.first_byte_ms)
         .bind(new.timeouts.idle_ms)
         .bind(new.timeouts.total_ms)
+        .bind(new.load.rpm)
+        .bind(new.load.tpm)
         .execute(tx.conn())
         .await?;
     Ok(())
@@ -207,7 +222,8 @@ pub async fn update(tx: &mut OwnerTx, id: Uuid, change: DeploymentChange<'_>) ->
                timeout_connect_ms = CASE WHEN $12 THEN $13 ELSE timeout_connect_ms END, \
                timeout_first_byte_ms = CASE WHEN $12 THEN $14 ELSE timeout_first_byte_ms END, \
                timeout_idle_ms = CASE WHEN $12 THEN $15 ELSE timeout_idle_ms END, \
-               timeout_total_ms = CASE WHEN $12 THEN $16 ELSE timeout_total_ms END \
+               timeout_total_ms = CASE WHEN $12 THEN $16 ELSE timeout_total_ms END, \
+               rpm = CASE WHEN $17 THEN $18 ELSE rpm END, tpm = CASE WHEN $19 THEN $20 ELSE tpm END \
                WHERE id = $1 AND owner = $2";
     let owner = tx.owner();
     let timeouts = change.timeouts.unwrap_or_default();
@@ -228,6 +244,10 @@ pub async fn update(tx: &mut OwnerTx, id: Uuid, change: DeploymentChange<'_>) ->
         .bind(timeouts.first_byte_ms)
         .bind(timeouts.idle_ms)
         .bind(timeouts.total_ms)
+        .bind(change.rpm.is_some())
+        .bind(change.rpm.flatten())
+        .bind(change.tpm.is_some())
+        .bind(change.tpm.flatten())
         .execute(tx.conn())
         .await?;
     Ok(done.rows_affected() > 0)

@@ -11,6 +11,7 @@ use super::{
     Store, StoreError,
     tx::{Inside, WriteTx},
 };
+use crate::coordination::Election;
 
 /// Expired rows go this often.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
@@ -77,12 +78,15 @@ pub async fn purge(store: &Store) -> Result<u64, StoreError> {
     }
 }
 
-/// Purges until drain. Every replica does; they skip each other's rows.
-pub async fn purge_regularly(store: Store, drain: DrainWatcher) {
+/// Purges until drain, while this replica leads the job. Should two do it, they skip each other's rows.
+pub async fn purge_regularly(store: Store, election: Election, drain: DrainWatcher) {
     loop {
         tokio::select! {
             () = drain.signaled() => return,
             () = tokio::time::sleep(PURGE_EVERY) => {}
+        }
+        if !election.is_mine() {
+            continue;
         }
         match purge(&store).await {
             Ok(0) => {}

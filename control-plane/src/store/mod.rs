@@ -9,9 +9,11 @@ pub mod api_keys;
 pub mod audit;
 pub mod catalog;
 pub mod changes;
+pub mod config_history;
 pub mod config_rows;
 mod connect;
 pub mod credentials;
+pub mod decisions;
 pub mod deployments;
 mod error;
 pub mod fleet_nodes;
@@ -48,7 +50,7 @@ use sqlx::{
 pub use connect::OpenError;
 pub use error::StoreError;
 pub use page::{Filter, Listed, Page};
-pub use tx::{OwnerTx, SystemTx, TenantTx, WriteTx};
+pub use tx::{Inside, OwnerTx, SystemTx, TenantTx, WriteTx};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 

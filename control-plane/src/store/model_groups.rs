@@ -13,7 +13,7 @@ use super::{
 
 macro_rules! columns {
     () => {
-        "id, org_id, name, strategy, created_at"
+        "id, org_id, name, strategy, required_tags, created_at"
     };
 }
 
@@ -25,6 +25,7 @@ pub struct ModelGroupRow {
     pub name: String,
     /// Empty: the organization's default.
     pub strategy: String,
+    pub required_tags: Vec<String>,
     pub created_at: OffsetDateTime,
     #[sqlx(skip)]
     pub links: Vec<Vec<LinkDeployment>>,
@@ -52,9 +53,23 @@ pub struct NewLinkDeployment {
     pub weight: i64,
 }
 
-pub async fn insert(tx: &mut OwnerTx, id: Uuid, name: &str, strategy: &str) -> Result<(), StoreError> {
-    let sql = "INSERT INTO model_groups (id, org_id, name, strategy) VALUES ($1, $2, $3, $4)";
-    sqlx::query(sql).bind(id).bind(tx.org_id()).bind(name).bind(strategy).execute(tx.conn()).await?;
+pub async fn insert(
+    tx: &mut OwnerTx,
+    id: Uuid,
+    name: &str,
+    strategy: &str,
+    required_tags: &[String],
+) -> Result<(), StoreError> {
+    let sql =
+        "INSERT INTO model_groups (id, org_id, name, strategy, required_tags) VALUES ($1, $2, $3, $4, $5)";
+    sqlx::query(sql)
+        .bind(id)
+        .bind(tx.org_id())
+        .bind(name)
+        .bind(strategy)
+        .bind(required_tags)
+        .execute(tx.conn())
+        .await?;
     Ok(())
 }
 
@@ -143,11 +158,19 @@ pub async fn update(
     id: Uuid,
     name: Option<&str>,
     strategy: Option<&str>,
+    required_tags: Option<&[String]>,
 ) -> Result<bool, StoreError> {
-    let sql = "UPDATE model_groups SET name = coalesce($3, name), strategy = coalesce($4, strategy) \
-               WHERE id = $1 AND owner = $2";
+    let sql = "UPDATE model_groups SET name = coalesce($3, name), strategy = coalesce($4, strategy), \
+               required_tags = coalesce($5, required_tags) WHERE id = $1 AND owner = $2";
     let owner = tx.owner();
-    let done = sqlx::query(sql).bind(id).bind(owner).bind(name).bind(strategy).execute(tx.conn()).await?;
+    let done = sqlx::query(sql)
+        .bind(id)
+        .bind(owner)
+        .bind(name)
+        .bind(strategy)
+        .bind(required_tags)
+        .execute(tx.conn())
+        .await?;
     Ok(done.rows_affected() > 0)
 }
 

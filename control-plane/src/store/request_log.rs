@@ -119,6 +119,13 @@ pub async fn get(tx: &mut TenantTx, id: RequestId) -> Result<Option<RequestRow>,
     Ok(sqlx::query_as(sql).bind(day).bind(id.0).fetch_optional(tx.conn()).await?)
 }
 
+/// What was decided about a request, as the node encoded it. Lists do without: it is the larger part of a row.
+pub async fn decision(tx: &mut TenantTx, id: RequestId) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(day) = day_of(id) else { return Ok(None) };
+    let sql = "SELECT decision FROM request_log WHERE event_day = $1 AND request_id = $2";
+    Ok(sqlx::query_scalar(sql).bind(day).bind(id.0).fetch_optional(tx.conn()).await?.flatten())
+}
+
 /// Only the partition of the id's day is looked at.
 pub(super) const fn by_id() -> &'static str {
     concat!("SELECT ", columns!(), " FROM request_log WHERE event_day = $1 AND request_id = $2")

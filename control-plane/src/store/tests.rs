@@ -4,10 +4,11 @@
 //! - [`isolation`]: tenant isolation and append-only tables, tried as every role
 //! - [`audit`]: what was done to the audit log is found out
 //! - [`revisions`]: the change feed is totally ordered
-//! - [`catalog`], [`request_log`]: what their functions promise
+//! - [`catalog`], [`config_history`], [`request_log`]: what their functions promise
 
 mod audit;
 mod catalog;
+mod config_history;
 mod isolation;
 mod migrations;
 mod request_log;

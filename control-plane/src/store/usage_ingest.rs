@@ -112,6 +112,7 @@ columns! {
     39 metadata: String = "text";
     40 node_id: String = "text";
     41 units: Option<String> = "text";
+    42 decision: Option<Vec<u8>> = "bytea";
 }
 
 impl Row {

@@ -9,16 +9,20 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::{
-    Asked, Endpoint, Extras,
+    Asked, Chain, Endpoint, Extras, Features, Said,
     extras::ExtraField,
+    features::Inlined,
     json::{Cursor, JsonError, Kind, Member, Members, Value},
     meter,
 };
 
 mod fields;
+mod overrides;
+mod parts;
 mod refusal;
 
 use fields::Field;
+use parts::Parts;
 pub use refusal::{EnvelopeError, EnvelopeErrorKind};
 
 /// A range of bytes in a body.
@@ -31,7 +35,7 @@ pub struct Span {
 /// What the gateway knows about a request body.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Envelope<'a> {
-    /// As sent, or the endpoint's default.
+    /// As sent, or the first of `models`, or the endpoint's default.
     pub model: Cow<'a, str>,
     /// The value of `model` in the body; empty when there is none, and then where the member would be put.
     pub model_span: Span,
@@ -45,6 +49,9 @@ pub struct Envelope<'a> {
     pub n: Option<u64>,
     /// What the call is billed by, where that is not text alone.
     pub asked: Option<Box<Asked>>,
+    /// What a model must be capable of.
+    pub features: Features,
+    pub inlined: Inlined,
     pub extras: Extras<'a>,
     pub(crate) stream_options: StreamOptions,
     /// Members that may have to go, in the order of the body.
@@ -102,8 +109,19 @@ pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Envelope<'_>, EnvelopeEr
         return Err(not_an_object(body));
     };
     let mut reader = Reader::new(endpoint, text, members.end());
-    while let Some(member) = members.next().map_err(json_error)? {
-        reader.member(&member)?;
+    while let Some(name) = members.name().map_err(json_error)? {
+        let field = reader.field(&name)?;
+        let value = match field {
+            Some(Field::Content) if reader.has_parts() => {
+                let mut parts = Parts::default();
+                let value = members.value_observed(&mut parts).map_err(json_error)?;
+                reader.envelope.features.insert(parts.found);
+                reader.envelope.inlined = parts.inlined;
+                value
+            }
+            _ => members.value().map_err(json_error)?,
+        };
+        reader.member(field, &Member { name, value })?;
     }
     Cursor::new(body, members.end()).end_of_document().map_err(json_error)?;
     reader.finish()
@@ -150,6 +168,9 @@ struct Reader<'a> {
     usage_include: bool,
     /// Aliases of `nemo_no_fallback`, which win over it in no case.
     no_fallback_alias: Option<bool>,
+    /// OpenRouter's chain and LiteLLM's, which give way to `nemo_fallbacks`.
+    models_alias: Option<Vec<Box<str>>>,
+    fallbacks_alias: Option<Vec<Box<str>>>,
     envelope: Envelope<'a>,
 }
 
@@ -165,6 +186,8 @@ impl<'a> Reader<'a> {
             max_output: None,
             n: None,
             asked: (!endpoint.is_text()).then(Box::default),
+            features: Features::default(),
+            inlined: Inlined::default(),
             extras: Extras::default(),
             stream_options: StreamOptions::Absent,
             removable: SmallVec::new(),
@@ -182,6 +205,8 @@ impl<'a> Reader<'a> {
             max_completion_tokens: None,
             usage_include: false,
             no_fallback_alias: None,
+            models_alias: None,
+            fallbacks_alias: None,
             envelope,
         }
     }
@@ -190,18 +215,36 @@ impl<'a> Reader<'a> {
         self.text.as_bytes()
     }
 
-    fn member(&mut self, member: &Member) -> Result<(), EnvelopeError> {
-        let start = member.name.span.start;
+    /// As [`Value::text`], without looking again whether it is UTF-8: the body is.
+    fn words(&self, value: &Value) -> Option<Cow<'a, str>> {
+        if value.kind != Kind::String || value.escaped {
+            return value.text(self.body());
+        }
+        self.text.get(value.span.start + 1..value.span.end - 1).map(Cow::Borrowed)
+    }
+
+    /// Whether messages may have parts.
+    fn has_parts(&self) -> bool {
+        matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
+    }
+
+    /// Which member the name belongs to, if it is one that matters.
+    #[inline]
+    fn field(&mut self, name: &Value) -> Result<Option<Field>, EnvelopeError> {
         if std::mem::take(&mut self.open)
             && let Some(last) = self.envelope.removable.last_mut()
         {
-            last.next_start = start;
+            last.next_start = name.span.start;
         }
         // A name with an unpaired surrogate has no text and is none that is read.
-        let field = match member.name.text(self.body()) {
-            Some(name) => fields::classify(self.endpoint, &name)?,
-            None => None,
-        };
+        match self.words(name) {
+            Some(name) => fields::classify(self.endpoint, &name),
+            None => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn member(&mut self, field: Option<Field>, member: &Member) -> Result<(), EnvelopeError> {
         if let Some(field) = field {
             self.note_once(field)?;
             self.read(field, &member.value)?;
@@ -215,8 +258,7 @@ impl<'a> Reader<'a> {
     fn note_once(&mut self, field: Field) -> Result<(), EnvelopeError> {
         let Some((bit, name)) = field.unique(self.endpoint) else { return Ok(()) };
         if self.seen & bit != 0 {
-            let message = format!("`{name}` is given more than once in the request body; send it once.");
-            return Err(EnvelopeError::field(EnvelopeErrorKind::DuplicateField, name, message));
+            return Err(EnvelopeError::repeated(name));
         }
         self.seen |= bit;
         Ok(())
@@ -248,17 +290,70 @@ impl<'a> Reader<'a> {
             Field::NemoTimeoutMs => {
                 self.envelope.extras.timeout_ms = self.positive("nemo_timeout_ms", value)?
             }
-            Field::Extra(ExtraField::Usage) => {
-                self.usage_include = self.flag_inside(value, "include")? == Some(true);
+            Field::Tools | Field::Functions => self.envelope.features.insert(self.tools(value)),
+            Field::AnswerFormat => self.envelope.features.insert(self.answer_format(value)),
+            Field::Modalities => self.envelope.features.insert(self.modalities(value)),
+            other => self.override_of(other, value)?,
+        }
+        Ok(())
+    }
+
+    /// Members that few requests have.
+    #[cold]
+    fn override_of(&mut self, field: Field, value: &Value) -> Result<(), EnvelopeError> {
+        let name = field.unique(self.endpoint).map_or("", |(_, name)| name);
+        match field {
+            Field::NemoTags => {
+                self.overrides().tags = self.names(name, value)?.map(|tags| Said::new(name, tags));
             }
-            Field::Extra(ExtraField::DisableFallbacks) => {
-                self.no_fallback_alias = value.boolean(self.body()).or(self.no_fallback_alias);
+            Field::NemoStrategy => {
+                self.overrides().strategy = self.name(name, value)?.map(|it| Said::new(name, it));
             }
-            Field::Extra(ExtraField::Provider) => {
-                let allowed = self.flag_inside(value, "allow_fallbacks")?;
-                self.no_fallback_alias = self.no_fallback_alias.or(allowed.map(|allowed| !allowed));
+            Field::NemoFallbacks => {
+                let chain = self.models(name, value)?.map(|models| Said::new(name, Chain::Instead(models)));
+                self.overrides().chain = chain;
             }
-            Field::Extra(_) => {}
+            Field::NemoRetries => {
+                let retries = self.count(name, value)?.map(|it| Said::new(name, it));
+                self.envelope.extras.retries = retries.or(self.envelope.extras.retries);
+            }
+            Field::NemoMaxCost => {
+                self.overrides().max_cost = self.usd(name, value)?.map(|it| Said::new(name, it));
+            }
+            // There is no cache yet.
+            Field::NemoCache => _ = self.boolean(name, value)?,
+            Field::Extra(extra) => self.alias(extra, name, value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Extras of other gateways; where ours says the same, ours wins.
+    fn alias(&mut self, extra: ExtraField, name: &'static str, value: &Value) -> Result<(), EnvelopeError> {
+        match extra {
+            ExtraField::Usage => self.usage_include = self.flag_inside(value, "include")? == Some(true),
+            ExtraField::DisableFallbacks => {
+                self.no_fallback_alias = self.boolean(name, value)?.or(self.no_fallback_alias);
+            }
+            ExtraField::Provider => {
+                let Some(told) = self.preferences(value)? else { return Ok(()) };
+                let alias = told.allow_fallbacks.map(|allowed| !allowed);
+                self.no_fallback_alias = self.no_fallback_alias.or(alias);
+                self.overrides().preferences = Some(told);
+            }
+            ExtraField::Models => self.models_alias = self.names(name, value)?,
+            ExtraField::Fallbacks => self.fallbacks_alias = self.models(name, value)?,
+            ExtraField::NumRetries => {
+                let retries = self.count(name, value)?.map(|it| Said::new(name, it));
+                self.envelope.extras.retries = self.envelope.extras.retries.or(retries);
+            }
+            ExtraField::Routing => {
+                let sort = self.sort(name, value, &["auto"])?;
+                if value.kind != Kind::Null {
+                    self.overrides().routing = Some(Said::new(name, sort));
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -266,9 +361,7 @@ impl<'a> Reader<'a> {
     fn note_removable(&mut self, field: Field, member: &Member) -> Result<(), EnvelopeError> {
         let what = match field {
             Field::Extra(extra) => Removable::Extra(extra),
-            Field::NemoMetadata | Field::NemoNoFallback | Field::NemoTimeoutMs => {
-                Removable::Extra(ExtraField::Nemo)
-            }
+            field if field.is_nemo() => Removable::Extra(ExtraField::Nemo),
             Field::StreamOptions => Removable::StreamOptions,
             _ => return Ok(()),
         };
@@ -294,7 +387,10 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Envelope<'a>, EnvelopeError> {
+    fn finish(mut self) -> Result<Envelope<'a>, EnvelopeError> {
+        if self.models_alias.is_some() || self.fallbacks_alias.is_some() {
+            self.chain_of_aliases();
+        }
         let missing = |name: &'static str, expected: &str| {
             let message = format!("Missing required field `{name}`: expected {expected}.");
             EnvelopeError::field(EnvelopeErrorKind::MissingField, name, message)
@@ -318,6 +414,25 @@ impl<'a> Reader<'a> {
         Ok(envelope)
     }
 
+    /// OpenRouter's `models` go on behind `model`, or begin the chain when there is none: what is then put into the
+    /// body as `model` stands before the content.
+    #[cold]
+    fn chain_of_aliases(&mut self) {
+        let mut models = self.models_alias.take().unwrap_or_default();
+        if self.model.is_none() && self.has_content && !models.is_empty() {
+            self.model = Some(Cow::Owned(models.remove(0).into()));
+        }
+        // OpenRouter's clients may name the model itself once more.
+        if models.first().is_some_and(|first| self.model.as_deref() == Some(&**first)) {
+            models.remove(0);
+        }
+        let models = Some(models).filter(|models| !models.is_empty());
+        let models = models.map(|models| Said::new("models", Chain::After(models)));
+        let fallbacks = self.fallbacks_alias.take().map(|it| Said::new("fallbacks", Chain::Instead(it)));
+        let chain = &mut self.overrides().chain;
+        *chain = chain.take().or(models).or(fallbacks);
+    }
+
     fn model(&mut self, value: &Value) -> Result<(), EnvelopeError> {
         // Null is as good as absent where absent is good: then it gives way to the default.
         if value.kind != Kind::Null || self.endpoint.default_model().is_none() {
@@ -332,7 +447,7 @@ impl<'a> Reader<'a> {
         if value.kind != Kind::String {
             return Err(EnvelopeError::wrong_type("model", "a string with the name of a model", value));
         }
-        let text = value.text(self.body());
+        let text = self.words(value);
         text.filter(|text| !text.trim().is_empty())
             .ok_or_else(|| EnvelopeError::invalid("model", "a non-empty string with the name of a model"))
     }
@@ -425,9 +540,7 @@ impl<'a> Reader<'a> {
             let is_flag = member.name.text(self.body()).is_some_and(|name| name == "include_usage");
             match &mut options {
                 StreamOptions::Flag { .. } if is_flag => {
-                    let message =
-                        format!("`{FLAG}` is given more than once in the request body; send it once.");
-                    return Err(EnvelopeError::field(EnvelopeErrorKind::DuplicateField, FLAG, message));
+                    return Err(EnvelopeError::repeated(FLAG));
                 }
                 _ if is_flag => {
                     let asked = self.boolean(FLAG, &member.value)?.unwrap_or(false);

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
+use crate::{Features, features::Inlined};
+
 /// Bytes per token. English prose and code have about four bytes per token in the common vocabularies.
 const BYTES_PER_TOKEN: u64 = 4;
 
@@ -17,13 +19,40 @@ static BASE64_MARK: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem:
 /// Prompt tokens of a request body: a quarter of its bytes, rounded up, with inlined files counted flat. The
 /// JSON around the text is counted too, which stands for the framing that providers add to messages.
 pub fn estimate_input_tokens(body: &[u8]) -> u64 {
-    let (mut bytes, mut files, mut rest) = (body.len() as u64, 0_u64, body);
+    let (files, bytes) = inlined(body);
+    (body.len() as u64 - bytes).div_ceil(BYTES_PER_TOKEN) + files * TOKENS_PER_INLINE_FILE
+}
+
+/// How many files are inlined, and in how many bytes.
+fn inlined(body: &[u8]) -> (u64, u64) {
+    let (mut files, mut bytes, mut rest) = (0, 0, body);
     while let Some(mark) = BASE64_MARK.find(rest) {
         let payload = &rest[mark + BASE64_MARK.needle().len()..];
         let length = memchr(b'"', payload).unwrap_or(payload.len());
-        (bytes, files, rest) = (bytes - length as u64, files + 1, &payload[length..]);
+        (files, bytes, rest) = (files + 1, bytes + length as u64, &payload[length..]);
     }
-    bytes.div_ceil(BYTES_PER_TOKEN) + files * TOKENS_PER_INLINE_FILE
+    (files, bytes)
+}
+
+/// Bytes that a token stands for at the very most in a body of any size: English is at five, indented code at seven,
+/// and scripts that are escaped as `\u0939` at fifteen.
+const MOST_BYTES_PER_TOKEN: u64 = 16;
+
+/// Prompt tokens that a request body of this length has for certain: what is refused for being too long is refused by
+/// this, since the upstream can count exactly and a request that fits must reach it. Inlined images count nothing; sound
+/// and documents are base64 without a mark, so a body with some counts nothing at all.
+pub fn least_input_tokens(length: usize, inlined: Inlined, features: Features) -> u64 {
+    if features.contains(Features::AUDIO) || features.contains(Features::FILES) {
+        return 0;
+    }
+    (length as u64).saturating_sub(inlined.bytes) / MOST_BYTES_PER_TOKEN
+}
+
+/// Prompt tokens that are likely, to compare what a request would cost here and there: as [`estimate_input_tokens`],
+/// without another look into the body.
+pub fn likely_input_tokens(length: usize, inlined: Inlined) -> u64 {
+    let text = (length as u64).saturating_sub(inlined.bytes);
+    text.div_ceil(BYTES_PER_TOKEN) + inlined.files * TOKENS_PER_INLINE_FILE
 }
 
 /// Completion tokens of this many bytes of text: a quarter, rounded up.
@@ -40,6 +69,20 @@ mod tests {
         assert_eq!([0, 1, 4, 5].map(estimate_output_tokens), [0, 1, 1, 2]);
         assert_eq!(estimate_input_tokens(b""), 0);
         assert_eq!(estimate_input_tokens(b"{\"model\":\"m\"}"), 4);
+    }
+
+    /// What certainly does not fit may be refused, so this must never be above the true count.
+    #[test]
+    fn the_least_is_far_below_what_is_likely() {
+        let none = Inlined::default();
+        assert_eq!(least_input_tokens(16_000, none, Features::IMAGES), 1_000);
+        assert_eq!(likely_input_tokens(16_001, none), 4_001);
+        let image = Inlined { files: 2, bytes: 4_000_000 };
+        assert_eq!(least_input_tokens(4_000_160, image, Features::IMAGES), 10);
+        assert_eq!(likely_input_tokens(4_000_160, image), 2_040);
+        assert_eq!(least_input_tokens(4_000_160, none, Features::AUDIO), 0);
+        assert_eq!(least_input_tokens(4_000_160, none, Features::FILES), 0);
+        assert_eq!(least_input_tokens(1, image, Features::default()), 0);
     }
 
     #[test]

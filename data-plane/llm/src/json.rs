@@ -149,11 +149,10 @@ impl<'a> Members<'a> {
         Ok(Some(Member { name, value: self.value()? }))
     }
 
-    /// The name of the next member alone. Its value must be passed with [`Members::value`], or [`Members::enter`] and
-    /// [`Members::leave`], before the next one.
+    /// The name of the next member, whose value must be read next; `None` as for [`Members::next`].
     ///
     /// # Errors
-    /// As [`Members::next`].
+    /// When this is no JSON.
     #[inline]
     pub fn name(&mut self) -> Result<Option<Value>, JsonError> {
         let cursor = &mut self.cursor;
@@ -175,15 +174,6 @@ impl<'a> Members<'a> {
         cursor.name().map(Some)
     }
 
-    /// The value whose name was read.
-    ///
-    /// # Errors
-    /// When it is no JSON.
-    #[inline]
-    pub fn value(&mut self) -> Result<Value, JsonError> {
-        self.cursor.value(1)
-    }
-
     /// The members of the value whose name was read, if it is an object. They are read in passing, instead of once to
     /// find the end of the object and once more for what is in it.
     #[inline]
@@ -197,10 +187,50 @@ impl<'a> Members<'a> {
         self.cursor.at = inner.cursor.at;
     }
 
+    /// The value of the member whose name was read.
+    ///
+    /// # Errors
+    /// When there is none.
+    #[inline]
+    pub fn value(&mut self) -> Result<Value, JsonError> {
+        self.cursor.value(1)
+    }
+
+    /// The same, and `observer` is told what is inside of it, in the same pass.
+    pub(crate) fn value_observed(&mut self, observer: &mut impl Observe) -> Result<Value, JsonError> {
+        self.cursor.value_observed(1, observer)
+    }
+
     /// Where the reading stands.
     pub fn end(&self) -> usize {
         self.cursor.at
     }
+}
+
+/// Where in a container something stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// How many containers are open around it, the outermost included.
+    pub(crate) open: usize,
+    /// One bit per open container, the innermost lowest: set for objects.
+    pub(crate) objects: u128,
+}
+
+/// Is told of names and strings in a container while it is passed.
+pub(crate) trait Observe {
+    fn name(&mut self, document: &[u8], place: Place, name: &Value);
+    /// A string that is no name.
+    fn string(&mut self, document: &[u8], value: &Value);
+}
+
+/// Does not look, and leaves nothing behind in the loop that passes most of a body.
+struct Unobserved;
+
+impl Observe for Unobserved {
+    #[inline(always)]
+    fn name(&mut self, _: &[u8], _: Place, _: &Value) {}
+    #[inline(always)]
+    fn string(&mut self, _: &[u8], _: &Value) {}
 }
 
 /// A position in a document.
@@ -242,6 +272,12 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// When there is no JSON value here, or it nests too deep.
     pub fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
+        self.value_observed(depth, &mut Unobserved)
+    }
+
+    /// The same, and `observer` is told what is inside of it.
+    #[inline]
+    fn value_observed(&mut self, depth: usize, observer: &mut impl Observe) -> Result<Value, JsonError> {
         self.skip_whitespace();
         let start = self.at;
         let mut escaped = false;
@@ -250,8 +286,8 @@ impl<'a> Cursor<'a> {
                 escaped = self.string()?;
                 Kind::String
             }
-            Some(b'{') => self.container(depth).map(|()| Kind::Object)?,
-            Some(b'[') => self.container(depth).map(|()| Kind::Array)?,
+            Some(b'{') => self.container(depth, observer).map(|()| Kind::Object)?,
+            Some(b'[') => self.container(depth, observer).map(|()| Kind::Array)?,
             _ => self.scalar()?,
         };
         Ok(Value { kind, span: Span { start, end: self.at }, escaped })
@@ -278,7 +314,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes an object or array with all that is in it. One bit per level remembers which of the two is open.
-    fn container(&mut self, depth: usize) -> Result<(), JsonError> {
+    fn container(&mut self, depth: usize, observer: &mut impl Observe) -> Result<(), JsonError> {
         let (mut open, mut objects) = (0_usize, 0_u128);
         loop {
             self.skip_whitespace();
@@ -293,12 +329,18 @@ impl<'a> Cursor<'a> {
                     self.skip_whitespace();
                     if self.peek() != Some(if object { b'}' } else { b']' }) {
                         if object {
-                            self.name()?;
+                            let name = self.name()?;
+                            observer.name(self.document, Place { open, objects }, &name);
                         }
                         continue;
                     }
                 }
-                Some(b'"') => _ = self.string()?,
+                Some(b'"') => {
+                    let start = self.at;
+                    let escaped = self.string()?;
+                    let span = Span { start, end: self.at };
+                    observer.string(self.document, &Value { kind: Kind::String, span, escaped });
+                }
                 _ => _ = self.scalar()?,
             }
             // A value has ended: close what ends with it, up to the next comma.
@@ -310,7 +352,8 @@ impl<'a> Cursor<'a> {
                         self.at += 1;
                         if object {
                             self.skip_whitespace();
-                            self.name()?;
+                            let name = self.name()?;
+                            observer.name(self.document, Place { open, objects }, &name);
                         }
                         break;
                     }

@@ -4,7 +4,8 @@
 //!
 //! - [`endpoint`] and [`dialect`]: which endpoint a path names, and which error shape its clients expect
 //! - [`provider`], [`registry`] and [`compatible`]: providers as rows of a table
-//! - [`envelope`]: the few members of a request that the gateway reads, as spans of the body
+//! - [`envelope`]: the few members of a request that the gateway reads, as spans of the body: what it needs of a model
+//!   ([`features`]), what it asks of the gateway ([`extras`]) and of providers ([`preferences`])
 //! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
 //! - [`sse`] and [`stream`]: a streamed answer, observed frame by frame and forwarded as it came
@@ -21,10 +22,12 @@ pub mod envelope;
 pub mod error;
 pub mod estimate;
 pub mod extras;
+pub mod features;
 pub mod finish_reason;
 pub mod json;
 pub mod meter;
 pub mod multipart;
+pub mod preferences;
 pub mod provider;
 pub mod registry;
 pub mod splice;
@@ -36,11 +39,13 @@ pub use dialect::ErrorDialect;
 pub use endpoint::Endpoint;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse};
 pub use error::{ErrorBody, UpstreamErrorInfo, decode_error, render_error, render_stream_error};
-pub use estimate::{estimate_input_tokens, estimate_output_tokens};
-pub use extras::Extras;
+pub use estimate::{estimate_input_tokens, estimate_output_tokens, least_input_tokens, likely_input_tokens};
+pub use extras::{Chain, Extras, Overrides, Said};
+pub use features::{Features, Inlined};
 pub use finish_reason::FinishReason;
 pub use meter::{Asked, measures};
 pub use multipart::{Form, FormScanner, MultipartError, Piece};
+pub use preferences::{MaxPrice, Preferences, Sort};
 pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
 pub use registry::{provider, providers};
 pub use splice::{EditSet, Segments, Spliced, Target, splice};

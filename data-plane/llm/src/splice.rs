@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    Endpoint, Envelope, Provider, StreamUsage,
+    Endpoint, Envelope, Provider, Span, StreamUsage,
     envelope::{Removable, StreamOptions},
 };
 
@@ -164,8 +164,12 @@ fn removals(envelope: &Envelope<'_>, provider: &Provider) -> SmallVec<[Edit; 4]>
 
 /// Sets `stream_options.include_usage`; `None` when the client did.
 fn request_usage(envelope: &Envelope<'_>) -> Option<Edit> {
-    let end_of_model = envelope.model_span.end;
+    let Span { start, end: end_of_model } = envelope.model_span;
     match envelope.stream_options {
+        // Behind the model that was put there, which brought its comma.
+        StreamOptions::Absent if start == end_of_model => {
+            Some(Edit::usage(start, start, br#""stream_options":{"include_usage":true},"#))
+        }
         StreamOptions::Absent => {
             Some(Edit::usage(end_of_model, end_of_model, br#","stream_options":{"include_usage":true}"#))
         }

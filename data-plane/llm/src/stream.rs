@@ -72,6 +72,9 @@ impl StreamObserver {
     /// # Errors
     /// When what comes is no stream of events; nothing more can be forwarded then.
     pub fn frame(&mut self, frame: Bytes) -> Result<Pieces, StreamError> {
+        if self.notes.malformed {
+            return Ok(Pieces::new());
+        }
         if self.cut {
             let mut pieces = Pieces::new();
             // In steps, so that what is held back never grows far beyond its bound.
@@ -80,13 +83,25 @@ impl StreamObserver {
             }
             return Ok(pieces);
         }
-        let notes = &mut self.notes;
+        let (notes, mut broken) = (&mut self.notes, None);
         self.scanner.scan(&frame, |raw| {
-            if let Some(event) = raw.event {
-                notes.event(event);
+            let verdict = notes.raw(&raw);
+            if verdict == Verdict::Malformed && broken.is_none() {
+                broken = Some((raw.in_frame.start, began_earlier(&raw)));
             }
         })?;
+        if let Some((good, within)) = broken {
+            // What stands before the malformed event is the client's still.
+            self.ended_within_event = within;
+            let good = if within { 0..0 } else { 0..good };
+            return Ok(if good.is_empty() { Pieces::new() } else { smallvec![frame.slice(good)] });
+        }
         Ok(if frame.is_empty() { Pieces::new() } else { smallvec![frame] })
+    }
+
+    /// The upstream has sent an event that is none: nothing from it on was forwarded, and nothing more is to be read.
+    pub fn is_malformed(&self) -> bool {
+        self.notes.malformed
     }
 
     /// To be called when the upstream has ended the stream: returns what was held back.
@@ -97,14 +112,18 @@ impl StreamObserver {
     /// # Errors
     /// [`StreamError::Truncated`] when the answer is not complete.
     pub fn finish(&mut self) -> Result<Pieces, StreamError> {
-        self.ended_within_event = !self.is_between_events();
+        self.ended_within_event |= !self.is_between_events();
         let mut pieces = Pieces::new();
         // Some upstreams leave out the blank line after the last event. Two, as the line may be open as well.
-        let held = if self.cut && !self.released { self.scanner.partial().to_vec() } else { Vec::new() };
+        let held = if self.cut && !self.released && !self.notes.malformed {
+            self.scanner.partial().to_vec()
+        } else {
+            Vec::new()
+        };
         let (notes, mut verdict) = (&mut self.notes, Verdict::Keep);
         self.scanner.scan(b"\n\n", |raw| {
-            if let Some(event) = raw.event {
-                verdict = notes.event(event);
+            if raw.event.is_some() {
+                verdict = notes.raw(&raw);
             }
         })?;
         if verdict == Verdict::Keep && !held.is_empty() {
@@ -117,10 +136,12 @@ impl StreamObserver {
     /// of our own. Holds after [`Self::finish`] too, when that has failed.
     pub fn is_between_events(&self) -> bool {
         let open = if self.cut { self.released } else { !self.scanner.is_between_events() };
-        !open && !self.ended_within_event
+        // What follows a malformed event is not forwarded.
+        (!open || self.notes.malformed) && !self.ended_within_event
     }
 
-    /// Whether something that is part of an answer was seen: a choice with a delta, a text, or a finish reason.
+    /// Whether something that is part of an answer was seen: text, a call, an image, a finish reason. A chunk that only
+    /// says who speaks, or that something is about to come, is not; until then another upstream can still answer.
     pub fn seen_content(&self) -> bool {
         self.notes.seen_content
     }
@@ -163,13 +184,18 @@ impl StreamObserver {
             kept = if self.last_was_cut { 1..1 } else { 0..1 };
         }
         let (notes, last_was_cut, released) = (&mut self.notes, &mut self.last_was_cut, &mut self.released);
+        let within_event = &mut self.ended_within_event;
         self.scanner.scan(frame, |raw| {
-            let RawEvent { in_frame, bytes, event } = raw;
-            let verdict = event.map_or(Verdict::Keep, |event| notes.event(event));
-            let began_earlier = bytes.is_none_or(|bytes| bytes.len() > in_frame.len());
+            let was_malformed = notes.malformed;
+            let verdict = notes.raw(&raw);
+            let began_earlier = began_earlier(&raw);
+            let RawEvent { in_frame, bytes, .. } = raw;
             // Its beginning is with the client already.
             let begun = std::mem::take(released);
-            *last_was_cut = verdict == Verdict::Cut && !begun;
+            if verdict == Verdict::Malformed && !was_malformed {
+                *within_event = begun;
+            }
+            *last_was_cut = verdict == Verdict::Cut && !begun || notes.malformed;
             match bytes {
                 _ if *last_was_cut => {
                     push(pieces, frame, &kept);
@@ -188,7 +214,7 @@ impl StreamObserver {
 
     /// What is behind the last complete event is held back, unless it is too long for a usage-only chunk.
     fn hold(&mut self, frame: &Bytes, mut kept: std::ops::Range<usize>, pieces: &mut Pieces) {
-        if self.scanner.is_between_events() {
+        if self.scanner.is_between_events() || self.notes.malformed {
             return push(pieces, frame, &kept);
         }
         let held = self.scanner.partial();
@@ -202,6 +228,11 @@ impl StreamObserver {
             pieces.push(Bytes::copy_from_slice(held));
         }
     }
+}
+
+/// Whether a part of it was in frames before.
+fn began_earlier(raw: &RawEvent<'_>) -> bool {
+    raw.bytes.is_none_or(|bytes| bytes.len() > raw.in_frame.len())
 }
 
 fn push(pieces: &mut Pieces, frame: &Bytes, range: &std::ops::Range<usize>) {

@@ -136,7 +136,7 @@ fn choices(body: &[u8], value: &Value, info: &mut UnaryInfo) {
 }
 
 /// How far from the end of a body its usage is mostly found.
-const NEAR_THE_END: usize = 1024;
+const NEAR_THE_END: usize = 512;
 
 /// The report of a body whose last members include a top-level `usage`. In valid JSON, what follows a member of
 /// the outermost object is members and one closing brace.

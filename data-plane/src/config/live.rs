@@ -1,16 +1,23 @@
 //! A snapshot with what this node derives from it before the first request sees it: opened credentials, request
 //! URIs, header values. Made by [`super::apply`], read by the pipeline.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use nemo_llm::{AuthScheme, Endpoint, Provider, StreamUsage};
 use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
-use nemo_types::{Keyring, Secret};
+use nemo_types::{DeploymentId, Keyring, Secret};
 
 use super::revoked::Revoked;
-use crate::upstream::{Route, UpstreamClient};
+use crate::{
+    health::DeploymentStats,
+    routing::{self, Served},
+    upstream::{Route, UpstreamClient},
+};
 
 /// What the data port serves by. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -18,6 +25,8 @@ pub struct Live {
     pub snapshot: Snapshot,
     /// Indexed by [`Deployment::slot`]. Shared between snapshots of the same routing.
     pub upstreams: Arc<Vec<Upstream>>,
+    /// What routing needs of them; shared likewise.
+    pub served: Arc<Served>,
     /// The revision, for `x-nemo-config-version`.
     pub revision: HeaderValue,
     /// What was switched off since, ahead of the next snapshot.
@@ -43,6 +52,8 @@ pub struct Upstream {
     pub provider_header: HeaderValue,
     pub model_header: HeaderValue,
     pub route: Route,
+    /// How busy, fast and reliable it is; outlives the snapshot.
+    pub stats: Arc<DeploymentStats>,
     uris: [Option<Uri>; Endpoint::ALL.len()],
 }
 
@@ -69,12 +80,14 @@ impl Live {
         let same = previous.filter(|live| Arc::ptr_eq(&live.snapshot.routing, &snapshot.routing));
         if let Some(live) = same {
             let (upstreams, public_models) = (live.upstreams.clone(), live.public_models.clone());
-            return Ok(Self { snapshot, upstreams, revision, revoked, public_models });
+            let served = live.served.clone();
+            return Ok(Self { snapshot, upstreams, served, revision, revoked, public_models });
         }
+        let known = previous.map(stats_by_id).unwrap_or_default();
         let mut upstreams = Vec::with_capacity(snapshot.routing.deployments().len());
         let mut rejections = Vec::new();
         for deployment in snapshot.routing.deployments() {
-            match upstream(deployment, keyring, client) {
+            match upstream(deployment, keyring, client, &known) {
                 Ok(upstream) => upstreams.push(upstream),
                 Err((field, message)) => {
                     let id = Bytes::copy_from_slice(deployment.id.as_bytes());
@@ -87,7 +100,8 @@ impl Live {
             return Err(rejections);
         }
         let upstreams = Arc::new(upstreams);
-        Ok(Self { snapshot, upstreams, revision, revoked, public_models: Arc::default() })
+        let served = Arc::new(Served::new(&snapshot.routing));
+        Ok(Self { snapshot, upstreams, served, revision, revoked, public_models: Arc::default() })
     }
 
     /// Whether the key, or what it belongs to, is switched off: by the snapshot, or ahead of the next one.
@@ -98,6 +112,14 @@ impl Live {
     pub fn public_models(&self, render: impl FnOnce() -> PublicModels) -> &PublicModels {
         self.public_models.get_or_init(render)
     }
+}
+
+type StatsById = HashMap<DeploymentId, Arc<DeploymentStats>>;
+
+/// What is known of deployments does not end with a snapshot.
+fn stats_by_id(live: &Live) -> StatsById {
+    let deployments = live.snapshot.routing.deployments().iter();
+    deployments.zip(live.upstreams.iter()).map(|(it, upstream)| (it.id, upstream.stats.clone())).collect()
 }
 
 /// Providers that are not in the table are called as OpenAI itself is.
@@ -119,6 +141,7 @@ fn upstream(
     deployment: &Deployment,
     keyring: &Keyring,
     client: &UpstreamClient,
+    known: &StatsById,
 ) -> Result<Upstream, (&'static str, String)> {
     let provider = nemo_llm::provider(&deployment.provider).unwrap_or(&COMPATIBLE);
     let malformed = || ("base_url", "not a URL".to_owned());
@@ -127,9 +150,7 @@ fn upstream(
     let route = client.route(&base).ok_or(("base_url", "not an address that can be called".to_owned()))?;
     let mut uris = [const { None }; Endpoint::ALL.len()];
     for endpoint in Endpoint::ALL {
-        let listed = &deployment.model.endpoints;
-        let model_serves = listed.is_empty() || listed.iter().any(|name| **name == *endpoint.label());
-        if model_serves && provider.serves(endpoint) {
+        if routing::serves(deployment, endpoint) {
             let uri: Uri = provider.url(&deployment.base_url, endpoint).parse().map_err(|_| malformed())?;
             uris[endpoint as usize] = Some(match (&route, uri.path_and_query()) {
                 (Route::Http1(_), Some(path)) => Uri::from(path.clone()),
@@ -147,6 +168,7 @@ fn upstream(
         provider_header: header_value("provider", &deployment.provider)?,
         model_header: header_value("upstream_model", &deployment.upstream_model)?,
         route,
+        stats: known.get(&deployment.id).cloned().unwrap_or_default(),
         uris,
     })
 }

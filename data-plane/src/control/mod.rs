@@ -1,8 +1,9 @@
 //! Every conversation with the control plane: one session after the other with any of its replicas, each with a config
-//! stream, a revocation stream and a usage stream. Nothing here is on a request's way; when no replica answers,
+//! stream, a revocation stream, a cooldown stream and a usage stream. Nothing here is on a request's way; when no replica answers,
 //! sessions are retried with backoff and the node serves what it has (I4).
 
 pub mod config_stream;
+pub mod cooldown_stream;
 pub mod identity;
 pub mod metrics;
 pub mod revocation_stream;
@@ -21,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use self::{
-    config_stream::ConfigStream, metrics::ControlMetrics, revocation_stream::RevocationStream, saver::Saver,
-    usage_stream::UsageStream,
+    config_stream::ConfigStream, cooldown_stream::CooldownStream, metrics::ControlMetrics,
+    revocation_stream::RevocationStream, saver::Saver, usage_stream::UsageStream,
 };
 use crate::{
     config::{SnapshotHandle, apply::Applier, last_good::LastGood},
+    health::HealthBoard,
     usage::UsageBuffer,
 };
 
@@ -45,6 +47,7 @@ pub struct Control {
     pub token: NodeToken,
     pub info: NodeInfo,
     pub snapshot: SnapshotHandle,
+    pub health: HealthBoard,
     pub usage: UsageBuffer,
     pub flush_deadline: Duration,
     pub metrics: ControlMetrics,
@@ -66,9 +69,10 @@ pub fn spawn(
 }
 
 async fn sessions(control: Control, applier: Applier, saver: Saver, drain: DrainWatcher) {
-    let Control { channels, token, info, snapshot, usage, flush_deadline, metrics } = control;
+    let Control { channels, token, info, snapshot, health, usage, flush_deadline, metrics } = control;
     let mut replicas = Replicas::new(channels, &token);
     let revocations = RevocationStream::new(info.clone(), snapshot, metrics.clone());
+    let cooldowns = CooldownStream::new(info.clone(), health);
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut config = ConfigStream::new(info.clone(), applier, saver, metrics.clone());
     let mut usage = UsageStream::new(info.clone(), usage, metrics.clone());
@@ -97,6 +101,7 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
             tokio::select! {
                 ended = config.run(channel, &welcome, &drain, &shipped) => ended,
                 ended = revocations.run(channel) => ended,
+                ended = cooldowns.run(channel) => ended,
                 ended = shipping => ended,
             }
         };

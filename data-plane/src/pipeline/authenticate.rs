@@ -58,11 +58,11 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
         )
     };
     let text = |name: &HeaderName| {
-        headers.get(name).map(|value| value.to_str().map(str::trim).map_err(|_| missing()))
+        headers.get(name).map(|value| value.to_str().map(str::trim_ascii).map_err(|_| missing()))
     };
     let bearer = text(&header::AUTHORIZATION).map(|value| {
         let (scheme, token) = value?.split_once(' ').ok_or_else(missing)?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).ok_or_else(missing)
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii()).ok_or_else(missing)
     });
     // Clients of Portkey put something else into `Authorization`: a key of their provider, or a filler.
     match bearer {

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use nemo_llm::Endpoint;
+use nemo_llm::{Endpoint, Sort};
 use nemo_snapshot::{KeyRecord, ModelGroup, Snapshot};
 
 use super::error::{GatewayError, Kind};
@@ -45,14 +45,51 @@ pub fn endpoint(key: &KeyRecord, endpoint: Endpoint) -> Result<(), GatewayError>
 /// # Errors
 /// 404 `model_not_found` with the nearest names; 403 when the key is limited to other models.
 pub fn run(snapshot: &Snapshot, key: &KeyRecord, requested: &str) -> Result<Arc<ModelGroup>, GatewayError> {
-    let Some(group) = snapshot.routing.resolve(key.org_id, requested) else {
-        return Err(not_found(snapshot, key, requested));
+    named(snapshot, key, requested, "model").map(|named| named.group)
+}
+
+/// What a name led to.
+#[derive(Debug)]
+pub struct Named<'a> {
+    pub group: Arc<ModelGroup>,
+    /// Without the suffix that was taken off.
+    pub name: &'a str,
+    pub sort: Option<Sort>,
+}
+
+/// Resolves a model that the request names in `field`. Where no model is called so, OpenRouter's suffixes are taken off
+/// and mean what is best first: `:nitro` throughput, `:floor` price.
+///
+/// # Errors
+/// As [`run`], naming the field.
+pub fn named<'a>(
+    snapshot: &Snapshot,
+    key: &KeyRecord,
+    requested: &'a str,
+    field: &'static str,
+) -> Result<Named<'a>, GatewayError> {
+    let find = |name| snapshot.routing.resolve(key.org_id, name);
+    let found = find(requested).map(|group| (group, requested, None)).or_else(|| {
+        let (name, sort) = suffix(requested)?;
+        find(name).map(|group| (group, name, Some(sort)))
+    });
+    let Some((group, name, sort)) = found else {
+        return Err(not_found(snapshot, key, requested).param(field));
     };
-    if !key.policy.allowed_models.permit(requested, &group.name) {
+    if !key.policy.allowed_models.permit(name, &group.name) {
         let message = format!("This API key may not use the model `{requested}`.");
-        return Err(GatewayError::new(Kind::PermissionDenied, message).param("model"));
+        return Err(GatewayError::new(Kind::PermissionDenied, message).param(field));
     }
-    Ok(group.clone())
+    Ok(Named { group: group.clone(), name, sort })
+}
+
+fn suffix(requested: &str) -> Option<(&str, Sort)> {
+    let (name, suffix) = requested.rsplit_once(':')?;
+    match suffix {
+        "nitro" => Some((name, Sort::Throughput)),
+        "floor" => Some((name, Sort::Price)),
+        _ => None,
+    }
 }
 
 fn not_found(snapshot: &Snapshot, key: &KeyRecord, requested: &str) -> GatewayError {
@@ -69,5 +106,5 @@ fn not_found(snapshot: &Snapshot, key: &KeyRecord, requested: &str) -> GatewayEr
         let names = nearest.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         message.push_str(&format!(" Did you mean {names}?"));
     }
-    GatewayError::new(Kind::ModelNotFound, message).param("model")
+    GatewayError::new(Kind::ModelNotFound, message)
 }

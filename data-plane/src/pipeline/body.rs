@@ -21,7 +21,7 @@ pub enum Body {
     Full(Bytes),
     /// A few slices, complete.
     Frames(std::vec::IntoIter<Bytes>, u64),
-    Metered(Box<MeteredBody>),
+    Metered(MeteredBody),
     /// A stream whose head went out before the upstream's came.
     Early(Box<EarlyBody>),
     /// From the catalog routes.

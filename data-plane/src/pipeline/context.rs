@@ -18,12 +18,18 @@ use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
 use nemo_types::{Measure, Nanos, RequestId, Usage};
 
 use super::{
+    attempts::{AttemptRecord, Attempts, micros as micros32},
     error::GatewayError,
+    failure::Failure,
     metrics::Metrics,
     telemetry::{Ended, Telemetry, Trace},
     upload::Upload,
 };
-use crate::usage::{Event, UsageBuffer};
+use crate::{
+    health::{self, FailureClass},
+    routing::{Pick, record},
+    usage::{Event, UsageBuffer},
+};
 
 /// Longest `model` of a client that is kept.
 const MAX_REQUESTED_MODEL: usize = 256;
@@ -52,6 +58,8 @@ pub struct RequestContext {
     pub group: Option<Arc<ModelGroup>>,
     pub deployment: Option<Arc<Deployment>>,
     pub strategy: Option<Strategy>,
+    /// The record of the decision, as [`crate::routing::record`] began it.
+    pub decision: Vec<u8>,
     pub config_revision: u64,
     pub stream: bool,
     pub client_request_id: Option<HeaderValue>,
@@ -61,8 +69,14 @@ pub struct RequestContext {
     /// Time in which the client sent its body: not ours.
     pub body_read: Duration,
     pub dispatched: Option<Instant>,
-    /// Waiting for the upstream: head, and for complete answers the body.
+    /// Waiting for upstreams, all attempts: head, and for complete answers the body.
     pub upstream: Duration,
+    /// The part of it that attempts took which failed.
+    upstream_before: Duration,
+    /// What was tried; the last one is under way, or brought the answer.
+    pub attempts: Attempts,
+    /// That one, as health counts it.
+    pub health: Option<health::Attempt>,
     pub first_byte: Option<Duration>,
     /// When the answer was complete, if its ending has read the clock already.
     finished: Option<Instant>,
@@ -133,6 +147,7 @@ impl RequestContext {
             group: None,
             deployment: None,
             strategy: None,
+            decision: Vec::new(),
             config_revision: 0,
             stream: false,
             client_request_id: None,
@@ -141,6 +156,9 @@ impl RequestContext {
             body_read: Duration::ZERO,
             dispatched: None,
             upstream: Duration::ZERO,
+            upstream_before: Duration::ZERO,
+            attempts: Attempts::new(),
+            health: None,
             first_byte: None,
             finished: None,
             overhead: Duration::ZERO,
@@ -195,15 +213,124 @@ impl RequestContext {
     /// The request goes upstream now; what passed so far was ours, but for the client's body.
     pub fn dispatching(&mut self) -> Instant {
         let now = Instant::now();
-        self.overhead = now.duration_since(self.started).saturating_sub(self.body_read);
+        if self.dispatched.is_none() {
+            self.overhead = now.duration_since(self.started).saturating_sub(self.body_read);
+        }
         self.dispatched = Some(now);
         now
+    }
+
+    /// An attempt begins, after this pause since the one before.
+    pub fn attempting(&mut self, pick: &Pick, waited: Duration) -> Instant {
+        let now = self.dispatching();
+        if !self.deployment.as_ref().is_some_and(|it| Arc::ptr_eq(it, &pick.deployment)) {
+            self.deployment = Some(pick.deployment.clone());
+        }
+        self.attempts.push(AttemptRecord {
+            deployment: pick.deployment.clone(),
+            link: pick.link,
+            status: 0,
+            error: None,
+            started_us: micros32(now.duration_since(self.started)),
+            took_us: 0,
+            waited_us: micros32(waited),
+            cost: None,
+            span: None,
+        });
+        now
+    }
+
+    /// The head of the answer to what was sent then has come, or has not (status 0).
+    pub fn head_came(&mut self, sent: Instant, status: u16) {
+        // An answer that comes whole tells the time at its end.
+        if self.stream || !(200..300).contains(&status) {
+            self.upstream = self.upstream_before + sent.elapsed();
+        }
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.status = status;
+        }
+    }
+
+    /// Closes the record of the attempt under way; health is to be told by the caller.
+    pub fn attempt_failed(&mut self, failure: &Failure) -> Option<health::Attempt> {
+        let took = self.dispatched.map_or(Duration::ZERO, |sent| sent.elapsed());
+        self.upstream_before += took;
+        self.upstream = self.upstream_before;
+        let price = self.deployment.as_ref().and_then(|it| it.price.as_ref());
+        let priced = failure.usage.as_ref().zip(price).and_then(|(usage, price)| price.cost(usage));
+        if let Some(attempt) = self.attempts.last_mut() {
+            (attempt.status, attempt.error) = (failure.status, Some(failure.error()));
+            (attempt.took_us, attempt.cost) = (micros32(took), failure.provider_cost.or(priced));
+            attempt.span = self.trace.as_mut().map(Trace::next_attempt);
+        }
+        // What was seen of its answer is not of the next one's.
+        (self.usage, self.provider_cost, self.finish_reason) = (None, None, None);
+        (self.status, self.finished, self.first_byte) = (0, None, None);
+        self.health.take()
+    }
+
+    /// The first byte of the answer that the client gets.
+    pub fn content_came(&mut self, at: Instant) {
+        let Some(sent) = self.dispatched else { return };
+        let after = at.saturating_duration_since(sent);
+        if self.upstream == self.upstream_before {
+            self.upstream += after;
+        }
+        if let Some(health) = &mut self.health {
+            health.first_byte(after);
+        }
+    }
+
+    /// The same of an answer that came whole.
+    pub fn answer_came(&mut self) {
+        if let Some(at) = self.finished {
+            self.content_came(at);
+        }
+    }
+
+    /// How the attempt under way has ended.
+    fn close_attempt(&mut self, ending: Ending<'_>, total: Duration, usage: Option<&Usage>) {
+        let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.error.is_none()) else {
+            return;
+        };
+        attempt.took_us = micros32(total).saturating_sub(attempt.started_us);
+        let health = self.health.take();
+        match (ending, health) {
+            (Ending::Complete, Some(mut health)) => {
+                let output = usage.and_then(|it| it.output).unwrap_or(0);
+                let tokens = usage.and_then(|it| it.input).unwrap_or(0).saturating_add(output);
+                health.succeeded(tokens, output, Duration::from_micros(attempt.took_us.into()));
+            }
+            (Ending::Interrupted(code), health) => {
+                attempt.error = Some(code);
+                let class = match code {
+                    // The client's fault, or so late that it says nothing.
+                    "total_timeout" | "upstream_rejected" => None,
+                    "upstream_rate_limited" => Some(FailureClass::RateLimited),
+                    "upstream_credential_rejected" => Some(FailureClass::Credential),
+                    "idle_timeout" | "first_byte_timeout" => Some(FailureClass::Timeout),
+                    "upstream_error" => Some(FailureClass::Server),
+                    _ => Some(FailureClass::Interrupted),
+                };
+                if let (Some(mut health), Some(class)) = (health, class) {
+                    health.failed(class, None);
+                }
+            }
+            (Ending::Cancelled, _) => attempt.error = Some("cancelled"),
+            (Ending::Complete | Ending::Failed(_) | Ending::Refused { .. }, _) => {}
+        }
+    }
+
+    /// What failed attempts have cost all the same.
+    fn lost(&self) -> Option<Nanos> {
+        let costs = self.attempts.iter().filter_map(|attempt| attempt.cost);
+        costs.reduce(|sum, cost| Nanos(sum.0.saturating_add(cost.0)))
     }
 
     /// The whole answer has come.
     pub fn answered(&mut self) {
         let now = Instant::now();
-        self.upstream = now.duration_since(self.dispatched.unwrap_or(now));
+        self.upstream = self.upstream_before + now.duration_since(self.dispatched.unwrap_or(now));
         self.first_byte = Some(now.duration_since(self.started));
         self.finished = Some(now);
     }
@@ -229,7 +356,8 @@ impl RequestContext {
     fn is_billable(&self, ending: Ending<'_>) -> bool {
         match ending {
             Ending::Complete | Ending::Interrupted(_) => true,
-            Ending::Cancelled => self.dispatched.is_some(),
+            // Unless it left between two attempts.
+            Ending::Cancelled => self.attempts.last().is_some_and(|attempt| attempt.error.is_none()),
             Ending::Failed(_) | Ending::Refused { .. } => false,
         }
     }
@@ -243,8 +371,17 @@ impl RequestContext {
         nemo_llm::measures(self.endpoint, form.as_ref().or(self.asked.as_deref()), self.measures.clone())
     }
 
-    /// The cost of what was consumed: the upstream's own figure wins, else the price of the deployment.
+    /// The cost of what was consumed: the upstream's own figure wins, else the price of the deployment. Failed attempts
+    /// count too, as far as they have reported anything.
     fn cost_of(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
+        match (self.own_cost(usage, units, estimated), self.lost()) {
+            (Some(own), Some(lost)) => Some(Cost { nanos: Nanos(own.nanos.0.saturating_add(lost.0)), ..own }),
+            (None, Some(nanos)) => Some(Cost { nanos, source: CostSource::Priced }),
+            (own, None) => own,
+        }
+    }
+
+    fn own_cost(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
         if let Some(nanos) = self.provider_cost {
             return Some(Cost { nanos, source: CostSource::Provider });
         }
@@ -282,6 +419,7 @@ impl RequestContext {
             Ending::Cancelled if self.status == 0 => 499,
             _ => self.status,
         };
+        self.close_attempt(ending, total, usage.as_ref());
         self.sinks.metrics.observe(self, outcome, total, usage.as_ref(), cost);
         if let Some(telemetry) = &self.sinks.telemetry {
             telemetry.observe(self, &Ended { outcome, code, total, usage: usage.as_ref(), cost });
@@ -290,13 +428,23 @@ impl RequestContext {
             self.request_bytes = upload.received();
         }
         if let Some(key) = self.key.take() {
-            let recorded = Recorded { outcome, code, total, usage: usage.as_ref(), estimated, cost };
+            let decision =
+                record::finish(std::mem::take(&mut self.decision), self.attempts.iter().map(Into::into));
+            let recorded = Recorded {
+                outcome,
+                code,
+                total,
+                usage: usage.as_ref(),
+                estimated,
+                cost,
+                decision: &decision,
+            };
             self.sinks.usage.push(&self.event(&key, &recorded, &units));
         }
     }
 
     fn event<'a>(&'a self, key: &'a KeyRecord, recorded: &Recorded<'a>, units: &'a [Measure]) -> Event<'a> {
-        let Recorded { outcome, code, total, usage, estimated, cost } = *recorded;
+        let Recorded { outcome, code, total, usage, estimated, cost, decision } = *recorded;
         let deployment = self.deployment.as_deref();
         let price = deployment.and_then(|it| it.price.as_ref()).filter(|_| cost.is_some());
         Event {
@@ -320,7 +468,7 @@ impl RequestContext {
             cost_nanos: cost.map(|cost| cost.nanos.0),
             cost_source: cost.map_or(CostSource::Unspecified, |cost| cost.source),
             price_id: price.map_or("", |price| &price.id),
-            attempts: self.dispatched.is_some().into(),
+            attempts: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
             strategy: self.strategy.map_or("", Strategy::name),
             config_revision: self.config_revision,
             started_unix_us: self.started_unix_us,
@@ -333,6 +481,7 @@ impl RequestContext {
             client_request_id: self.client_request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
             metadata: self.metadata.as_deref().unwrap_or(&key.policy.metadata),
             units,
+            decision,
         }
     }
 }
@@ -346,6 +495,7 @@ struct Recorded<'a> {
     usage: Option<&'a Usage>,
     estimated: bool,
     cost: Option<Cost>,
+    decision: &'a [u8],
 }
 
 impl Drop for RequestContext {

@@ -1,23 +1,20 @@
-//! One attempt: build the upstream's request, send it, judge the answer. Called by [`super::run`].
+//! One attempt: build the upstream's request, send it, judge the answer. Called by [`super::attempts`].
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
-use nemo_llm::{EditSet, Endpoint, Spliced, decode_error};
-use serde_json::json;
+use nemo_llm::{EditSet, Endpoint, Spliced, UpstreamErrorInfo, decode_error};
+use nemo_runtime::clock;
+use nemo_snapshot::Deployment;
 
-use super::{
-    context::RequestContext,
-    error::{GatewayError, Kind},
-    headers,
-    timeouts::{Deadline, Waited},
-};
+use super::{context::RequestContext, failure::Failure, headers, timeouts::Deadline};
 use crate::{
-    config::live::Upstream,
-    routing::Decision,
-    upstream::{CallError, Patience, SegmentBody, UpstreamBody, UpstreamClient, Verdict, classify},
+    app::State,
+    config::{Live, live::Upstream},
+    routing::Pick,
+    upstream::{Patience, SegmentBody, UpstreamBody, Verdict, classify, hints},
 };
 
 /// How much of an upstream's error body is read.
@@ -26,11 +23,12 @@ const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be sent, and where.
 pub struct Call<'a> {
-    pub upstream: &'a Upstream,
+    pub pick: &'a Pick,
     pub endpoint: Endpoint,
     pub outgoing: Outgoing,
     pub deadline: Deadline,
-    pub decision: &'a Decision,
+    /// Since the attempt before.
+    pub waited: Duration,
 }
 
 /// The body that goes upstream.
@@ -65,144 +63,111 @@ pub enum Payload {
     Refusal(Bytes),
 }
 
-/// Sends the request once.
+/// Sends the request once. The attempt stands in the context from when it is sent.
 ///
 /// # Errors
-/// 502 when there was no usable answer or our credential was refused, 429 when the upstream limits us.
+/// When there was no answer that is the client's.
 pub async fn run(
-    client: &UpstreamClient,
+    state: &State,
+    live: &Live,
     call: Call<'_>,
     client_headers: &HeaderMap,
     context: &mut RequestContext,
-) -> Result<Reply, GatewayError> {
-    let Call { upstream, endpoint, outgoing, mut deadline, decision } = call;
+) -> Result<Reply, Box<Failure>> {
+    let Call { pick, endpoint, outgoing, mut deadline, waited: pause } = call;
     let Outgoing { body, content_type, edits, strip_usage_chunk } = outgoing;
-    let mut request = request(upstream, endpoint, body, content_type, client_headers)?;
+    let deployment = &pick.deployment;
+    let upstream = live.upstreams.get(deployment.slot);
+    let uri = upstream.and_then(|upstream| upstream.uri(endpoint));
+    let sent = context.attempting(pick, pause);
+    let (Some(upstream), Some(uri)) = (upstream, uri) else { return Err(Failure::unserved()) };
+    if let Some(key) = &context.key {
+        match state.health.begin(live, key.org_id, deployment) {
+            Ok(attempt) => context.health = Some(attempt),
+            Err(refused) => return Err(unsent(Failure::cooling(refused), body)),
+        }
+    }
+    let mut request = request(upstream, uri, body, content_type, client_headers);
     if let Some(trace) = context.trace {
         trace.onto(context.telemetry(), request.headers_mut());
     }
-    let sent = context.dispatching();
     deadline.sent(sent.into());
     let (head_by, waited) = deadline.next_frame(None);
     let patience = Patience { now: sent, connect: deadline.connect, head_by };
-    let answer = client.send(&upstream.route, request, patience).await;
-    context.upstream = sent.elapsed();
-    let attempt = Attempt { decision, took: context.upstream };
-    let response = answer.map_err(|error| attempt.unanswered(error, waited))?;
-    let payload = attempt.judge(response).await?;
-    let (head, payload) = payload;
-    Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: decision.deployment.slot })
+    let answer = state.upstream.send(&upstream.route, request, patience).await;
+    context.head_came(sent, answer.as_ref().map_or(0, |response| response.status().as_u16()));
+    let response = answer.map_err(|failed| {
+        let mut failure = Failure::unanswered(failed.error, waited, deadline.hurried);
+        failure.unsent = failed.unsent.map(|request| request.into_body());
+        failure
+    })?;
+    let (head, payload) = judge(deployment, response).await?;
+    Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment.slot })
+}
+
+fn unsent(mut failure: Box<Failure>, body: SegmentBody) -> Box<Failure> {
+    failure.unsent = Some(body);
+    failure
 }
 
 fn request(
     upstream: &Upstream,
-    endpoint: Endpoint,
+    uri: &http::Uri,
     body: SegmentBody,
     content_type: Option<HeaderValue>,
     client: &HeaderMap,
-) -> Result<Request<SegmentBody>, GatewayError> {
-    let unserved = || GatewayError::new(Kind::Internal, "The deployment does not serve this endpoint.");
+) -> Request<SegmentBody> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = upstream.uri(endpoint).ok_or_else(unserved)?.clone();
+    *request.uri_mut() = uri.clone();
     *request.headers_mut() = upstream.headers.clone();
     let headers = request.headers_mut();
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
     headers::to_upstream(client, headers);
-    Ok(request)
+    request
 }
 
-/// What was tried, for headers, error bodies and logs.
-struct Attempt<'a> {
-    decision: &'a Decision,
-    took: Duration,
+async fn judge(
+    deployment: &Deployment,
+    response: Response<UpstreamBody>,
+) -> Result<(http::response::Parts, Payload), Box<Failure>> {
+    let (head, body) = response.into_parts();
+    match classify::classify(head.status.as_u16()) {
+        Verdict::Success => Ok((head, Payload::Success(body))),
+        // Boxed: errors are rare, and reading them takes more room than the rest.
+        verdict => Box::pin(refused(deployment, head, body, verdict)).await,
+    }
 }
 
-impl Attempt<'_> {
-    /// `waited` is what a timeout was a timeout of.
-    fn unanswered(&self, error: CallError, waited: Waited) -> GatewayError {
-        let (kind, what) = match error {
-            CallError::Timeout => return self.timed_out(waited),
-            CallError::ConnectTimeout => return self.timed_out(Waited::Connect),
-            CallError::Connect => (Kind::UpstreamUnavailable, "could not be reached"),
-            CallError::Broken => (Kind::UpstreamUnavailable, "broke the connection"),
-            CallError::Protocol => (Kind::UpstreamProtocol, "sent something that is no HTTP"),
-        };
-        self.failed(kind, what, error.label(), None)
+async fn refused(
+    deployment: &Deployment,
+    head: http::response::Parts,
+    body: UpstreamBody,
+    verdict: Verdict,
+) -> Result<(http::response::Parts, Payload), Box<Failure>> {
+    let body = error_body(body).await;
+    let said = decode_error(&body);
+    let (status, verdict) = (head.status.as_u16(), classify::refine(verdict, &said));
+    if verdict == Verdict::CredentialFault {
+        log_refusal(deployment, head.status, &said);
     }
+    let hint = hints::read(status, &head.headers, &body, clock::unix_ms());
+    match Failure::refused(status, verdict, said, hint) {
+        Some(failure) => Err(failure),
+        None => Ok((head, Payload::Refusal(body))),
+    }
+}
 
-    fn timed_out(&self, waited: Waited) -> GatewayError {
-        let what = format!("{}.", waited.what());
-        let error = self.failed(Kind::UpstreamTimeout, &what, "timeout", None);
-        GatewayError { code: Some(waited.code()), ..error }
-    }
-
-    async fn judge(
-        &self,
-        response: Response<UpstreamBody>,
-    ) -> Result<(http::response::Parts, Payload), GatewayError> {
-        let (head, body) = response.into_parts();
-        let verdict = classify(head.status, &head.headers);
-        if verdict == Verdict::Success {
-            return Ok((head, Payload::Success(body)));
-        }
-        let body = error_body(body).await;
-        let status = head.status;
-        let label = status.as_str();
-        Err(match verdict {
-            Verdict::Success | Verdict::ClientFault => return Ok((head, Payload::Refusal(body))),
-            Verdict::CredentialFault => {
-                self.log_refusal(status, &body);
-                self.failed(Kind::UpstreamCredential, "refused the gateway's credential", label, None)
-            }
-            Verdict::RateLimited { retry_after_secs } => {
-                let error = self.failed(
-                    Kind::UpstreamRateLimited,
-                    "is limiting the rate of requests",
-                    label,
-                    Some(&body),
-                );
-                GatewayError { retry_after_secs, ..error }
-            }
-            Verdict::Failure => self.failed(Kind::UpstreamUnavailable, "failed", label, Some(&body)),
-        })
-    }
-
-    /// For the operator alone: what a provider says about a credential is not the client's business.
-    fn log_refusal(&self, status: StatusCode, body: &Bytes) {
-        let said = decode_error(body);
-        tracing::error!(
-            deployment = &*self.decision.deployment.name,
-            status = status.as_u16(),
-            code = said.code.as_deref(),
-            "the upstream refused the gateway's credential: check it, and the account behind it"
-        );
-    }
-
-    fn failed(&self, kind: Kind, what: &str, result: &str, body: Option<&Bytes>) -> GatewayError {
-        let deployment = &self.decision.deployment;
-        let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
-        let said = body.and_then(|body| decode_error(body).message).map(|text| format!(": {text}"));
-        let end = if what.ends_with('.') { "" } else { "." };
-        let message = format!("The upstream {} {what}{}", deployment.name, said.as_deref().unwrap_or(end));
-        let unquoted = said.map(|_| format!("The upstream {} {what}{end}", deployment.name).into());
-        let attempt = json!({
-            "deployment": &*deployment.name,
-            "provider": &*deployment.provider,
-            "model": &*deployment.upstream_model,
-            "result": result,
-            "latency_ms": millis,
-        });
-        let chain = format!("{}/{};{result};{millis}ms", deployment.provider, deployment.upstream_model);
-        GatewayError {
-            metadata: Some(Box::new(json!({ "attempts": [attempt] }))),
-            chain: HeaderValue::from_str(&chain).ok().map(Box::new),
-            unquoted,
-            ..GatewayError::new(kind, message)
-        }
-    }
+/// For the operator alone: what a provider says about a credential is not the client's business.
+fn log_refusal(deployment: &Deployment, status: StatusCode, said: &UpstreamErrorInfo) {
+    tracing::error!(
+        deployment = &*deployment.name,
+        status = status.as_u16(),
+        code = said.code.as_deref(),
+        "the upstream refused the gateway's credential: check it, and the account behind it"
+    );
 }
 
 /// The body of an error answer, as much as is worth reading; empty when it does not come.

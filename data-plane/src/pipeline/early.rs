@@ -1,6 +1,6 @@
 //! From dispatch to the answer, and what a stream's client gets when the upstream is silent for too long before it
 //! answers: load balancers close a connection without bytes, often after 60 s, while a model may think for minutes. So
-//! after [`Deadline::keep_alive`] the 200 is committed and comments are sent (B7, C17); whatever the upstream says then
+//! after [`Deadline::keep_alive`] the 200 is committed and comments are sent (B7, C17). Candidates are tried as before then, as long as none has begun to answer; whatever the last one says
 //! is in the stream, errors as an event. Called by [`super::run`].
 
 use std::{
@@ -17,13 +17,14 @@ use nemo_llm::{Endpoint, ErrorBody, ErrorDialect, decode_error, render_stream_er
 use tokio::time::{Instant, Sleep};
 
 use super::{
+    attempts::{self, Chain, Clock},
     body::{Body, Interrupted},
     context::{Ending, RequestContext},
-    dispatch::{self, Outgoing},
+    dispatch::Outgoing,
     error::{GatewayError, Kind},
     headers,
     keep_alive::COMMENT,
-    respond,
+    original::Original,
     timeouts::Deadline,
 };
 use crate::{app::State, config::Live, routing::Decision};
@@ -34,8 +35,13 @@ pub struct Answering {
     pub live: Arc<Live>,
     pub decision: Decision,
     pub headers: HeaderMap,
+    /// For the first candidate; what the others get is made of the original.
     pub outgoing: Outgoing,
     pub deadline: Deadline,
+    pub original: Original,
+    pub clock: Clock,
+    /// Instead of the organization's number of retries.
+    pub retries: Option<u8>,
     pub endpoint: Endpoint,
     pub dialect: ErrorDialect,
 }
@@ -48,8 +54,8 @@ impl Answering {
     /// Sends the request and answers. A stream's answer begins early when the upstream's does not.
     ///
     /// # Errors
-    /// As [`dispatch::run`] and [`respond::run`].
-    pub async fn run(self, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
+    /// As [`attempts::run`].
+    pub async fn run(self: Box<Self>, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
         let stream = slot.as_ref().is_some_and(|context| context.stream);
         match self.deadline.keep_alive.filter(|_| stream) {
             Some(silence) => self.run_stream(slot, silence).await,
@@ -57,19 +63,33 @@ impl Answering {
         }
     }
 
-    async fn whole(self, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
-        let Self { state, live, decision, headers, outgoing, deadline, endpoint, dialect } = self;
-        let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
-        let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
-        let call = dispatch::Call { upstream, endpoint, outgoing, deadline, decision: &decision };
-        let context = slot.as_mut().ok_or_else(gone)?;
-        let reply = dispatch::run(&state.upstream, call, &headers, context).await?;
-        let context = slot.take().ok_or_else(gone)?;
-        respond::run(reply, &live, dialect, context, slot).await
+    async fn whole(self: Box<Self>, slot: &mut Slot) -> Result<Response<Body>, GatewayError> {
+        let Self { outgoing, deadline, endpoint, dialect, clock, retries, .. } = *self;
+        let chain = Chain {
+            state: &self.state,
+            live: &self.live,
+            decision: &self.decision,
+            original: &self.original,
+            headers: &self.headers,
+            endpoint,
+            dialect,
+            clock,
+            retries,
+        };
+        attempts::run(&chain, outgoing, deadline, slot).await
     }
 
-    async fn run_stream(self, slot: &mut Slot, silence: Duration) -> Result<Response<Body>, GatewayError> {
-        let (live, decision, dialect) = (self.live.clone(), self.decision.deployment.slot, self.dialect);
+    async fn run_stream(
+        self: Box<Self>,
+        slot: &mut Slot,
+        silence: Duration,
+    ) -> Result<Response<Body>, GatewayError> {
+        let (live, dialect) = (self.live.clone(), self.dialect);
+        // Where there are several candidates it is not known yet who will have answered.
+        let only = match self.decision.picks.as_slice() {
+            [only] => only.deployment.slot,
+            _ => usize::MAX,
+        };
         let mut own = slot.take();
         let mut work: Work = Box::pin(async move {
             let answered = self.whole(&mut own).await;
@@ -80,7 +100,7 @@ impl Answering {
                 *slot = rest;
                 answered
             }
-            Err(_) => Ok(head(&live, decision, EarlyBody::new(work, silence, dialect))),
+            Err(_) => Ok(head(&live, only, EarlyBody::new(work, silence, dialect))),
         }
     }
 }

@@ -118,8 +118,6 @@ pub struct GatewayError {
     pub code: Option<&'static str>,
     pub retry_after_secs: Option<u64>,
     pub metadata: Option<Box<serde_json::Value>>,
-    /// Value of `x-nemo-chain`: what was tried.
-    pub chain: Option<Box<HeaderValue>>,
 }
 
 impl GatewayError {
@@ -132,7 +130,6 @@ impl GatewayError {
             code: None,
             retry_after_secs: None,
             metadata: None,
-            chain: None,
         }
     }
 
@@ -181,9 +178,6 @@ impl GatewayError {
         }
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Some(chain) = &self.chain {
-            headers.insert(super::headers::CHAIN, chain.as_ref().clone());
         }
     }
 }

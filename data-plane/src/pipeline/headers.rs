@@ -1,6 +1,8 @@
 //! The gateway's own headers (requirements F), which request headers travel upstream, and which response headers
 //! come back. Everything else is dropped: an allow-list can't leak what it does not know.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,9 +20,58 @@ pub const EDITS: HeaderName = HeaderName::from_static("x-nemo-edits");
 pub const METADATA: &str = "x-nemo-metadata";
 pub const TIMEOUT_MS: &str = "x-nemo-timeout-ms";
 pub const REQUEST_STRATEGY: &str = "x-nemo-strategy";
+pub const TAGS: &str = "x-nemo-tags";
+pub const FALLBACKS: &str = "x-nemo-fallbacks";
+pub const NO_FALLBACK: &str = "x-nemo-no-fallback";
+pub const RETRIES: &str = "x-nemo-retries";
+pub const MAX_COST: &str = "x-nemo-max-cost";
+pub const CACHE: &str = "x-nemo-cache";
 pub const MIN_CONFIG_VERSION: &str = "x-nemo-min-config-version";
 /// What all of the gateway's own headers start with.
 pub const PREFIX: &str = "x-nemo-";
+
+/// The gateway's own headers of an upstream's answer. Those without a value are left out.
+#[derive(Debug, Default)]
+pub struct Own {
+    pub config_version: Option<HeaderValue>,
+    pub provider: Option<HeaderValue>,
+    pub model: Option<HeaderValue>,
+    pub attempts: Option<HeaderValue>,
+    pub strategy: Option<HeaderValue>,
+    pub overhead_ms: Option<HeaderValue>,
+}
+
+/// In the order of [`Own`]'s fields.
+const OWN: [HeaderName; 6] = [CONFIG_VERSION, PROVIDER, MODEL, ATTEMPTS, STRATEGY, OVERHEAD_MS];
+static TEMPLATE: LazyLock<HeaderMap> = LazyLock::new(|| {
+    // With room for what else an answer carries: a table that grows hashes everything again.
+    let mut template = HeaderMap::with_capacity(24);
+    template.extend(OWN.map(|name| (name, HeaderValue::from_static(""))));
+    template
+});
+
+impl Own {
+    /// A copy of a table that is there, with its values replaced in place: hashing all these names for every answer
+    /// costs more than the rest of them.
+    pub fn into_map(self) -> HeaderMap {
+        let Self { config_version, provider, model, attempts, strategy, overhead_ms } = self;
+        let values = [config_version, provider, model, attempts, strategy, overhead_ms];
+        let mut map = TEMPLATE.clone();
+        let mut absent = false;
+        for (place, value) in map.values_mut().zip(values) {
+            absent |= value.is_none();
+            *place = value.unwrap_or(HeaderValue::from_static(""));
+        }
+        if absent {
+            OWN.iter().for_each(|name| {
+                if map.get(name).is_some_and(HeaderValue::is_empty) {
+                    map.remove(name);
+                }
+            });
+        }
+        map
+    }
+}
 
 /// Sent on to the upstream when the client sent it: tracing and idempotency, no identity.
 fn travels_upstream(name: &str) -> bool {
@@ -115,6 +166,25 @@ mod tests {
             let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_str(value).unwrap())]);
             assert_eq!(First::of(&headers).request_id.is_some(), sane, "{value}");
         }
+    }
+
+    #[test]
+    fn every_value_of_our_own_stands_under_its_name() {
+        let value = |text: &'static str| Some(HeaderValue::from_static(text));
+        let own = || Own {
+            config_version: value("7"),
+            provider: value("p"),
+            model: value("m"),
+            attempts: value("1"),
+            strategy: value("s"),
+            overhead_ms: value("0.1"),
+        };
+        let map = own().into_map();
+        assert_eq!(OWN.map(|name| map[name].clone()), ["7", "p", "m", "1", "s", "0.1"]);
+        let map = Own { model: None, strategy: None, ..own() }.into_map();
+        assert_eq!(map.len(), 4);
+        assert!(!map.contains_key(MODEL) && !map.contains_key(STRATEGY));
+        assert_eq!(map[OVERHEAD_MS], "0.1");
     }
 
     /// C: identity and cookies of the client never reach a provider.

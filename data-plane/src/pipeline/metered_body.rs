@@ -4,55 +4,29 @@
 //! the request's context, so that every ending is recorded once. A stream that breaks off ends with an error event
 //! in the client's dialect and a cut connection, never as if it were complete (B7, C15).
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use nemo_llm::{Endpoint, ErrorDialect, StreamObserver, render_stream_error, scan_response};
-use tokio::time::{Instant, Sleep};
+use http_body::{Frame, SizeHint};
+use nemo_llm::{ErrorDialect, render_stream_error};
+use tokio::time::Instant;
 
 use super::{
     body::Interrupted,
     context::{Ending, RequestContext},
-    error::{GatewayError, Kind},
+    error::GatewayError,
+    feed::Feed,
     keep_alive::{self, KeepAlive},
-    timeouts::Deadline,
 };
-use crate::upstream::UpstreamBody;
-
-/// What looks at the frames.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives in a boxed body, and the large variant is the usual one"
-)]
-pub enum Observer {
-    Stream(StreamObserver),
-    Tail(TailScanner),
-    /// Nothing in it can be read.
-    Opaque,
-}
 
 /// The body of a streamed answer.
 pub struct MeteredBody {
-    upstream: UpstreamBody,
-    observer: Observer,
+    feed: Box<Feed>,
     context: Box<RequestContext>,
     dialect: ErrorDialect,
-    deadline: Deadline,
-    /// One timer for both waits; looked at only when it fires, moved only then.
-    timer: Pin<Box<Sleep>>,
-    /// When it began, until the first frame.
-    last_frame: Instant,
-    /// Whether a frame has come.
-    begun: bool,
     keep_alive: KeepAlive,
     /// A comment is to go out next.
     comment: bool,
-    queue: VecDeque<Bytes>,
     state: State,
 }
 
@@ -68,42 +42,20 @@ enum State {
 }
 
 impl MeteredBody {
-    pub fn new(
-        upstream: UpstreamBody,
-        observer: Observer,
-        context: Box<RequestContext>,
-        deadline: Deadline,
-        dialect: ErrorDialect,
-    ) -> Self {
-        let now = Instant::now();
-        let comments = matches!(observer, Observer::Stream(_));
-        let keep_alive = KeepAlive::new(deadline.keep_alive.filter(|_| comments), now);
-        let (due, _) = deadline.next_frame(None);
-        let due = keep_alive.due(now).map_or(due, |comment| comment.min(due));
-        let timer = Box::pin(tokio::time::sleep_until(due));
-        let (queue, state, last_frame) = (VecDeque::new(), State::Open, now);
-        let (begun, comment) = (false, false);
-        Self {
-            upstream,
-            observer,
-            context,
-            dialect,
-            deadline,
-            timer,
-            last_frame,
-            begun,
-            keep_alive,
-            comment,
-            queue,
-            state,
+    /// `feed` is open.
+    pub fn new(mut feed: Box<Feed>, context: Box<RequestContext>, dialect: ErrorDialect) -> Self {
+        let comments = feed.deadline.keep_alive.filter(|_| feed.has_events());
+        let keep_alive = KeepAlive::new(comments, feed.last_frame);
+        if let Some(comment) = keep_alive.due(feed.last_frame)
+            && comment < feed.timer.deadline()
+        {
+            feed.timer.as_mut().reset(comment);
         }
-    }
-
-    /// Puts frames in front that were read before.
-    pub fn prepend(&mut self, frames: Vec<Bytes>) {
-        for frame in frames {
-            self.forward(frame);
+        let mut body = Self { feed, context, dialect, keep_alive, comment: false, state: State::Open };
+        if body.feed.ended {
+            body.end();
         }
+        body
     }
 
     pub fn size_hint(&self) -> SizeHint {
@@ -113,7 +65,7 @@ impl MeteredBody {
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         loop {
-            if let Some(frame) = self.queue.pop_front() {
+            if let Some(frame) = self.feed.queue.pop_front() {
                 self.context.response_bytes += frame.len() as u64;
                 if self.context.first_byte.is_none() {
                     self.context.first_byte = Some(self.context.started.elapsed());
@@ -139,15 +91,10 @@ impl MeteredBody {
 
     /// Takes one step: queues frames, or changes the state.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match Pin::new(&mut self.upstream).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                (self.last_frame, self.begun) = (Instant::now(), true);
-                if let Ok(data) = frame.into_data() {
-                    self.forward(data);
-                }
-            }
-            Poll::Ready(Some(Err(_))) => self.broken("The upstream broke off in the middle of its answer."),
-            Poll::Ready(None) => self.end(),
+        match self.feed.poll_frame(cx) {
+            Poll::Ready(Ok(())) if self.feed.ended => self.end(),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(fault)) => self.cut(&fault.error()),
             Poll::Pending => return self.poll_timer(cx),
         }
         Poll::Ready(())
@@ -155,73 +102,44 @@ impl MeteredBody {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.feed.timer.as_mut().poll(cx));
             let now = Instant::now();
-            let (due, waited) = self.deadline.next_frame(self.begun.then_some(self.last_frame));
+            let (due, waited) = self.feed.due();
             if due <= now {
                 self.cut(&waited.error());
                 return Poll::Ready(());
             }
-            let comment = self.keep_alive.due(self.last_frame);
+            let comment = self.keep_alive.due(self.feed.last_frame);
             if comment.is_some_and(|at| at <= now) {
                 self.keep_alive.sent(now);
-                self.comment = self.is_between_events();
+                self.comment = self.feed.is_between_events();
             }
-            let comment = self.keep_alive.due(self.last_frame);
-            self.timer.as_mut().reset(comment.map_or(due, |comment| comment.min(due)));
+            let comment = self.keep_alive.due(self.feed.last_frame);
+            self.feed.timer.as_mut().reset(comment.map_or(due, |comment| comment.min(due)));
             if self.comment {
                 return Poll::Ready(());
             }
         }
     }
 
-    /// Inside an event a comment would be part of it.
-    fn is_between_events(&self) -> bool {
-        matches!(&self.observer, Observer::Stream(observer) if observer.is_between_events())
-    }
-
-    fn forward(&mut self, frame: Bytes) {
-        match &mut self.observer {
-            Observer::Stream(observer) => match observer.frame(frame) {
-                Ok(frames) => self.queue.extend(frames),
-                Err(error) => {
-                    tracing::debug!(request_id = %self.context.id, %error, "the upstream's stream is malformed");
-                    self.broken("The upstream sent a malformed stream.");
-                }
-            },
-            Observer::Tail(tail) => {
-                tail.push(&frame);
-                self.queue.push_back(frame);
-            }
-            Observer::Opaque => self.queue.push_back(frame),
-        }
-    }
-
     fn end(&mut self) {
-        if let Observer::Stream(observer) = &mut self.observer {
-            match observer.finish() {
-                Ok(frames) => self.queue.extend(frames),
-                Err(_) => return self.broken("The upstream's answer ended before it was complete."),
-            }
-        }
-        self.collect();
-        self.state = State::Complete;
-        let reported = matches!(&self.observer, Observer::Stream(observer) if observer.error().is_some());
-        self.context.finish(if reported { Ending::Interrupted("upstream_error") } else { Ending::Complete });
-    }
-
-    fn broken(&mut self, message: &'static str) {
-        self.cut(&GatewayError::new(Kind::UpstreamInterrupted, message));
+        self.feed.collect(&mut self.context);
+        let reported = self.feed.reported_error();
+        // The client has got the upstream's own error event. Where a regular end follows no event of its own, this must
+        // not look like one (B7).
+        let cut = reported.is_some() && self.context.endpoint.has_choices();
+        self.state = if cut { State::Broken { flushed: false } } else { State::Complete };
+        self.context.finish(reported.map_or(Ending::Complete, Ending::Interrupted));
     }
 
     fn cut(&mut self, error: &GatewayError) {
-        self.collect();
-        if let Observer::Stream(observer) = &self.observer {
-            if !observer.is_between_events() {
+        self.feed.collect(&mut self.context);
+        if self.feed.has_events() {
+            if !self.feed.is_between_events() {
                 // Half an event has gone out: the error must not be read as its other half.
-                self.queue.push_back(Bytes::from_static(b"\n\n"));
+                self.feed.queue.push_back(Bytes::from_static(b"\n\n"));
             }
-            self.queue.push_back(render_stream_error(self.dialect, &error.body()));
+            self.feed.queue.push_back(render_stream_error(self.dialect, &error.body()));
         }
         tracing::warn!(
             request_id = %self.context.id,
@@ -232,63 +150,13 @@ impl MeteredBody {
         self.state = State::Broken { flushed: false };
         self.context.finish(Ending::Interrupted(error.code()));
     }
-
-    /// Moves what was observed into the context.
-    fn collect(&mut self) {
-        match &self.observer {
-            Observer::Stream(observer) => {
-                self.context.usage = observer.usage();
-                self.context.provider_cost = observer.provider_cost();
-                self.context.finish_reason = observer.finish_reason().cloned();
-                self.context.output_bytes = observer.output_bytes();
-                self.context.measures = observer.measures();
-            }
-            Observer::Tail(tail) => {
-                let info = tail.scan();
-                self.context.usage = info.usage;
-                self.context.provider_cost = info.provider_cost;
-                // Text without its framing is about half of an answer.
-                self.context.output_bytes = tail.total / 2;
-                self.context.measures = info.measures;
-            }
-            Observer::Opaque => {}
-        }
-    }
 }
 
 impl Drop for MeteredBody {
     fn drop(&mut self) {
         // The client left; the context records that, with what was observed, when it is dropped next.
         if self.state == State::Open {
-            self.collect();
+            self.feed.collect(&mut self.context);
         }
-    }
-}
-
-/// Keeps the end of a large complete answer, where its usage stands.
-pub struct TailScanner {
-    endpoint: Endpoint,
-    tail: Vec<u8>,
-    total: u64,
-}
-
-impl TailScanner {
-    /// Usage is the last member of an answer; this is far more than it takes.
-    const KEPT: usize = 16 * 1024;
-
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, tail: Vec::new(), total: 0 }
-    }
-
-    fn push(&mut self, frame: &[u8]) {
-        self.total += frame.len() as u64;
-        let frame = &frame[frame.len().saturating_sub(Self::KEPT)..];
-        let excess = (self.tail.len() + frame.len()).saturating_sub(Self::KEPT);
-        self.tail.drain(..excess.min(self.tail.len()));
-        self.tail.extend_from_slice(frame);
-    }
-
-    fn scan(&self) -> nemo_llm::UnaryInfo {
-        scan_response(self.endpoint, &self.tail)
     }
 }

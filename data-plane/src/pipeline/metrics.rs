@@ -58,6 +58,7 @@ pub struct Metrics {
     input_tokens: Counter,
     output_tokens: Counter,
     cost_nanos: Counter,
+    further_attempts: Counter,
 }
 
 impl Metrics {
@@ -74,6 +75,7 @@ impl Metrics {
         let overhead = histogram(&OVERHEAD_BUCKETS);
         let first_byte = histogram(&DURATION_BUCKETS);
         let (in_flight, rejected, cost_nanos) = (Gauge::default(), Counter::default(), Counter::default());
+        let further_attempts = Counter::default();
         let metrics = Self {
             in_flight: in_flight.clone(),
             rejected: rejected.clone(),
@@ -94,6 +96,7 @@ impl Metrics {
             input_tokens: tokens.get_or_create_owned(&DirectionLabels { direction: "input" }),
             output_tokens: tokens.get_or_create_owned(&DirectionLabels { direction: "output" }),
             cost_nanos: cost_nanos.clone(),
+            further_attempts: further_attempts.clone(),
         };
         registry.register("requests", "Requests by endpoint and outcome", requests);
         registry.register("responses", "Responses by HTTP status", statuses);
@@ -104,6 +107,7 @@ impl Metrics {
         registry.register("first_byte_seconds", "Until the first byte of the answer", first_byte);
         registry.register("tokens", "Tokens as reported or estimated", tokens);
         registry.register("cost_nanos_usd", "Cost of all requests in nano-USD", cost_nanos);
+        registry.register("further_attempts", "Attempts after a request's first", further_attempts);
         metrics
     }
 
@@ -133,6 +137,9 @@ impl Metrics {
         if let Some(usage) = usage {
             self.input_tokens.inc_by(usage.input.unwrap_or(0));
             self.output_tokens.inc_by(usage.output.unwrap_or(0));
+        }
+        if let Some(further @ 1..) = context.attempts.len().checked_sub(1) {
+            self.further_attempts.inc_by(further as u64);
         }
         if let Some(cost) = cost.and_then(|cost| u64::try_from(cost.nanos.0).ok()) {
             self.cost_nanos.inc_by(cost);

@@ -3,6 +3,7 @@
 //! Called by [`crate::edge`] for the endpoints that are proxied. Phases between authentication and dispatch are
 //! `fn`, so that no network can hide in them (I1); the snapshot is loaded once and passed down (I2).
 
+pub mod attempts;
 pub mod authenticate;
 pub mod authorize;
 pub mod body;
@@ -12,32 +13,41 @@ pub mod decompress;
 pub mod dispatch;
 pub mod early;
 pub mod error;
+pub mod failure;
+pub mod feed;
 pub mod headers;
 pub mod ingress;
 pub mod keep_alive;
 pub mod metered_body;
 pub mod metrics;
 pub mod multipart;
+pub mod original;
 pub mod pace;
 pub mod portkey;
 pub mod respond;
+pub mod retry;
 pub mod route;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod timeouts;
 pub mod upload;
+pub mod wishes;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use nemo_llm::{Endpoint, ErrorDialect, Target, splice};
+use nemo_snapshot::KeyRecord;
 
 pub use self::body::Body;
 use self::{
     context::{Ending, RequestContext},
     error::{GatewayError, Kind},
+    original::Original,
+    route::Routed,
     timeouts::Deadline,
 };
 use crate::{app::State, config::Live};
@@ -94,7 +104,7 @@ async fn run(
         client_addr::find(context.peer, &parts.headers, &state.settings.trusted_proxies)
     })?;
     authorize::endpoint(&key, endpoint)?;
-    let asked = ingress::header_extras(&parts.headers)?;
+    let asked = wishes::from_headers(&parts.headers)?;
     fresh_enough(&live, asked.min_config_version)?;
 
     if endpoint.takes_form()
@@ -111,37 +121,67 @@ async fn run(
     context.body_read = pace.waited();
     context.accepted_body(&body);
 
-    let envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;
-    context.requested(&envelope.model);
-    context.stream = envelope.stream && endpoint.streams();
-    context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
-    let wanted = asked.timeout.or_else(|| envelope.extras.timeout_ms.map(std::time::Duration::from_millis));
-
-    let model = match asked.portkey {
-        true => portkey::model(&parts.headers, &envelope.model)?,
-        false => std::borrow::Cow::Borrowed(&*envelope.model),
-    };
-    let group = authorize::run(&live.snapshot, &key, &model)?;
-    context.group = Some(group.clone());
-    let decision = route::run(&live, &key, &group, endpoint, asked.strategy)?;
-    context.strategy = Some(decision.strategy);
-    context.deployment = Some(decision.deployment.clone());
-    let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
-    let target = Target { provider: upstream.provider, upstream_model: &decision.deployment.upstream_model };
-    let spliced = splice(&body, &envelope, endpoint, &target);
-    context.asked = envelope.asked;
-
-    let clock = (context.started.into(), wanted);
-    let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &decision.deployment, clock);
-    let (state, outgoing, headers) = (state.clone(), spliced.into(), parts.headers);
-    let portkey = asked.portkey.then(|| headers.clone());
-    let answering =
-        early::Answering { state, live, decision, headers, outgoing, deadline, endpoint, dialect };
+    let portkey = asked.portkey.then(|| parts.headers.clone());
+    let answering = routed(state, context, (live, &key), parts.headers, asked, body, dialect)?;
     let mut response = answering.run(slot).await?;
     if let Some(headers) = portkey {
         portkey::answer(&headers, response.headers_mut());
     }
     Ok(response)
+}
+
+/// The phases between the body and dispatch (I1). Boxed, and not inlined into what awaits: what is only needed here
+/// would take room in every request in flight.
+fn routed(
+    state: &Arc<State>,
+    context: &mut RequestContext,
+    (live, key): (Arc<Live>, &KeyRecord),
+    headers: HeaderMap,
+    asked: wishes::HeaderExtras,
+    body: Bytes,
+    dialect: ErrorDialect,
+) -> Result<Box<early::Answering>, GatewayError> {
+    let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
+    let endpoint = context.endpoint;
+    let mut envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;
+    context.requested(&envelope.model);
+    context.stream = envelope.stream && endpoint.streams();
+    context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
+    let wishes = asked.wishes.or_body(&mut envelope.extras);
+
+    let model = match asked.portkey {
+        true => portkey::model(&headers, &envelope.model)?,
+        false => std::borrow::Cow::Borrowed(&*envelope.model),
+    };
+    let named = authorize::named(&live.snapshot, key, &model, "model")?;
+    context.group = Some(named.group.clone());
+    let shape = route::Shape::of(endpoint, &envelope, body.len());
+    let request = route::Request { state, live: &live, key, named: &named, shape, wishes };
+    let Routed { decision, retries, timeout } = route::run(request, &mut context.decision)?;
+    context.strategy = Some(decision.strategy);
+    let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
+    let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;
+    let target = Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
+    let outgoing = splice(&body, &envelope, endpoint, &target).into();
+    context.asked = envelope.asked;
+
+    let clock = (context.started.into(), timeout);
+    let deadline = Deadline::new(&state.settings, &live.snapshot.routing, key.org_id, &deployment, clock);
+    context.deployment = Some(deployment);
+    let (state, original) = (state.clone(), Original::Json(body));
+    Ok(Box::new(early::Answering {
+        state,
+        live,
+        decision,
+        headers,
+        outgoing,
+        deadline,
+        original,
+        clock,
+        retries,
+        endpoint,
+        dialect,
+    }))
 }
 
 fn fresh_enough(live: &Live, wanted: Option<u64>) -> Result<(), GatewayError> {
@@ -179,6 +219,7 @@ fn failed(
     if let Some(mut context) = context {
         log(&context, error);
         response.headers_mut().insert(headers::CONFIG_VERSION, HeaderValue::from(context.config_revision));
+        attempts::describe(&context.attempts, response.headers_mut());
         context.finish(Ending::Failed(error));
     }
     response

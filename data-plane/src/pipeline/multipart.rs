@@ -7,20 +7,23 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use nemo_llm::{EditSet, Endpoint, ErrorDialect};
-use nemo_snapshot::KeyRecord;
+use nemo_llm::{Endpoint, ErrorDialect};
+use nemo_snapshot::{Deployment, KeyRecord};
 
 use super::{
-    authorize,
+    attempts, authorize,
     body::Body,
     context::RequestContext,
-    dispatch::{self, Outgoing},
+    dispatch::Outgoing,
     error::{GatewayError, Kind},
-    ingress, pace, portkey, respond, route,
+    original::{Form, Original},
+    pace, portkey,
+    route::{self, Routed},
     timeouts::Deadline,
     upload::{Ahead, Source, too_large},
+    wishes::HeaderExtras,
 };
-use crate::{app::State, config::Live, routing::Decision, upstream::SegmentBody};
+use crate::{app::State, config::Live};
 
 /// The boundary of a form; `None` when the request is JSON, where the endpoint takes that too.
 ///
@@ -56,7 +59,7 @@ pub struct Inbound<'a> {
     pub live: &'a Live,
     pub key: &'a KeyRecord,
     pub headers: &'a HeaderMap,
-    pub asked: ingress::HeaderExtras,
+    pub asked: HeaderExtras,
     pub dialect: ErrorDialect,
     pub boundary: String,
 }
@@ -80,49 +83,53 @@ pub async fn run(
     let context = slot.as_mut().ok_or_else(gone)?;
     let pace = pace::Pace::new(limits.body_idle_timeout(), limits.body_timeout());
     let mut source = Source::new(incoming, &boundary, pace, limits.max_upload_bytes);
-    let upload = source.upload().clone();
-    context.upload = Some(upload.clone());
+    context.upload = Some(source.upload().clone());
 
     let reading = std::time::Instant::now();
     let ahead = source.read_ahead(limits.max_body_bytes).await;
     context.body_read = reading.elapsed();
     let portkey = asked.portkey;
-    let routed = ahead.and_then(|ahead| Ok((routed(live, key, headers, asked, &source, context)?, ahead)));
-    let ((decision, wanted), ahead) = match routed {
+    let routed =
+        ahead.and_then(|ahead| Ok((routed(state, live, key, headers, asked, &source, context)?, ahead)));
+    let (Routed { decision, timeout, retries }, ahead) = match routed {
         Ok(routed) => routed,
         Err(error) => {
             source.drain().await;
             return Err(error);
         }
     };
-    let upstream = live.upstreams.get(decision.deployment.slot).ok_or_else(gone)?;
-    let outgoing = outgoing(source, ahead, announced, &decision, headers)?;
-    let clock = (context.started.into(), wanted);
-    let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &decision.deployment, clock);
-    let call =
-        dispatch::Call { upstream, endpoint: context.endpoint, outgoing, deadline, decision: &decision };
-    let reply = dispatch::run(&state.upstream, call, headers, context).await;
-    // The upstream saw its request break off; what was wrong with it is the client's to know.
-    let reply = reply.map_err(|error| upload.take_failure().unwrap_or(error))?;
-    let context = slot.take().ok_or_else(gone)?;
-    let mut response = respond::run(reply, live, dialect, context, slot).await?;
+    let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
+    let (outgoing, form) = outgoing(source, ahead, announced, &deployment, headers)?;
+    let clock = (context.started.into(), timeout);
+    let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &deployment, clock);
+    let chain = attempts::Chain {
+        state,
+        live,
+        decision: &decision,
+        original: &Original::Form(form),
+        headers,
+        endpoint: context.endpoint,
+        dialect,
+        clock,
+        retries,
+    };
+    let mut response = attempts::run(&chain, outgoing, deadline, slot).await?;
     if portkey {
         portkey::answer(headers, response.headers_mut());
     }
     Ok(response)
 }
 
-type Wanted = Option<std::time::Duration>;
-
 /// The phases between authentication and dispatch (I1).
 fn routed(
+    state: &State,
     live: &Live,
     key: &KeyRecord,
     headers: &HeaderMap,
-    asked: ingress::HeaderExtras,
+    asked: HeaderExtras,
     source: &Source,
     context: &mut RequestContext,
-) -> Result<(Decision, Wanted), GatewayError> {
+) -> Result<Routed, GatewayError> {
     let form = source.form();
     let missing = || {
         let message =
@@ -133,53 +140,47 @@ fn routed(
     context.requested(sent);
     context.stream = form.stream && context.endpoint.streams();
     context.metadata = asked.metadata.or_else(|| form.metadata.as_deref().map(Into::into));
-    let wanted = asked.timeout.or_else(|| form.timeout_ms.map(std::time::Duration::from_millis));
+    let wishes = asked.wishes.or_body(&mut form.extras());
     let model = match asked.portkey {
         true => portkey::model(headers, sent)?,
         false => std::borrow::Cow::Borrowed(sent),
     };
-    let group = authorize::run(&live.snapshot, key, &model)?;
-    context.group = Some(group.clone());
-    let decision = route::run(live, key, &group, context.endpoint, asked.strategy)?;
+    let named = authorize::named(&live.snapshot, key, &model, "model")?;
+    context.group = Some(named.group.clone());
+    let shape = route::Shape::of_form(context.endpoint);
+    let request = route::Request { state, live, key, named: &named, shape, wishes };
+    let routed = route::run(request, &mut context.decision)?;
+    let decision = &routed.decision;
     context.strategy = Some(decision.strategy);
-    context.deployment = Some(decision.deployment.clone());
-    Ok((decision, wanted))
+    context.deployment = decision.first().map(|pick| pick.deployment.clone());
+    Ok(routed)
 }
 
-/// What was read ahead and what is still to come, with the length of the whole where the client told its own.
+/// What was read ahead and what is still to come, with the length of the whole where the client told its own; and what
+/// the next upstream gets of it should this one not take it.
 fn outgoing(
     mut source: Source,
     ahead: Ahead,
     announced: Option<u64>,
-    decision: &Decision,
+    deployment: &Deployment,
     headers: &HeaderMap,
-) -> Result<Outgoing, GatewayError> {
+) -> Result<(Outgoing, Form), GatewayError> {
     let internal = || GatewayError::new(Kind::Internal, "The form lost its model.");
     let sent = source.form().model.clone().ok_or_else(internal)?;
-    let model = Bytes::copy_from_slice(decision.deployment.upstream_model.as_bytes());
-    let mut edits = EditSet::default();
-    if source.stripped() > 0 {
-        edits.insert(EditSet::STRIP);
-    }
-    if *sent.as_bytes() != *model {
-        edits.insert(EditSet::MODEL);
-    }
+    let model = Bytes::copy_from_slice(deployment.upstream_model.as_bytes());
     let length = announced
         .map(|length| length - source.stripped().min(length) + model.len() as u64)
         .and_then(|length| length.checked_sub(sent.len() as u64));
     if length.is_some() {
         source.seal();
     }
-    let (segments, held) = ahead.render(&model);
+    let (_, held) = ahead.render(&model);
+    let stripped = source.stripped() > 0;
+    // The model stands in what was read ahead: of the rest nothing depends on the upstream, nor does its length.
     let rest = source.rest(model, length.and_then(|length| length.checked_sub(held)));
+    let rest = rest.map(|rest| Box::pin(rest) as crate::upstream::body::Tail);
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
-    Ok(Outgoing {
-        body: SegmentBody::with_tail(
-            segments,
-            rest.map(|rest| Box::pin(rest) as crate::upstream::body::Tail),
-        ),
-        content_type: content_type.or(Some(HeaderValue::from_static("multipart/form-data"))),
-        edits,
-        strip_usage_chunk: false,
-    })
+    let content_type = content_type.unwrap_or(HeaderValue::from_static("multipart/form-data"));
+    let form = Form { ahead, whole: rest.is_none(), model: sent.into(), content_type, stripped };
+    Ok((form.outgoing(deployment, rest), form))
 }

@@ -22,6 +22,8 @@ const TRACE_ID: HeaderName = HeaderName::from_static(TRACE_ID_NAME);
 pub const METADATA: &str = "x-portkey-metadata";
 /// As `x-nemo-timeout-ms`, which wins.
 pub const REQUEST_TIMEOUT: &str = "x-portkey-request-timeout";
+/// As `x-nemo-retries`, which wins.
+pub const RETRY_COUNT: &str = "x-portkey-retry-count";
 const PROVIDER: &str = "x-portkey-provider";
 
 const ANSWER_PROVIDER: HeaderName = HeaderName::from_static(PROVIDER);

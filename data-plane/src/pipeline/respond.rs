@@ -1,7 +1,8 @@
-//! The upstream's answer becomes the client's. Called by [`super::run`].
+//! The upstream's answer becomes the client's. Called by [`super::attempts`].
 //!
 //! A complete answer is read first, because its cost goes into the headers; beyond [`MAX_BUFFERED`] it is passed on
-//! while it comes. A stream is passed on frame by frame.
+//! while it comes. A stream is passed on frame by frame, from its first content on: that is where a request is committed to
+//! one candidate.
 
 use std::time::Duration;
 
@@ -10,21 +11,26 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
 use nemo_llm::{
-    EditSet, Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
+    Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
 };
 use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
 
 use super::{
+    attempts,
     body::Body,
     context::{Ending, RequestContext},
     dispatch::{Payload, Reply},
-    error::{GatewayError, Kind},
+    failure::Failure,
+    feed::{Feed, Observer, TailScanner},
     headers,
-    metered_body::{MeteredBody, Observer, TailScanner},
+    metered_body::MeteredBody,
     timeouts::{Deadline, Waited},
 };
-use crate::{config::Live, upstream::UpstreamBody};
+use crate::{
+    config::Live,
+    upstream::{UpstreamBody, classify},
+};
 
 /// Answers of up to this size are complete before their head is sent.
 pub const MAX_BUFFERED: usize = 8 * 1024 * 1024;
@@ -32,56 +38,65 @@ pub const MAX_BUFFERED: usize = 8 * 1024 * 1024;
 /// Builds the answer. On an error the context is put back into `slot`, so that the failure is recorded.
 ///
 /// # Errors
-/// 502 when the upstream breaks off before the first byte went to the client.
+/// When the answer goes wrong before anything of it went to the client.
 pub async fn run(
     reply: Reply,
     live: &Live,
     dialect: ErrorDialect,
     mut context: Box<RequestContext>,
     slot: &mut Option<Box<RequestContext>>,
-) -> Result<Response<Body>, GatewayError> {
+) -> Result<Response<Body>, Box<Failure>> {
     let Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment } = reply;
     let mut response = Response::new(Body::full(Bytes::new()));
     *response.status_mut() = head.status;
     context.status = head.status.as_u16();
-    let upstream = live.upstreams.get(deployment);
+    *response.headers_mut() = own(live, deployment, &context);
     let own = response.headers_mut();
-    // One table for all that follows: growing it rehashes.
-    own.reserve(16);
     headers::to_client(&head.headers, own);
-    own.insert(headers::CONFIG_VERSION, live.revision.clone());
-    if let Some(upstream) = upstream {
-        own.insert(headers::PROVIDER, upstream.provider_header.clone());
-        own.insert(headers::MODEL, upstream.model_header.clone());
+    attempts::list_failed(&context.attempts, own);
+    if let Some(edits) = edits.header_value() {
+        own.insert(headers::EDITS, HeaderValue::from_static(edits));
     }
-    own.insert(headers::ATTEMPTS, HeaderValue::from_static("1"));
-    decorate(own, &context, edits);
 
     let incoming = match payload {
         Payload::Refusal(body) => return Ok(refusal(response, body, dialect, context)),
         Payload::Success(incoming) => incoming,
     };
-    if is_event_stream(&head.headers) {
-        let observer = Observer::Stream(StreamObserver::new(context.endpoint, strip_usage_chunk));
-        context.stream = true;
-        context.release_body();
-        let body = MeteredBody::new(incoming, observer, context, deadline, dialect);
-        *response.body_mut() = Body::Metered(Box::new(body));
-        return Ok(response);
-    }
-    if is_opaque(context.endpoint, &head.headers) {
-        price(response.headers_mut(), &context);
-        let body = MeteredBody::new(incoming, Observer::Opaque, context, deadline, dialect);
-        *response.body_mut() = Body::Metered(Box::new(body));
+    let events = is_event_stream(&head.headers);
+    if events || is_opaque(context.endpoint, &head.headers) {
+        let observer = match events {
+            true => Observer::Stream(StreamObserver::new(context.endpoint, strip_usage_chunk)),
+            false => Observer::Opaque,
+        };
+        let mut feed = Box::new(Feed::new(incoming, observer, deadline));
+        if let Err(failure) = feed.open().await {
+            *slot = Some(context);
+            return Err(failure);
+        }
+        context.content_came(feed.last_frame.into());
+        if events {
+            context.stream = true;
+            context.release_body();
+        } else {
+            price(response.headers_mut(), &context);
+        }
+        *response.body_mut() = Body::Metered(MeteredBody::new(feed, context, dialect));
         return Ok(response);
     }
     match complete(incoming, deadline, &mut context).await {
-        Ok(Read::All(frames)) => Ok(unary(response, frames, context)),
+        Ok(Read::All(frames)) => match error_inside(context.endpoint, &frames) {
+            None => Ok(unary(response, frames, context)),
+            Some(failure) => {
+                *slot = Some(context);
+                Err(failure)
+            }
+        },
         Ok(Read::TooLarge(frames, rest)) => {
             let observer = Observer::Tail(TailScanner::new(context.endpoint));
-            let mut body = MeteredBody::new(rest, observer, context, deadline, dialect);
-            body.prepend(frames);
-            *response.body_mut() = Body::Metered(Box::new(body));
+            let mut feed = Box::new(Feed::new(rest, observer, deadline));
+            feed.prepend(frames);
+            let body = MeteredBody::new(feed, context, dialect);
+            *response.body_mut() = Body::Metered(body);
             Ok(response)
         }
         Err(error) => {
@@ -91,14 +106,17 @@ pub async fn run(
     }
 }
 
-fn decorate(own: &mut HeaderMap, context: &RequestContext, edits: EditSet) {
-    if let Some(strategy) = context.strategy {
-        own.insert(headers::STRATEGY, HeaderValue::from_static(strategy.name()));
-    }
-    if let Some(edits) = edits.header_value() {
-        own.insert(headers::EDITS, HeaderValue::from_static(edits));
-    }
-    own.insert(headers::OVERHEAD_MS, millis(context.overhead));
+fn own(live: &Live, deployment: usize, context: &RequestContext) -> HeaderMap {
+    let upstream = live.upstreams.get(deployment);
+    let own = headers::Own {
+        config_version: Some(live.revision.clone()),
+        provider: upstream.map(|upstream| upstream.provider_header.clone()),
+        model: upstream.map(|upstream| upstream.model_header.clone()),
+        attempts: attempts::count(&context.attempts),
+        strategy: context.strategy.map(|strategy| HeaderValue::from_static(strategy.name())),
+        overhead_ms: Some(millis(context.overhead)),
+    };
+    own.into_map()
 }
 
 /// Milliseconds with three decimals.
@@ -168,6 +186,21 @@ fn is_openai_error(body: &[u8]) -> bool {
     message.is_string() && (code.is_string() || code.is_null())
 }
 
+/// A gateway behind this one may say 200 before it knows, and send nothing but an error then.
+fn error_inside(endpoint: Endpoint, frames: &[Bytes]) -> Option<Box<Failure>> {
+    const BEGIN: &[u8] = b"{\"error\":{";
+    if !frames.first()?.starts_with(BEGIN) || !endpoint.has_choices() {
+        return None;
+    }
+    let body = frames.concat();
+    let said = decode_error(&body);
+    let verdict = classify::told(&said);
+    let mut failure = Failure::told(said, verdict)?;
+    let info = scan_response(endpoint, &body);
+    (failure.usage, failure.provider_cost) = (info.usage, info.provider_cost);
+    Some(failure)
+}
+
 fn unary(
     mut response: Response<Body>,
     frames: Vec<Bytes>,
@@ -188,6 +221,7 @@ fn unary(
     context.response_bytes = whole.len() as u64;
     context.output_bytes = info.output_bytes;
     context.measures = info.measures;
+    context.answer_came();
     price(response.headers_mut(), &context);
     context.finish(Ending::Complete);
     *response.body_mut() = Body::frames(frames);
@@ -212,7 +246,7 @@ async fn complete(
     mut incoming: UpstreamBody,
     deadline: Deadline,
     context: &mut RequestContext,
-) -> Result<Read, GatewayError> {
+) -> Result<Read, Box<Failure>> {
     let mut frames = Vec::new();
     let mut size = 0;
     let mut waiting = Waited::Idle;
@@ -244,10 +278,10 @@ async fn complete(
     match outcome {
         Ok(Some(true)) => Ok(Read::All(frames)),
         Ok(Some(false)) => Ok(Read::TooLarge(frames, incoming)),
-        Ok(None) => Err(waiting.error()),
-        Err(_) => Err(GatewayError::new(
-            Kind::UpstreamInterrupted,
-            "The upstream broke off in the middle of its answer.",
-        )),
+        Ok(None) => {
+            let failure = Failure::timed_out(waiting, deadline.hurried);
+            Err(Box::new(Failure { status: 200, ..*failure }))
+        }
+        Err(_) => Err(Failure::interrupted("interrupted", "broke off in the middle of its answer")),
     }
 }

@@ -23,9 +23,13 @@ use nemo_runtime::{
     },
     trace_context::{SpanId, TraceContext, TraceId},
 };
+use nemo_snapshot::Deployment;
 use nemo_types::Usage;
 
-use super::context::{Cost, RequestContext};
+use super::{
+    attempts::AttemptRecord,
+    context::{Cost, RequestContext},
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -108,8 +112,16 @@ impl Telemetry {
         let start = SystemTime::UNIX_EPOCH + Duration::from_micros(context.started_unix_us().unsigned_abs());
         if let Some(dispatched) = context.dispatched {
             let begin = start + dispatched.duration_since(context.started);
-            let end = if context.stream { start + ended.total } else { begin + context.upstream };
-            self.otlp.export(attempt(context, trace, &labels, ended, (begin, end)));
+            let last = context.attempts.last().map_or(context.upstream, AttemptRecord::took);
+            let end = if context.stream { start + ended.total } else { begin + last };
+            // One that failed is its own end, when it was the last.
+            let failed = context.attempts.iter().filter(|attempt| attempt.span.is_some());
+            for attempt in failed.clone() {
+                self.otlp.export(failed_attempt(attempt, trace, &labels, start));
+            }
+            if failed.count() < context.attempts.len() {
+                self.otlp.export(attempt(context, trace, &labels, ended, (begin, end)));
+            }
         }
         self.otlp.export(request(context, trace, &labels, ended, (start, start + ended.total)));
     }
@@ -140,6 +152,11 @@ impl Telemetry {
 }
 
 impl Trace {
+    /// The attempt has failed: returns its span, and the next one has another.
+    pub fn next_attempt(&mut self) -> SpanId {
+        std::mem::replace(&mut self.attempt, SpanId::random())
+    }
+
     /// Puts our span in the place of the caller's: what the upstream does is a child of the attempt. When nothing is
     /// exported the caller's own stays, or its trace would have a hole.
     pub fn onto(self, telemetry: Option<&Telemetry>, headers: &mut HeaderMap) {
@@ -279,14 +296,7 @@ fn attempt(
     attributes.retain(|it| it.key.as_str() != "gen_ai.request.model");
     attributes.push(KeyValue::new("gen_ai.request.model", model.to_owned()));
     if let Some(deployment) = &context.deployment {
-        attributes.push(KeyValue::new("nemo.deployment", deployment.name.to_string()));
-        let base: Option<http::Uri> = deployment.base_url.parse().ok();
-        if let Some(host) = base.as_ref().and_then(http::Uri::host) {
-            attributes.push(KeyValue::new("server.address", host.to_owned()));
-        }
-        if let Some(port) = base.as_ref().and_then(http::Uri::port_u16) {
-            attributes.push(KeyValue::new("server.port", i64::from(port)));
-        }
+        called(deployment, &mut attributes);
     }
     usage(context, ended, &mut attributes);
     Span {
@@ -300,6 +310,46 @@ fn attempt(
         end,
         attributes,
         error: failure(ended),
+    }
+}
+
+/// An attempt after which another one was made, or could not be made.
+fn failed_attempt(record: &AttemptRecord, trace: Trace, labels: &Labels<'_>, start: SystemTime) -> Span {
+    let model = &*record.deployment.upstream_model;
+    let mut attributes = vec![
+        KeyValue::new("gen_ai.operation.name", labels.operation),
+        KeyValue::new("gen_ai.request.model", model.to_owned()),
+        KeyValue::new("gen_ai.provider.name", record.deployment.provider.to_string()),
+        KeyValue::new("error.type", record.error.unwrap_or("_OTHER")),
+    ];
+    if record.status > 0 {
+        attributes.push(KeyValue::new("http.response.status_code", i64::from(record.status)));
+    }
+    called(&record.deployment, &mut attributes);
+    let start = start + Duration::from_micros(record.started_us.into());
+    Span {
+        trace_id: trace.id,
+        id: record.span.unwrap_or(trace.attempt),
+        parent: Some(trace.request),
+        remote_parent: false,
+        kind: SpanKind::Client,
+        name: name(labels.operation, model),
+        start,
+        end: start + record.took(),
+        attributes,
+        error: record.error,
+    }
+}
+
+/// Who was called.
+fn called(deployment: &Deployment, attributes: &mut Vec<KeyValue>) {
+    attributes.push(KeyValue::new("nemo.deployment", deployment.name.to_string()));
+    let base: Option<http::Uri> = deployment.base_url.parse().ok();
+    if let Some(host) = base.as_ref().and_then(http::Uri::host) {
+        attributes.push(KeyValue::new("server.address", host.to_owned()));
+    }
+    if let Some(port) = base.as_ref().and_then(http::Uri::port_u16) {
+        attributes.push(KeyValue::new("server.port", i64::from(port)));
     }
 }
 

@@ -20,10 +20,19 @@ fn hot_futures_stay_small() {
         size_of_future(|| run(any::<&'static Arc<State>>(), any::<&'static mut Option<_>>(), any(), any()));
     let dispatch = size_of_future(|| {
         dispatch::run(
-            any::<&'static _>(),
+            any::<&'static State>(),
+            any::<&'static Live>(),
             any::<dispatch::Call<'static>>(),
             any::<&'static _>(),
             any::<&'static mut _>(),
+        )
+    });
+    let attempts = size_of_future(|| {
+        attempts::run(
+            any::<&'static attempts::Chain<'static>>(),
+            any(),
+            any(),
+            any::<&'static mut Option<_>>(),
         )
     });
     let send = size_of_future(|| {
@@ -33,7 +42,9 @@ fn hot_futures_stay_small() {
         respond::run(any(), any::<&'static Live>(), any(), any(), any::<&'static mut Option<_>>())
     });
     let read = size_of_future(|| ingress::read_body(any::<&'static _>(), any(), any(), any()));
-    println!("handle {handle} run {run} dispatch {dispatch} send {send} respond {respond} read {read}");
+    println!(
+        "handle {handle} run {run} attempts {attempts} dispatch {dispatch} send {send} respond {respond} read {read}"
+    );
     println!(
         "spliced {} request {} reply {} envelope {} metered {}",
         size_of::<nemo_llm::Spliced>(),

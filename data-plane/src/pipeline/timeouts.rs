@@ -1,5 +1,6 @@
 //! How long each wait of a request may be, and which of them was too long. The most specific setting wins: deployment,
-//! organization, installation, node. Called by [`super::dispatch`], [`super::respond`] and [`super::metered_body`].
+//! organization, installation, node. Called by [`super::attempts`], [`super::dispatch`], [`super::respond`] and
+//! [`super::feed`].
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -57,6 +58,8 @@ pub struct Deadline {
     pub idle: Duration,
     /// Silence after which a stream gets a comment.
     pub keep_alive: Option<Duration>,
+    /// The client wants an earlier end than the configuration.
+    pub hurried: bool,
     /// When the first frame must have come; set by [`Deadline::sent`].
     first_by: Instant,
 }
@@ -84,6 +87,7 @@ impl Deadline {
             first_byte: pick(|it| it.first_byte_ms, settings.head_timeout()),
             idle: pick(|it| it.idle_ms, settings.idle_timeout()),
             keep_alive: settings.keep_alive(),
+            hurried: wanted.is_some_and(|wanted| wanted < ceiling),
             first_by: at,
         }
     }

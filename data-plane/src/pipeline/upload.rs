@@ -73,6 +73,7 @@ pub struct Source {
 }
 
 /// The part of a form that was read ahead.
+#[derive(Clone, Debug)]
 pub struct Ahead {
     pieces: Vec<Piece>,
     /// Bytes of `pieces`.
@@ -174,9 +175,10 @@ impl Source {
 
 impl Ahead {
     /// The bytes for an upstream that calls the model `model`, and how many there are.
-    pub fn render(self, model: &Bytes) -> (nemo_llm::Segments, u64) {
+    pub fn render(&self, model: &Bytes) -> (nemo_llm::Segments, u64) {
+        let pieces = self.pieces.iter().cloned();
         let segments: nemo_llm::Segments =
-            self.pieces.into_iter().map(|piece| bytes(piece, model)).filter(|it| !it.is_empty()).collect();
+            pieces.map(|piece| bytes(piece, model)).filter(|it| !it.is_empty()).collect();
         let length = segments.iter().map(|segment| segment.len() as u64).sum();
         (segments, length)
     }

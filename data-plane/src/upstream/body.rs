@@ -26,6 +26,13 @@ pub struct SegmentBody {
     tail: Option<Tail>,
 }
 
+impl std::fmt::Debug for SegmentBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its bytes are the client's.
+        f.debug_struct("SegmentBody").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
+}
+
 impl SegmentBody {
     /// None of the segments may be empty: [`nemo_llm::splice`] makes none.
     pub fn new(segments: Segments) -> Self {
@@ -35,6 +42,11 @@ impl SegmentBody {
 
     pub fn with_tail(segments: Segments, tail: Option<Tail>) -> Self {
         Self { tail, ..Self::new(segments) }
+    }
+
+    /// What was to come after the slices.
+    pub fn into_tail(self) -> Option<Tail> {
+        self.tail
     }
 }
 

@@ -1,7 +1,7 @@
-//! What an upstream's answer means for the client (requirements B2, B3, B4). Called by `pipeline::dispatch`.
+//! What an upstream's answer means for the client and for the other candidates (requirements B2, B3, B4). Called by
+//! `pipeline::dispatch` and, for errors inside a stream, by `pipeline::feed`.
 
-use http::{HeaderMap, StatusCode, header};
-use nemo_runtime::clock;
+use nemo_llm::UpstreamErrorInfo;
 
 /// There was no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +44,18 @@ pub enum Verdict {
     ClientFault,
     /// Our credential or our account: never shown as the client's 401.
     CredentialFault,
-    /// Too many requests, with the upstream's hint in seconds.
-    RateLimited { retry_after_secs: Option<u64> },
+    /// Too many requests.
+    RateLimited,
     /// The upstream failed.
     Failure,
 }
 
-/// Judges a status and its headers.
-pub fn classify(status: StatusCode, headers: &HeaderMap) -> Verdict {
-    match status.as_u16() {
+/// Judges a status.
+pub fn classify(status: u16) -> Verdict {
+    match status {
         200..=299 => Verdict::Success,
         401..=403 => Verdict::CredentialFault,
-        429 => Verdict::RateLimited { retry_after_secs: retry_after_secs(headers) },
+        429 => Verdict::RateLimited,
         408 | 500..=599 => Verdict::Failure,
         400..=499 => Verdict::ClientFault,
         // We follow no redirects, and an informational final status is no answer.
@@ -63,35 +63,89 @@ pub fn classify(status: StatusCode, headers: &HeaderMap) -> Verdict {
     }
 }
 
-/// The `retry-after` of an answer in whole seconds: a number or an HTTP date (RFC 9110 section 10.2.3), or
-/// `retry-after-ms`. Hints of more than a day are taken for nonsense.
-fn retry_after_secs(headers: &HeaderMap) -> Option<u64> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let millis = || text("retry-after-ms")?.parse::<f64>().ok().filter(|ms| ms.is_finite() && *ms >= 0.0);
-    let seconds = || {
-        let text = text(header::RETRY_AFTER.as_str())?;
-        text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0).or_else(|| {
-            let at = httpdate::parse_http_date(text).ok()?;
-            let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-            #[expect(clippy::cast_precision_loss, reason = "bounded by a day below")]
-            let wait = at.saturating_sub(clock::unix_ms() / 1000) as f64;
-            Some(wait)
-        })
+/// Judges a refusal by what it says, where the status alone is misleading: an account that is not paid is refused with
+/// a 400 or a 429, and no waiting and no other request of the client would help.
+pub fn refine(verdict: Verdict, said: &UpstreamErrorInfo) -> Verdict {
+    let may_be_billing = matches!(verdict, Verdict::ClientFault | Verdict::RateLimited);
+    if may_be_billing && is_billing(said) { Verdict::CredentialFault } else { verdict }
+}
+
+const BILLING_CODES: [&str; 8] = [
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "billing_error",
+    "insufficient_credits",
+    "insufficient_balance",
+    "account_deactivated",
+    "access_terminated",
+];
+
+/// Whole phrases of providers that have no code for it: a prompt that is quoted must not look like one.
+const BILLING_PHRASES: [&str; 3] = [
+    "Your credit balance is too low to access",
+    "You exceeded your current quota, please check your plan and billing details",
+    "This organization has been disabled",
+];
+
+fn is_billing(said: &UpstreamErrorInfo) -> bool {
+    let named = [&said.code, &said.kind].into_iter().flatten().any(|it| BILLING_CODES.contains(&&**it));
+    named || starts_with_one_of(said, &BILLING_PHRASES)
+}
+
+fn starts_with_one_of(said: &UpstreamErrorInfo, phrases: &[&str]) -> bool {
+    said.message.as_deref().is_some_and(|message| phrases.iter().any(|it| message.starts_with(it)))
+}
+
+const TOO_LONG_CODES: [&str; 4] = [
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "model_context_window_exceeded",
+    "string_above_max_length",
+];
+
+/// How providers without such a code begin what they say.
+const TOO_LONG_PHRASES: [&str; 6] = [
+    "This model's maximum context length is",
+    "This endpoint's maximum context length is",
+    "prompt is too long",
+    "input length and `max_tokens` exceed context limit",
+    "The input token count",
+    "Input is too long for requested model",
+];
+
+/// Whether the request was longer than the model's context (B3): a model with a larger one may take it.
+pub fn is_too_long(status: u16, said: &UpstreamErrorInfo) -> bool {
+    let named = [&said.code, &said.kind].into_iter().flatten().any(|it| TOO_LONG_CODES.contains(&&**it));
+    matches!(status, 400 | 413 | 422) && (named || starts_with_one_of(said, &TOO_LONG_PHRASES))
+}
+
+/// Judges an error that came inside a success: an event of a stream.
+pub fn told(said: &UpstreamErrorInfo) -> Verdict {
+    let code = said.code.as_deref().unwrap_or_default();
+    let kind = said.kind.as_deref().unwrap_or_default();
+    let verdict = match (code, kind) {
+        _ if code.len() == 3 && code.parse::<u16>().is_ok_and(|it| (400..600).contains(&it)) => {
+            classify(code.parse().unwrap_or(500))
+        }
+        ("rate_limit_exceeded" | "rate_limit_error", _) | (_, "rate_limit_error" | "RESOURCE_EXHAUSTED") => {
+            Verdict::RateLimited
+        }
+        ("invalid_api_key", _) | (_, "authentication_error" | "permission_error" | "PERMISSION_DENIED") => {
+            Verdict::CredentialFault
+        }
+        ("context_length_exceeded" | "invalid_prompt" | "content_filter", _)
+        | (_, "invalid_request_error" | "INVALID_ARGUMENT") => Verdict::ClientFault,
+        _ => Verdict::Failure,
     };
-    let hint = millis().map(|ms| ms / 1000.0).or_else(seconds)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 86 400")]
-    (hint <= 86_400.0).then(|| hint.ceil() as u64)
+    refine(verdict, said)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use nemo_llm::decode_error;
 
-    fn verdict(status: u16, headers: &[(&'static str, &str)]) -> Verdict {
-        let headers =
-            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        classify(StatusCode::from_u16(status).unwrap(), &headers)
-    }
+    use super::*;
 
     #[test]
     fn statuses_mean_what_the_decisions_say() {
@@ -104,28 +158,84 @@ mod tests {
             (404, Verdict::ClientFault),
             (408, Verdict::Failure),
             (422, Verdict::ClientFault),
+            (429, Verdict::RateLimited),
             (302, Verdict::Failure),
             (500, Verdict::Failure),
             (529, Verdict::Failure),
         ] {
-            assert_eq!(verdict(status, &[]), expected, "{status}");
+            assert_eq!(classify(status), expected, "{status}");
         }
     }
 
-    /// R004-16, C14.
+    /// B3: our unpaid bill is not the client's fault, whatever status it has.
     #[test]
-    fn every_form_of_retry_after_is_read() {
-        let hint = |headers: &[(&'static str, &str)]| match verdict(429, headers) {
-            Verdict::RateLimited { retry_after_secs } => retry_after_secs,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(hint(&[]), None);
-        assert_eq!(hint(&[("retry-after", "2")]), Some(2));
-        assert_eq!(hint(&[("retry-after", "1.2")]), Some(2));
-        assert_eq!(hint(&[("retry-after-ms", "1500"), ("retry-after", "9")]), Some(2));
-        assert_eq!(hint(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(0));
-        for nonsense in ["soon", "-1", "999999999", "NaN"] {
-            assert_eq!(hint(&[("retry-after", nonsense)]), None, "{nonsense}");
+    fn an_unpaid_account_is_a_fault_of_ours() {
+        for (status, body) in [
+            (
+                400,
+                r#"{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."}}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"code":"billing_hard_limit_reached","message":"Billing hard limit has been reached"}}"#,
+            ),
+            (
+                429,
+                r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"You exceeded your current quota"}}"#,
+            ),
+        ] {
+            let said = decode_error(body.as_bytes());
+            assert_eq!(refine(classify(status), &said), Verdict::CredentialFault, "{body}");
+        }
+        for (status, body) in [
+            (400, r#"{"error":{"message":"bad prompt: 'Your credit balance is too low to access'"}}"#),
+            (429, r#"{"error":{"code":"rate_limit_exceeded","message":"Rate limit reached"}}"#),
+            (500, r#"{"error":{"code":"insufficient_quota"}}"#),
+        ] {
+            let said = decode_error(body.as_bytes());
+            assert_eq!(refine(classify(status), &said), classify(status), "{body}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_too_long_is_called_so() {
+        for (status, body, too_long) in [
+            (400, r#"{"error":{"code":"context_length_exceeded","message":"x"}}"#, true),
+            (400, r#"{"error":{"message":"This model's maximum context length is 8192 tokens."}}"#, true),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+                true,
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"The input token count (9) exceeds the maximum number of tokens allowed (8).","status":"INVALID_ARGUMENT"}}]"#,
+                true,
+            ),
+            (400, r#"{"error":{"message":"Invalid message: 'prompt is too long'"}}"#, false),
+            (500, r#"{"error":{"code":"context_length_exceeded"}}"#, false),
+        ] {
+            assert_eq!(is_too_long(status, &decode_error(body.as_bytes())), too_long, "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_inside_a_stream_are_judged_by_what_they_say() {
+        for (event, verdict) in [
+            (r#"{"error":{"code":429,"message":"slow down"}}"#, Verdict::RateLimited),
+            (r#"{"error":{"code":"rate_limit_exceeded","message":"slow down"}}"#, Verdict::RateLimited),
+            (r#"{"error":{"code":502,"message":"gone"}}"#, Verdict::Failure),
+            (r#"{"error":{"type":"server_error","message":"gone"}}"#, Verdict::Failure),
+            (r#"{"error":{"type":"overloaded_error","message":"busy"}}"#, Verdict::Failure),
+            (r#"{"error":{"type":"invalid_request_error","message":"no"}}"#, Verdict::ClientFault),
+            (r#"{"error":{"code":"invalid_api_key","message":"no"}}"#, Verdict::CredentialFault),
+            (
+                r#"{"error":{"code":"insufficient_quota","type":"rate_limit_error"}}"#,
+                Verdict::CredentialFault,
+            ),
+            (r#"{"error":"gone"}"#, Verdict::Failure),
+        ] {
+            assert_eq!(told(&decode_error(event.as_bytes())), verdict, "{event}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod body;
 pub mod classify;
+pub mod hints;
 mod multiplex;
 pub mod pool;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use nemo_runtime::tls;
 use rustls::{ClientConfig, RootCertStore};
 
 pub use body::SegmentBody;
-pub use classify::{CallError, Verdict, classify};
+pub use classify::{CallError, Verdict};
 pub use pool::PooledBody as UpstreamBody;
 use pool::{Connections, Origin};
 
@@ -41,6 +42,20 @@ pub enum Route {
     Http1(Arc<Origin>),
     /// TLS: requests go out with their whole URI.
     Https(Arc<Origin>),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct SendError {
+    pub error: CallError,
+    /// The request, when nothing of it was sent.
+    pub unsent: Option<Box<Request<SegmentBody>>>,
+}
+
+impl From<CallError> for SendError {
+    fn from(error: CallError) -> Self {
+        Self { error, unsent: None }
+    }
 }
 
 /// How long a call may take.
@@ -92,16 +107,18 @@ impl UpstreamClient {
     /// Sends one request and waits for the head of the answer.
     ///
     /// # Errors
-    /// [`CallError`] when there is no answer.
+    /// When there is no answer.
     pub async fn send(
         &self,
         route: &Route,
         request: Request<SegmentBody>,
         patience: Patience,
-    ) -> Result<Response<UpstreamBody>, CallError> {
+    ) -> Result<Response<UpstreamBody>, SendError> {
         let (Route::Http1(origin) | Route::Https(origin)) = route;
         let answer = origin.send(request, patience.now, patience.connect);
-        tokio::time::timeout_at(patience.head_by, answer).await.unwrap_or(Err(CallError::Timeout))
+        tokio::time::timeout_at(patience.head_by, answer)
+            .await
+            .unwrap_or_else(|_| Err(CallError::Timeout.into()))
     }
 
     /// Closes the connections and waits for their tasks. For the end of a drain, when nothing uses them.

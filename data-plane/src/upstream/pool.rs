@@ -27,7 +27,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    CallError, SegmentBody,
+    CallError, SegmentBody, SendError,
     multiplex::{Multiplexed, Protocol, Stream},
 };
 
@@ -109,7 +109,7 @@ impl Origin {
         request: Request<SegmentBody>,
         now: Instant,
         connect: Duration,
-    ) -> Result<Response<PooledBody>, CallError> {
+    ) -> Result<Response<PooledBody>, SendError> {
         match &self.tls {
             None => self.send_http1(request, now, connect).await,
             // Boxed: the larger of the two branches must not be in the future of the other.
@@ -122,7 +122,7 @@ impl Origin {
         mut request: Request<SegmentBody>,
         now: Instant,
         connect: Duration,
-    ) -> Result<Response<PooledBody>, CallError> {
+    ) -> Result<Response<PooledBody>, SendError> {
         while let Some(mut sender) = self.checkout(now) {
             if sender.ready().await.is_err() {
                 continue;
@@ -131,14 +131,16 @@ impl Origin {
                 Ok(response) => return Ok(self.answered(response, sender)),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(CallError::from_hyper(error.error())),
+                    None => return Err(CallError::from_hyper(error.error()).into()),
                 },
             }
         }
         // Boxed: connections are opened rarely, and the hot future is the smaller for it.
         Box::pin(async move {
-            let stream = within(connect, self.dial()).await?;
-            self.first(stream, request).await
+            match within(connect, self.dial()).await {
+                Ok(stream) => Ok(self.first(stream, request).await?),
+                Err(error) => Err(unsent(error, request)),
+            }
         })
         .await
     }
@@ -169,27 +171,34 @@ impl Origin {
         mut request: Request<SegmentBody>,
         now: Instant,
         connect: Duration,
-    ) -> Result<Response<PooledBody>, CallError> {
+    ) -> Result<Response<PooledBody>, SendError> {
         for _ in 0..MAX_REPLACED {
-            match self.place(tls, connect).await? {
+            let place = match self.place(tls, connect).await {
+                Ok(place) => place,
+                Err(error) => return Err(unsent(error, request)),
+            };
+            match place {
                 Place::Http2(stream) => match self.send_http2(stream, request).await? {
                     Ok(response) => return Ok(response),
                     Err(unsent) => request = *unsent,
                 },
                 Place::Fresh(stream) => {
                     origin_form(&mut request);
-                    return self.first(*stream, request).await;
+                    return Ok(self.first(*stream, request).await?);
                 }
                 Place::Http1 => {
                     origin_form(&mut request);
                     let Some(mut sender) = self.checkout(now) else {
-                        let stream = within(connect, self.shake(tls)).await?;
+                        let stream = match within(connect, self.shake(tls)).await {
+                            Ok(stream) => stream,
+                            Err(error) => return Err(unsent(error, request)),
+                        };
                         if is_http2(&stream) {
                             // It spoke HTTP/1.1 a moment ago: the next request learns anew.
                             tls.http2.forget();
-                            return Err(CallError::Broken);
+                            return Err(CallError::Broken.into());
                         }
-                        return self.first(stream, request).await;
+                        return Ok(self.first(stream, request).await?);
                     };
                     if sender.ready().await.is_err() {
                         continue;
@@ -198,13 +207,13 @@ impl Origin {
                         Ok(response) => return Ok(self.answered(response, sender)),
                         Err(mut error) => match error.take_message() {
                             Some(unsent) => request = unsent,
-                            None => return Err(CallError::from_hyper(error.error())),
+                            None => return Err(CallError::from_hyper(error.error()).into()),
                         },
                     }
                 }
             }
         }
-        Err(CallError::Broken)
+        Err(CallError::Broken.into())
     }
 
     /// Where a request can go; a connection is opened if need be.
@@ -333,6 +342,11 @@ enum Place {
 
 fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(b"h2")
+}
+
+/// Nothing of it was sent: it may go elsewhere.
+fn unsent(error: CallError, request: Request<SegmentBody>) -> SendError {
+    SendError { error, unsent: Some(Box::new(request)) }
 }
 
 async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, CallError> {

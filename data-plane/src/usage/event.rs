@@ -43,6 +43,8 @@ pub struct Event<'a> {
     pub client_request_id: &'a [u8],
     pub metadata: &'a str,
     pub units: &'a [Measure],
+    /// Encoded, as `routing::record` makes it.
+    pub decision: &'a [u8],
 }
 
 impl Event<'_> {
@@ -91,6 +93,7 @@ impl Event<'_> {
         for unit in self.units {
             out.message(33, &common::Measure::from(unit));
         }
+        out.bytes(34, self.decision);
     }
 }
 
@@ -203,6 +206,7 @@ mod tests {
             client_request_id: b"req-1",
             metadata: "{}",
             units: &units,
+            decision: b"decision",
         };
         let mut encoded = Vec::new();
         event.encode(&mut encoded);
@@ -240,6 +244,7 @@ mod tests {
             client_request_id: "req-1".into(),
             metadata: "{}".into(),
             units: units.iter().map(Into::into).collect(),
+            decision: b"decision".to_vec().into(),
         };
         assert_eq!(UsageEvent::decode(&*encoded).unwrap(), expected);
         assert_eq!(encoded, expected.encode_to_vec());

@@ -163,6 +163,7 @@ mod tests {
             client_request_id: b"",
             metadata: "",
             units: &[],
+            decision: &[],
         }
     }
 

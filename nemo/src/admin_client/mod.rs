@@ -9,11 +9,11 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use nemo_proto::admin::{
     ListOrganizationsRequest, Organization, audit_service_client::AuditServiceClient,
-    catalog_service_client::CatalogServiceClient, fleet_admin_service_client::FleetAdminServiceClient,
-    key_service_client::KeyServiceClient, model_group_service_client::ModelGroupServiceClient,
-    provider_service_client::ProviderServiceClient, request_log_service_client::RequestLogServiceClient,
-    setting_service_client::SettingServiceClient, tenancy_service_client::TenancyServiceClient,
-    usage_query_service_client::UsageQueryServiceClient,
+    catalog_service_client::CatalogServiceClient, cooldown_admin_service_client::CooldownAdminServiceClient,
+    fleet_admin_service_client::FleetAdminServiceClient, key_service_client::KeyServiceClient,
+    model_group_service_client::ModelGroupServiceClient, provider_service_client::ProviderServiceClient,
+    request_log_service_client::RequestLogServiceClient, setting_service_client::SettingServiceClient,
+    tenancy_service_client::TenancyServiceClient, usage_query_service_client::UsageQueryServiceClient,
 };
 use nemo_runtime::{
     grpc,
@@ -76,6 +76,7 @@ impl AdminClient {
         catalog: CatalogServiceClient,
         model_groups: ModelGroupServiceClient,
         settings: SettingServiceClient,
+        cooldowns: CooldownAdminServiceClient,
         requests: RequestLogServiceClient,
         fleet: FleetAdminServiceClient,
         usage: UsageQueryServiceClient,

@@ -17,9 +17,9 @@ pub use self::{
     values::{Seconds, duration, moment},
 };
 use crate::commands::{
-    apply::Apply, audit::Audit, completion::Completion, credentials::Credentials, deployments::Deployments,
-    fleet::Fleet, groups::Groups, keys::Keys, members::Members, models::Models, orgs::Orgs,
-    requests::Requests, settings::Settings, teams::Teams, tokens::Tokens, usage,
+    apply::Apply, audit::Audit, completion::Completion, cooldowns::Cooldowns, credentials::Credentials,
+    deployments::Deployments, fleet::Fleet, groups::Groups, keys::Keys, members::Members, models::Models,
+    orgs::Orgs, replay::Replay, requests::Requests, settings::Settings, teams::Teams, tokens::Tokens, usage,
 };
 
 /// Nemo Router: a self-hosted, OpenAI-compatible gateway to language models.
@@ -34,6 +34,7 @@ Examples:
   nemo keys create --name ci           issue another key
   nemo apply -f nemo.toml --dry-run    what a file would change
   nemo requests tail                   watch requests as they end
+  nemo replay --with candidate.toml    what another routing policy would change
 
 Commands about a running gateway find it by the data directory of `nemo standalone`, or by NEMO_ADMIN_URL (the gRPC
 address of a control plane) and NEMO_ADMIN_TOKEN.
@@ -82,9 +83,14 @@ pub enum Command {
     /// Settings of an organization, or of the installation
     #[command(subcommand)]
     Settings(Box<Settings>),
+    /// Cooldowns: deployments that the fleet keeps away from for a while
+    #[command(subcommand)]
+    Cooldowns(Box<Cooldowns>),
     /// The request log
     #[command(subcommand)]
     Requests(Box<Requests>),
+    /// Make logged routing decisions again, and see what another policy would change
+    Replay(Box<Replay>),
     /// What was used and what it cost: spend, tokens, requests, errors, latency
     #[command(subcommand)]
     Usage(Box<usage::Usage>),

@@ -36,8 +36,8 @@ Examples:
 
 The file is that of `nemo standalone --config`. What others made is left alone. Without --prune nothing is removed,
 but for a deployment or credential that the file moved to another model or provider. --prune removes credentials and
-deployments that came from a file, and model groups that consist of such deployments; never organizations, teams or
-keys. Secrets cannot be read back: one is sent again when its last four characters differ, or with --update-secrets.
+deployments that came from a file, and model groups that consist of such deployments; never organizations, teams, keys
+or settings. Secrets cannot be read back: one is sent again when its last four characters differ, or with --update-secrets.
 
 Exit codes: 0 nothing to change, or changed; 1 failed; 2 changes found by --dry-run, or --yes is missing.")]
 pub struct Apply {
@@ -96,7 +96,11 @@ pub async fn run(options: Apply) -> anyhow::Result<Outcome> {
         Outcome::Pending
     } else {
         approve(&options)?;
-        report.done(Box::pin(make(&options, &backend, &state, &changes)).await?);
+        let applied = Box::pin(make(&options, &backend, &state, &changes)).await?;
+        for warning in &applied.warnings {
+            console::note(warning);
+        }
+        report.done(applied);
         Outcome::Done
     };
     if options.target.json {
@@ -133,6 +137,8 @@ fn changes(options: &Apply, desired: &Desired, state: &State) -> Vec<Change> {
             let mut members = group.links.iter().flat_map(|link| &link.deployments).peekable();
             options.prune && members.peek().is_some() && members.all(|member| of_file(&member.deployment_id))
         },
+        // Whether an earlier file or somebody else set it, nobody can say.
+        removes_setting: &|_: Option<&str>, _: &str| false,
         removes_demo: false,
     };
     plan::plan(desired, state, &rules)

@@ -69,7 +69,7 @@ Examples:
     /// Change a deployment; model and provider are fixed
     #[command(after_help = "\
 Examples:
-  nemo deployments update gpu --weight 3
+  nemo deployments update gpu --weight 3 --rpm 600
   nemo deployments update gpu --disabled true   it gets no requests until it is enabled again")]
     Update {
         /// Name or id
@@ -111,9 +111,15 @@ pub struct Fields {
     /// The provider's name for the model [default: the catalog's]
     #[arg(long, value_name = "NAME")]
     upstream_model: Option<String>,
-    /// Share of the requests among equals [default: 1]
+    /// Share of the requests with the strategy `weighted`; 0 takes it out [default: 1]
     #[arg(long)]
     weight: Option<u32>,
+    /// Requests per minute that it is good for, for strategies; 0 forgets it
+    #[arg(long, value_name = "COUNT")]
+    rpm: Option<u32>,
+    /// Tokens per minute that it is good for, for strategies; 0 forgets it
+    #[arg(long, value_name = "COUNT")]
+    tpm: Option<u32>,
     #[command(flatten)]
     price: Prices,
 }
@@ -190,6 +196,10 @@ impl Entity for Deployment {
             Cell::enabled(self.disabled),
         ]
     }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// # Errors
@@ -209,6 +219,8 @@ pub async fn run(command: Deployments) -> anyhow::Result<()> {
                 base_url: fields.base_url.unwrap_or_default(),
                 upstream_model: fields.upstream_model.unwrap_or_default(),
                 weight: fields.weight,
+                rpm: fields.rpm.filter(|count| *count > 0),
+                tpm: fields.tpm.filter(|count| *count > 0),
                 price: fields.price.over(None),
                 ..Default::default()
             };
@@ -237,6 +249,8 @@ pub async fn run(command: Deployments) -> anyhow::Result<()> {
                 base_url: fields.base_url,
                 upstream_model: fields.upstream_model,
                 weight: fields.weight,
+                rpm: fields.rpm,
+                tpm: fields.tpm,
                 price: fields.price.over(found.price),
                 ..Default::default()
             };

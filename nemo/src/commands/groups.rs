@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use nemo_proto::admin::{
     CreateModelGroupRequest, DeleteModelGroupRequest, Deployment, Link, LinkDeployment, Links,
-    ListModelGroupsRequest, ModelGroup, UpdateModelGroupRequest,
+    ListModelGroupsRequest, ModelGroup, RequiredTags, UpdateModelGroupRequest,
 };
+use nemo_snapshot::Strategy;
 
 use super::{
     deployments,
@@ -26,6 +27,7 @@ pub enum Groups {
     #[command(after_help = "\
 Examples:
   nemo groups create smart --link gpu=3,openai/gpt-5-mini --link cheap
+  nemo groups create seeing --link gpt --link claude --require-tag vision --strategy latency-based
 
 Each --link is a pool of deployments (names or ids, `=` a weight); the first is used, the others are the fallbacks in
 order. Clients send the group's name as `model`.")]
@@ -36,8 +38,11 @@ order. Clients send the group's name as `model`.")]
         #[arg(long = "link", value_name = "POOL", required = true)]
         links: Vec<String>,
         /// How one of a pool is chosen [default: the organization's]
-        #[arg(long)]
-        strategy: Option<String>,
+        #[arg(long, value_parser = strategy)]
+        strategy: Option<Strategy>,
+        /// Tag that every deployment must have which serves the group; can be repeated
+        #[arg(long = "require-tag", value_name = "TAG")]
+        required_tags: Vec<String>,
         #[command(flatten)]
         owner: Owner,
         #[command(flatten)]
@@ -76,8 +81,11 @@ Examples:
         #[arg(long = "link", value_name = "POOL")]
         links: Vec<String>,
         /// How one of a pool is chosen
-        #[arg(long)]
-        strategy: Option<String>,
+        #[arg(long, value_parser = strategy)]
+        strategy: Option<Strategy>,
+        /// All required tags anew; an empty one for none
+        #[arg(long = "require-tag", value_name = "TAG")]
+        required_tags: Vec<String>,
         #[command(flatten)]
         owner: Owner,
         #[command(flatten)]
@@ -124,18 +132,29 @@ impl Entity for ModelGroup {
             rfc3339(self.created_at).into(),
         ]
     }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// # Errors
 /// When nothing runs, or the control plane refuses.
 pub async fn run(command: Groups) -> anyhow::Result<()> {
     match command {
-        Groups::Create { name, links, strategy, owner, write } => {
+        Groups::Create { name, links, strategy, required_tags, owner, write } => {
             let session = Session::writing(&write)?;
             let org_id = session.client.owner(owner.org.as_deref()).await?;
             let links = resolve(&session.client, &org_id, &links).await?;
-            let strategy = strategy.unwrap_or_default();
-            let request = CreateModelGroupRequest { org_id, name, strategy, links, ..Default::default() };
+            let strategy = strategy.map(|it| it.name().to_owned()).unwrap_or_default();
+            let request = CreateModelGroupRequest {
+                org_id,
+                name,
+                strategy,
+                required_tags,
+                links,
+                ..Default::default()
+            };
             let mut client = session.client.model_groups();
             session.put("created", client.create_model_group(session.write(request))).await
         }
@@ -148,14 +167,24 @@ pub async fn run(command: Groups) -> anyhow::Result<()> {
             let session = Session::reading(&target)?;
             session.out.one(&find_in(&session, &owner, &group).await?)
         }
-        Groups::Update { group, name, links, strategy, owner, write } => {
+        Groups::Update { group, name, links, strategy, mut required_tags, owner, write } => {
             let session = Session::writing(&write)?;
             let ModelGroup { id, org_id, .. } = find_in(&session, &owner, &group).await?;
             let links = match links.is_empty() {
                 true => None,
                 false => Some(Links { links: resolve(&session.client, &org_id, &links).await? }),
             };
-            let request = UpdateModelGroupRequest { org_id, id, name, strategy, links, ..Default::default() };
+            let said = !required_tags.is_empty();
+            required_tags.retain(|tag| !tag.is_empty());
+            let request = UpdateModelGroupRequest {
+                org_id,
+                id,
+                name,
+                strategy: strategy.map(|it| it.name().to_owned()),
+                links,
+                required_tags: said.then_some(RequiredTags { names: required_tags }),
+                ..Default::default()
+            };
             let mut client = session.client.model_groups();
             session.put("updated", client.update_model_group(session.write(request))).await
         }
@@ -169,6 +198,10 @@ pub async fn run(command: Groups) -> anyhow::Result<()> {
             session.delete(&group, client.delete_model_group(session.write(request))).await
         }
     }
+}
+
+fn strategy(name: &str) -> Result<Strategy, nemo_snapshot::UnknownStrategy> {
+    name.parse()
 }
 
 async fn all(client: &AdminClient, org_id: &str) -> anyhow::Result<Vec<ModelGroup>> {

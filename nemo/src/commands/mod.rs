@@ -7,8 +7,10 @@
 pub mod apply;
 pub mod audit;
 pub mod completion;
+pub mod cooldowns;
 pub mod credentials;
 pub mod deployments;
+mod explanation;
 pub mod fleet;
 pub mod groups;
 pub mod keys;
@@ -16,6 +18,7 @@ pub mod members;
 pub mod models;
 pub mod orgs;
 mod output;
+pub mod replay;
 pub mod requests;
 mod session;
 pub mod settings;

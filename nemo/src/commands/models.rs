@@ -141,6 +141,10 @@ impl Entity for Model {
     fn cells(&self) -> Vec<Cell> {
         row(self, &[])
     }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// # Errors

@@ -18,6 +18,11 @@ pub(super) trait Entity: Serialize {
     /// What a person calls it.
     fn name(&self) -> &str;
     fn cells(&self) -> Vec<Cell>;
+
+    /// What the control plane said besides, in the answer to a write.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

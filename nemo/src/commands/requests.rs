@@ -5,7 +5,7 @@ use nemo_proto::Timestamp;
 use nemo_proto::admin::{GetRequestRequest, ListRequestsRequest, RequestRecord};
 
 use super::{
-    keys,
+    explanation, keys,
     output::{Entity, rfc3339},
     session::Session,
     table::{Cell, Column},
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     admin_client::{AdminClient, PAGE, explain},
     cli::{Org, Seconds, Target, duration, moment},
+    console,
     providers::file::nanos_per_million,
 };
 
@@ -43,7 +44,7 @@ Examples:
         #[command(flatten)]
         target: Target,
     },
-    /// Show all that is known about one request
+    /// Show all that is known about one request, and why it went where it went
     #[command(
         visible_alias = "show",
         after_help = "Examples:\n  nemo requests get 0198f3c2-…   the id is in the header x-request-id"
@@ -209,7 +210,15 @@ pub async fn run(command: Requests) -> anyhow::Result<()> {
             let org_id = session.client.organization(org.org.as_deref()).await?;
             let request = GetRequestRequest { org_id, id, ..Default::default() };
             let record = session.client.requests().get_request(request).await.map_err(explain)?;
-            session.out.one(&record.into_inner())
+            let mut record = record.into_inner();
+            if session.out.json || session.out.quiet {
+                return session.out.one(&record);
+            }
+            let explained = explanation::lines(&record);
+            record.decision = None;
+            session.out.one(&record)?;
+            explained.into_iter().for_each(console::result);
+            Ok(())
         }
         Requests::Tail { lines, filter, org, target } => {
             let session = Session::reading(&target)?;

@@ -76,7 +76,12 @@ impl Session {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> anyhow::Result<()> {
         match self.send(call).await? {
-            Some(item) => self.out.written(verb, &item),
+            Some(item) => {
+                if !self.out.quiet {
+                    item.warnings().iter().for_each(console::note);
+                }
+                self.out.written(verb, &item)
+            }
             None => Ok(()),
         }
     }

@@ -40,8 +40,9 @@ pub enum Settings {
     /// Set a setting
     #[command(after_help = "\
 Examples:
-  nemo settings put routing.strategy simple-shuffle
-  nemo settings put routing.strategy simple-shuffle --org acme")]
+  nemo settings put routing.strategy latency-based
+  nemo settings put routing.retries 3 --org acme
+  nemo settings put cooldown.window_ms 10000")]
     Put {
         /// Such as routing.strategy
         key: String,

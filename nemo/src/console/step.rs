@@ -63,6 +63,11 @@ impl Bar {
         }
     }
 
+    /// There are more than was thought.
+    pub fn set_total(&mut self, total: usize) {
+        self.total = total.max(self.done);
+    }
+
     fn line(&self, elapsed: Duration) -> Option<String> {
         const WIDTH: usize = 24;
         if !self.terminal || elapsed < QUIET {

@@ -103,6 +103,8 @@ async fn add(desired: &mut Desired, found: &Found, catalog: &[Model]) {
             upstream_model,
             weight: 1,
             price: None,
+            rpm: None,
+            tpm: None,
         });
     }
 }

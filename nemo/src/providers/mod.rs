@@ -35,6 +35,7 @@ pub struct Desired {
     pub organizations: Vec<String>,
     pub teams: Vec<DesiredTeam>,
     pub keys: Vec<DesiredKey>,
+    pub settings: Vec<DesiredSetting>,
     /// What the user should know, one line each.
     pub notes: Vec<String>,
 }
@@ -72,6 +73,9 @@ pub struct DesiredDeployment {
     pub upstream_model: String,
     pub weight: u32,
     pub price: Option<Price>,
+    /// Requests and tokens per minute; `None`: not known.
+    pub rpm: Option<u32>,
+    pub tpm: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +83,19 @@ pub struct DesiredGroup {
     pub name: String,
     /// Empty: the organization's default.
     pub strategy: String,
+    pub required_tags: Vec<String>,
     /// Names of deployments with their weights; the first link is the primary pool.
     pub links: Vec<Vec<(String, u32)>>,
+}
+
+/// A setting that is not named stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredSetting {
+    /// `None`: the installation's.
+    pub organization: Option<String>,
+    pub key: String,
+    /// JSON.
+    pub value: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +191,8 @@ pub fn demo(base_url: &str) -> Desired {
         weight: 1,
         // Free, and known to be: the cost of a demo request is zero, not unknown.
         price: Some(Price { input: Some(0), output: Some(0), units: units.to_vec(), ..Price::default() }),
+        rpm: None,
+        tpm: None,
     };
     Desired { deployments: models.iter().map(deployment).collect(), models, ..Desired::default() }
 }

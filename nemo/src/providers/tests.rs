@@ -171,6 +171,8 @@ async fn a_file_is_followed_also_when_a_deployment_changes_its_model() {
         upstream_model: model.into(),
         weight: 1,
         price: Some(Price { input: Some(5), ..Price::default() }),
+        rpm: Some(500),
+        tpm: None,
     };
     let desired = |model: &str, weight| Desired {
         models: vec![bare_model("a", "custom", "a"), bare_model("b", "custom", "b")],
@@ -178,6 +180,7 @@ async fn a_file_is_followed_also_when_a_deployment_changes_its_model() {
         model_groups: vec![DesiredGroup {
             name: "smart".into(),
             strategy: String::new(),
+            required_tags: Vec::new(),
             links: vec![vec![("file:main".into(), 1)]],
         }],
         keys: vec![DesiredKey {
@@ -294,4 +297,41 @@ async fn a_server_of_ones_own_is_asked_for_its_models_and_its_absence_is_a_note(
         desired.notes[0].contains("OLLAMA_HOST") && desired.notes[0].contains("cannot be reached"),
         "{desired:?}"
     );
+}
+
+/// Settings of a file go with their line; what somebody set by hand stays.
+#[tokio::test]
+async fn settings_follow_the_file_and_ceilings_come_before_what_they_bound() {
+    use crate::providers::DesiredSetting;
+    let world = World::new().await;
+    let operator = Call::local_operator();
+    let setting = |organization: Option<&str>, key: &str, value: &str| DesiredSetting {
+        organization: organization.map(str::to_owned),
+        key: key.into(),
+        value: value.into(),
+    };
+    let by_hand = nemo_proto::admin::PutSettingRequest {
+        key: "cooldown.failures".into(),
+        value: "9".into(),
+        ..Default::default()
+    };
+    world.admin.put_setting(&operator, by_hand).await.unwrap();
+    // Above the default of its ceiling, which comes along.
+    let full = Desired {
+        organizations: vec!["acme".into()],
+        settings: vec![
+            setting(None, "routing.retries", "8"),
+            setting(None, "routing.max_retries", "9"),
+            setting(Some("acme"), "routing.strategy", "\"balanced\""),
+        ],
+        ..Desired::default()
+    };
+    assert_eq!(counts(&world.apply(&full).await), (4, 0, 0));
+    assert_eq!(counts(&world.apply(&full).await), (0, 0, 0));
+    let less = Desired { settings: vec![setting(None, "routing.max_retries", "7")], ..full.clone() };
+    assert_eq!(counts(&world.apply(&less).await), (0, 1, 2));
+    let left = world.admin.list_settings(&operator, Default::default()).await.unwrap().settings;
+    let left: Vec<_> = left.iter().map(|it| (it.key.as_str(), it.value.as_str())).collect();
+    assert_eq!(left, [("cooldown.failures", "9"), ("routing.max_retries", "7")]);
+    world.end().await;
 }

@@ -373,7 +373,8 @@ async fn configure(
     );
     let catalog = if desired.models.is_empty() { catalog } else { applier.catalog().await? };
     let sample = sample(&desired, &catalog);
-    let notes = std::mem::take(&mut desired.notes);
+    let mut notes = std::mem::take(&mut desired.notes);
+    notes.extend(applied.warnings.iter().cloned());
     Ok(Configured { first, applied, notes, sample, demo: !provided })
 }
 

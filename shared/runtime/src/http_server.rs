@@ -13,7 +13,7 @@ use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, service::Service};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -166,7 +166,7 @@ pub async fn serve_each<M, S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let builder = builder(&settings);
+    let builder = Builders::new(&settings);
     let mut connections = JoinSet::new();
     let signaled = drain.signaled();
     tokio::pin!(signaled);
@@ -204,29 +204,46 @@ pub async fn serve_each<M, S, B>(
     }
 }
 
-fn builder(settings: &ServerSettings) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
+/// One for connections whose protocol is known to be HTTP/1.1, which costs each request a layer less, and one that looks.
+#[derive(Clone)]
+struct Builders {
+    http1: http1::Builder,
+    either: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(settings: &ServerSettings) -> Self {
+        let mut http1 = http1::Builder::new();
         // See the module's doc. The bound of 100 headers stays hyper's own: setting it costs an allocation.
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_concurrent_streams(settings.max_streams_per_connection);
-    builder
+        http1.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+        let mut either = Builder::new(TokioExecutor::new());
+        either.http1().header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_concurrent_streams(settings.max_streams_per_connection);
+        Self { http1, either }
+    }
+}
+
+/// Whether the client does not begin as HTTP/2 does (`PRI`, RFC 9113 section 3.4). Nothing is taken from the stream.
+async fn speaks_http1(stream: &TcpStream) -> io::Result<bool> {
+    const BEGIN: &[u8] = b"PRI";
+    let mut begin = [0; BEGIN.len()];
+    let seen = stream.peek(&mut begin).await?;
+    // Whoever sends less at once is left to the one that looks.
+    Ok(seen == BEGIN.len() && begin != BEGIN)
 }
 
 /// Serves one connection to its end.
 async fn one<M, S, B>(
     stream: TcpStream,
     make: M,
-    builder: Builder<TokioExecutor>,
+    builder: Builders,
     settings: ServerSettings,
     drain: DrainWatcher,
 ) where
@@ -239,7 +256,15 @@ async fn one<M, S, B>(
 {
     no_delay(&stream, &settings);
     let service = make(OtherSide { peer: stream.peer_addr().ok().map(Peer), certificate: None });
-    drive(stream, service, builder, settings, drain).await;
+    let spoken = tokio::select! {
+        spoken = tokio::time::timeout(settings.first_request, speaks_http1(&stream)) => spoken,
+        () = drain.signaled() => return,
+    };
+    match spoken {
+        Ok(Ok(http1)) => drive((stream, http1), service, builder, settings, drain).await,
+        Ok(Err(error)) => tracing::debug!(port = settings.name, %error, "connection ended"),
+        Err(_) => tracing::debug!(port = settings.name, "no request in time"),
+    }
 }
 
 /// The same behind TLS. The handshake has as long as a first request's head.
@@ -247,7 +272,7 @@ async fn one_tls<M, S, B>(
     stream: TcpStream,
     tls: ServerTls,
     make: M,
-    builder: Builder<TokioExecutor>,
+    builder: Builders,
     settings: ServerSettings,
     drain: DrainWatcher,
 ) where
@@ -271,7 +296,9 @@ async fn one_tls<M, S, B>(
     let peer = stream.get_ref().0.peer_addr().ok().map(Peer);
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = shown.map(|leaf| ClientCertificate(leaf.as_ref().into()));
-    drive(stream, make(OtherSide { peer, certificate }), builder, settings, drain).await;
+    let http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+    let service = make(OtherSide { peer, certificate });
+    drive((stream, http1), service, builder, settings, drain).await;
 }
 
 fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
@@ -282,9 +309,9 @@ fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
 }
 
 async fn drive<I, S, B>(
-    stream: I,
+    (stream, http1): (I, bool),
     service: S,
-    builder: Builder<TokioExecutor>,
+    builder: Builders,
     settings: ServerSettings,
     drain: DrainWatcher,
 ) where
@@ -297,9 +324,15 @@ async fn drive<I, S, B>(
 {
     let activity = Activity::new();
     let service = Counted::new(service, activity.clone());
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let deadlines = Deadlines::new(activity, settings.first_request, settings.idle);
-    if let Err(error) = connection::run(connection, deadlines, drain).await {
+    let (io, deadlines) =
+        (TokioIo::new(stream), Deadlines::new(activity, settings.first_request, settings.idle));
+    let ended = if http1 {
+        connection::run(builder.http1.serve_connection(io, service), deadlines, drain).await
+    } else {
+        // Boxed: it is the larger one, and HTTP/2 the rarer.
+        Box::pin(connection::run(builder.either.serve_connection(io, service), deadlines, drain)).await
+    };
+    if let Err(error) = ended {
         // Clients leave in all kinds of ways; none is this server's fault.
         tracing::debug!(port = settings.name, %error, "connection ended");
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use nemo_proto::config::{self, Kind};
 use nemo_types::OrgId;
 
-use crate::{Delta, ResourceKey, ResourceSet, Snapshot};
+use crate::{Delta, ResourceKey, ResourceSet, Routing, Snapshot};
 
 /// Why a resource can't be served, in words for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,16 @@ pub fn compile(set: &ResourceSet, revision: u64) -> Result<Snapshot, Vec<Rejecti
     let tenancy = Arc::new(tenancy::compile(&mut compiler));
     let routing = Arc::new(routing::compile(&mut compiler));
     compiler.finish(Snapshot { revision, checksum: set.checksum(), tenancy, routing })
+}
+
+/// Compiles what routing reads and nothing else: keys and teams may be missing.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_routing(set: &ResourceSet) -> Result<Routing, Vec<Rejection>> {
+    let mut compiler = Compiler::new(set);
+    let routing = routing::compile(&mut compiler);
+    if compiler.rejections.is_empty() { Ok(routing) } else { Err(compiler.rejections) }
 }
 
 /// Compiles what `delta` touches and takes the rest from `previous`, which was compiled from `before`. `set` already

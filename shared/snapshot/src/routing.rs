@@ -4,49 +4,14 @@
 //! forms (`openai/gpt-5.2`: that provider's deployments first). Organizations and the operator can define groups
 //! of their own, which win over catalog names.
 
-use std::{borrow::Cow, collections::HashMap, fmt, num::NonZeroU32, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, num::NonZeroU32, sync::Arc};
 
-use nemo_types::{CredentialId, DeploymentId, OrgId, PriceSheet, Sealed};
+use nemo_types::{CredentialId, DeploymentId, ModelGroupId, OrgId, PriceSheet, Sealed};
 
-/// How one deployment is picked from a pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Uniformly random, in proportion to the weights.
-    #[default]
-    SimpleShuffle,
-}
-
-impl Strategy {
-    pub const ALL: [Self; 1] = [Self::SimpleShuffle];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SimpleShuffle => "simple-shuffle",
-        }
-    }
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// No strategy has that name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown strategy {0:?}, expected one of: simple-shuffle")]
-pub struct UnknownStrategy(pub String);
-
-impl FromStr for Strategy {
-    type Err = UnknownStrategy;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|strategy| strategy.name() == name)
-            .ok_or_else(|| UnknownStrategy(name.into()))
-    }
-}
+use crate::{
+    RoutingPolicy, Strategy, TagNames, TagSet, UnknownTag,
+    routing_policy::{AboveCeiling, Overrides},
+};
 
 /// A catalog entry.
 #[derive(Debug, PartialEq)]
@@ -60,6 +25,8 @@ pub struct Model {
     /// Tokens; 0: unknown.
     pub max_output_tokens: u64,
     pub tags: Vec<Box<str>>,
+    /// `tags` again, as bits of [`Routing::tags`].
+    pub tag_set: TagSet,
     pub aliases: Vec<Box<str>>,
     pub input_modalities: Vec<Box<str>>,
     pub output_modalities: Vec<Box<str>>,
@@ -104,6 +71,11 @@ pub struct Deployment {
     pub weight: u32,
     pub disabled: bool,
     pub timeouts: Timeouts,
+    /// Requests per minute that it is good for; `None`: not known. Nothing is refused because of it: strategies use
+    /// it to share out the load.
+    pub rpm: Option<NonZeroU32>,
+    /// Tokens per minute, likewise.
+    pub tpm: Option<NonZeroU32>,
 }
 
 /// How long the waits of a request may be; `None`: whatever is less specific says so.
@@ -162,8 +134,12 @@ pub struct Link {
 #[derive(Debug)]
 pub struct ModelGroup {
     pub name: Arc<str>,
+    /// `None` for a catalog model that is a group by itself.
+    pub id: Option<ModelGroupId>,
     /// `None`: the organization's.
     pub strategy: Option<Strategy>,
+    /// What every deployment that serves the group must have, whatever the request asks for.
+    pub required_tags: TagSet,
     pub links: Vec<Link>,
     /// The catalog model that this group is, unless somebody defined it.
     pub model: Option<Arc<Model>>,
@@ -185,13 +161,17 @@ pub(crate) struct Scope {
     pub(crate) names: Names,
     /// Groups by their own name, without aliases and prefixed forms, in name order.
     pub(crate) roots: Vec<Arc<ModelGroup>>,
-    pub(crate) strategy: Option<Strategy>,
+    pub(crate) overrides: Overrides,
+    /// Merged of the installation's settings and these.
+    pub(crate) policy: RoutingPolicy,
     pub(crate) timeouts: Timeouts,
 }
 
 /// The section of a snapshot that routing reads.
 #[derive(Debug, Default)]
 pub struct Routing {
+    /// Every tag that the catalog or a model group names.
+    pub tags: TagNames,
     pub(crate) shared: Scope,
     pub(crate) orgs: HashMap<OrgId, Scope, ahash::RandomState>,
     pub(crate) deployments: Vec<Arc<Deployment>>,
@@ -223,9 +203,31 @@ impl Routing {
         })
     }
 
+    /// How this organization's requests are routed and retried.
+    pub fn policy(&self, org: OrgId) -> &RoutingPolicy {
+        self.orgs.get(&org).map_or(&self.shared.policy, |own| &own.policy)
+    }
+
+    /// Whether the setting of this owner (`None`: the installation) is within the one that bounds it.
+    ///
+    /// # Errors
+    /// When it is above.
+    pub fn check_ceiling(&self, owner: Option<OrgId>, key: &str) -> Result<(), AboveCeiling> {
+        let own = owner.and_then(|org| self.orgs.get(&org)).map(|own| &own.overrides);
+        Overrides::check(key, &self.shared.overrides, own)
+    }
+
     /// The strategy of groups that name none.
     pub fn strategy(&self, org: OrgId) -> Strategy {
-        self.orgs.get(&org).and_then(|own| own.strategy).or(self.shared.strategy).unwrap_or_default()
+        self.policy(org).strategy
+    }
+
+    /// The bits of these tags.
+    ///
+    /// # Errors
+    /// The first that nothing in this snapshot has.
+    pub fn tag_set<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<TagSet, UnknownTag> {
+        self.tags.set(names)
     }
 
     /// The installation's timeouts, and the organization's own.
@@ -311,12 +313,5 @@ mod tests {
         assert_eq!(canonical_prefix("aws-bedrock/claude"), "bedrock/claude");
         assert_eq!(canonical_prefix("openai/gpt-5.2"), "openai/gpt-5.2");
         assert_eq!(canonical_prefix("gemini"), "gemini");
-    }
-
-    #[test]
-    fn unknown_strategies_are_named_with_the_known_ones() {
-        assert_eq!("simple-shuffle".parse(), Ok(Strategy::SimpleShuffle));
-        let error = "fastest".parse::<Strategy>().unwrap_err().to_string();
-        assert!(error.contains("fastest") && error.contains("simple-shuffle"), "{error}");
     }
 }

@@ -32,6 +32,23 @@ impl Nanos {
     }
 }
 
+impl Nanos {
+    /// Reads decimal USD: digits, and up to nine decimals. `None` for anything else: a sign, an exponent, an amount
+    /// that is too large or finer than a nano-dollar.
+    pub fn from_decimal(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let fraction = fraction.trim_end_matches('0');
+        let scale = 9_u32.checked_sub(u32::try_from(fraction.len()).ok()?)?;
+        let fraction = if fraction.is_empty() { 0 } else { fraction.parse::<i64>().ok()? };
+        let whole = whole.parse::<i64>().ok()?.checked_mul(Self::ONE_USD.0)?;
+        whole.checked_add(fraction * 10_i64.pow(scale)).map(Self)
+    }
+}
+
 impl fmt::Display for Nanos {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.to_decimal().as_str())
@@ -112,6 +129,35 @@ mod tests {
             (i64::MIN, "-9223372036.854775808"),
         ] {
             assert_eq!(Nanos(nanos).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn decimal_dollars_are_read_exactly_or_not_at_all() {
+        for (text, nanos) in [
+            ("0", 0),
+            ("0.25", 250_000_000),
+            ("12", 12_000_000_000),
+            ("0.000000001", 1),
+            ("1.50000000000", 1_500_000_000),
+            ("9223372036.854775807", i64::MAX),
+        ] {
+            assert_eq!(Nanos::from_decimal(text), Some(Nanos(nanos)), "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "0.0000000001",
+            "9223372036.854775808",
+            "99999999999",
+            "1,5",
+        ] {
+            assert_eq!(Nanos::from_decimal(text), None, "{text}");
         }
     }
 

@@ -18,7 +18,9 @@ fuzz_target!(|data: &[u8]| {
     // Numbers out of range and unpaired surrogates are grammatical, but beyond `Value`.
     let read = serde_json::from_slice::<Value>(&body).ok();
     if let Some(value) = &read {
-        assert_eq!(value["model"].as_str(), Some(&*envelope.model));
+        let chain = value["models"].as_array().and_then(|models| models.first());
+        let named = value.get("model").or(chain).and_then(Value::as_str).map(str::trim);
+        assert_eq!(named.or(endpoint.default_model()), Some(envelope.model.trim()));
         assert_eq!(value["stream"] == true && endpoint.streams(), envelope.stream);
     }
     let provider = &providers()[usize::from(choice) % providers().len()];
@@ -42,6 +44,8 @@ fuzz_target!(|data: &[u8]| {
 fn segments_are_the_clients_in_order(body: &Bytes, spliced: &Spliced) {
     let inserts = [
         &br#""vendor/\"upstream\"""#[..],
+        br#""model":"vendor/\"upstream\"","#,
+        br#""stream_options":{"include_usage":true},"#,
         br#","stream_options":{"include_usage":true}"#,
         br#"{"include_usage":true}"#,
         br#""include_usage":true"#,

@@ -56,10 +56,12 @@ def test_retries_of_the_sdk_are_requests_of_their_own(gateway: Gateway, upstream
         eventually_accepted(client)
         for _ in range(5):
             client.chat.completions.create(model=CHAT, messages=says("hi"))
-        with pytest.raises(openai.RateLimitError):
+        # Limited, or cooling down because it was.
+        with pytest.raises((openai.RateLimitError, openai.InternalServerError)):
             client.chat.completions.create(model="limited", messages=says("hi"))
     rows = gateway.rows_with(key_id, 7)
-    assert sorted(row["http_status"] for row in rows) == [200] * 5 + [429] * 2
+    statuses = sorted(row["http_status"] for row in rows)
+    assert statuses[:5] == [200] * 5 and set(statuses[5:]) <= {429, 503}
     assert len({row["id"] for row in rows}) == 7
 
 

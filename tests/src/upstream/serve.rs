@@ -104,7 +104,7 @@ async fn answer(
     }
     if let Some(bytes) = &script.wire {
         record.end(Ended::Played);
-        let order = Takeover { bytes: bytes.clone(), reset: false };
+        let order = Takeover { bytes: bytes.clone(), reset: script.reset };
         let _connection_ended = takeover.send(order).await;
         return std::future::pending().await;
     }

@@ -1,5 +1,6 @@
 //! Rows of the store as messages of the admin API. Secrets and hashes are not in the rows, so they can't slip through.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use nemo_proto::{Timestamp, admin as pb};
 use nemo_types::Nanos;
 use time::OffsetDateTime;
@@ -10,6 +11,7 @@ use crate::store::{
     api_keys::ApiKeyRow,
     catalog::{Amounts, StoredModel},
     credentials::CredentialRow,
+    decisions::DecisionRow,
     deployments::{DeploymentRow, Timeouts},
     members::MemberRow,
     model_groups::ModelGroupRow,
@@ -156,6 +158,9 @@ impl From<DeploymentRow> for pb::Deployment {
             price,
             created_at: at(row.created_at),
             timeouts: timeouts(row.timeouts),
+            rpm: row.load.rpm.map(i32::unsigned_abs),
+            tpm: row.load.tpm.map(i32::unsigned_abs),
+            warnings: Vec::new(),
         }
     }
 }
@@ -185,6 +190,8 @@ impl From<ModelGroupRow> for pb::ModelGroup {
             strategy: row.strategy,
             links: links.collect(),
             created_at: at(row.created_at),
+            required_tags: row.required_tags,
+            warnings: Vec::new(),
         }
     }
 }
@@ -216,6 +223,7 @@ impl From<StoredModel> for pb::Model {
             endpoints: row.endpoints,
             offerings: offerings.collect(),
             source: row.source,
+            warnings: Vec::new(),
         }
     }
 }
@@ -262,6 +270,32 @@ impl From<RequestRow> for pb::RequestRecord {
             metadata: row.metadata,
             node_id: row.node_id,
             units: units::measures(row.units.as_deref()),
+            decision: None,
+        }
+    }
+}
+
+impl From<DecisionRow> for pb::LoggedDecision {
+    fn from(row: DecisionRow) -> Self {
+        Self {
+            request_id: row.request_id.to_string(),
+            org_id: row.org_id.to_string(),
+            started_at: at(row.started_at),
+            config_revision: unsigned(row.config_revision),
+            endpoint: row.endpoint,
+            requested_model: row.requested_model,
+            outcome: row.outcome,
+            http_status: narrow(row.http_status.into()),
+            error_code: row.error_code,
+            deployment_id: text(row.deployment_id),
+            input_tokens: row.input_tokens.map(unsigned),
+            output_tokens: row.output_tokens.map(unsigned),
+            cache_read_tokens: row.cache_read_tokens.map(unsigned),
+            cache_write_tokens: row.cache_write_tokens.map(unsigned),
+            cost_nanos: row.cost_nanos,
+            cost_source: row.cost_source,
+            units: units::measures(row.units.as_deref()),
+            record: row.decision.map(|record| BASE64.encode(record)).unwrap_or_default(),
         }
     }
 }

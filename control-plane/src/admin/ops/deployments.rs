@@ -16,12 +16,14 @@ use crate::{
     admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
     store::{
         OwnerTx, catalog, credentials,
-        deployments::{self, DeploymentChange, NewDeployment, NewDeploymentPrice, Only},
+        deployments::{self, DeploymentChange, Load, NewDeployment, NewDeploymentPrice, Only},
     },
 };
 
 /// A day: whoever waits longer for an upstream has made a typing error.
 const MAX_TIMEOUT_MS: i32 = 24 * 60 * 60 * 1000;
+/// Of requests or tokens: more than anybody sells.
+const MAX_PER_MINUTE: i32 = 2_000_000_000;
 
 impl Admin {
     pub async fn create_deployment(
@@ -37,6 +39,7 @@ impl Admin {
         let base_url = base_url(&request.base_url, &request.provider)?;
         let weight = validate::weight("weight", request.weight.unwrap_or(1))?;
         let timeouts = request.timeouts.map(|it| timeouts(&it)).transpose()?;
+        let load = Load { rpm: per_minute("rpm", request.rpm)?, tpm: per_minute("tpm", request.tpm)? };
         if !request.upstream_model.is_empty() {
             upstream_model("upstream_model", &request.upstream_model)?;
         }
@@ -66,6 +69,7 @@ impl Admin {
             weight,
             price_id: price_id.as_deref(),
             timeouts: timeouts.unwrap_or_default(),
+            load,
         };
         deployments::insert(tx, new).await?;
         let after = written(tx, id).await?;
@@ -108,7 +112,8 @@ impl Admin {
     }
 
     /// Changes what is present. An empty `credential_id` removes the credential, an empty `price` the own price; an
-    /// empty `base_url` or `upstream_model` goes back to what a new deployment would get.
+    /// empty `base_url` or `upstream_model` goes back to what a new deployment would get; an `rpm` or `tpm` of 0 is
+    /// not known any more.
     pub async fn update_deployment(
         &self,
         call: &Call,
@@ -123,6 +128,7 @@ impl Admin {
         }
         let weight = request.weight.map(|weight| validate::weight("weight", weight)).transpose()?;
         let timeouts = request.timeouts.map(|it| timeouts(&it)).transpose()?;
+        let (rpm, tpm) = (changed_load("rpm", request.rpm)?, changed_load("tpm", request.tpm)?);
 
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "deployment.update").await?;
         let row = deployments::get(&mut write.tx, id.0).await?;
@@ -147,6 +153,8 @@ impl Admin {
             disabled: request.disabled,
             price_id: price_id.as_ref().map(Option::as_deref),
             timeouts,
+            rpm,
+            tpm,
         };
         deployments::update(tx, id.0, change).await?;
         let after = written(tx, id).await?;
@@ -192,6 +200,27 @@ fn timeouts(given: &Timeouts) -> Result<deployments::Timeouts, AdminError> {
         idle_ms: millis("idle_ms", given.idle_ms)?,
         total_ms: millis("total_ms", given.total_ms)?,
     })
+}
+
+/// Requests or tokens per minute that a deployment is said to be good for.
+fn per_minute(field: &str, value: Option<u32>) -> Result<Option<i32>, AdminError> {
+    let Some(value) = value else { return Ok(None) };
+    match i32::try_from(value) {
+        Ok(count) if (1..=MAX_PER_MINUTE).contains(&count) => Ok(Some(count)),
+        _ => {
+            let expected = format!("1 to {MAX_PER_MINUTE} per minute, or absent");
+            Err(AdminError::invalid(field, format!("{value} is no load"), expected))
+        }
+    }
+}
+
+/// `None`: unchanged; `Some(None)`: not known any more.
+#[expect(clippy::option_option, reason = "what is to change, and to what; as the store takes it")]
+fn changed_load(field: &str, value: Option<u32>) -> Result<Option<Option<i32>>, AdminError> {
+    match value {
+        Some(0) => Ok(Some(None)),
+        value => Ok(per_minute(field, value)?.map(Some)),
+    }
 }
 
 /// What the upstream calls a model: its own affair, but it has to survive logs and URLs.

@@ -12,8 +12,9 @@ use super::{convert, list_filter};
 use crate::{
     admin::{Action, Admin, AdminError, Call, ErrorKind, Written, key_policy, page_token, validate},
     store::{
+        TenantTx,
         api_keys::{self, ApiKeyChange, NewApiKey},
-        teams,
+        catalog, teams,
     },
 };
 
@@ -42,6 +43,7 @@ impl Admin {
         if teams::get(&mut write.tx, team.0).await?.is_none() {
             return Err(AdminError::not_found("team", team).with_field("team_id"));
         }
+        known_tags(&mut write.tx, "default_tags", &request.default_tags).await?;
         let new = NewApiKey {
             id: KeyId::generate().0,
             team_id: team.0,
@@ -120,6 +122,9 @@ impl Admin {
         let mut write = self.write_tenant(call, Action::Write, &request.org_id, "key.update").await?;
         let before = api_keys::get(&mut write.tx, id.0).await?;
         write.found::<Key>(before.map(|row| convert::key(row, validate::now())), id)?;
+        if let Some(tags) = &request.default_tags {
+            known_tags(&mut write.tx, "default_tags.names", &tags.names).await?;
+        }
         let row = api_keys::update(&mut write.tx, id.0, change).await?;
         let row = row.ok_or_else(|| AdminError::not_found("key", id))?;
         write.done(convert::key(row, validate::now())).await
@@ -185,6 +190,22 @@ fn check_policy(request: &UpdateKeyRequest) -> Result<Option<Vec<String>>, Admin
     }
     let networks = request.allowed_cidrs.as_ref().map(|allowed| &allowed.networks);
     networks.map(|networks| key_policy::cidrs("allowed_cidrs.networks", networks)).transpose()
+}
+
+/// Every request of a key with a tag that no model has would be refused.
+async fn known_tags(tx: &mut TenantTx, field: &str, tags: &[String]) -> Result<(), AdminError> {
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let known = catalog::tags(tx).await?;
+    match tags.iter().position(|tag| known.binary_search(tag).is_err()) {
+        None => Ok(()),
+        Some(at) => Err(AdminError::invalid(
+            format!("{field}[{at}]"),
+            format!("no model of the catalog has the tag {:?}", tags[at]),
+            format!("one of: {}", known.join(", ")),
+        )),
+    }
 }
 
 /// A state to look for; `None`: any.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::list_filter;
 use crate::{
-    admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
+    admin::{Action, Admin, AdminError, Call, Written, key_policy, page_token, validate},
     store::{
         OwnerTx, deployments,
         model_groups::{self, NewLinkDeployment},
@@ -33,13 +33,15 @@ impl Admin {
     ) -> Result<Written<ModelGroup>, AdminError> {
         validate::model_name("name", &request.name)?;
         validate::strategy("strategy", &request.strategy)?;
+        key_policy::tags("required_tags", &request.required_tags)?;
         let links = check_links("links", &request.links)?;
         let id = ModelGroupId::generate();
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "model_group.create").await?;
         if let Some(answer) = write.replay(&request).await? {
             return Ok(answer);
         }
-        model_groups::insert(&mut write.tx, id.0, &request.name, &request.strategy).await?;
+        let (name, strategy, tags) = (&request.name, &request.strategy, &request.required_tags);
+        model_groups::insert(&mut write.tx, id.0, name, strategy, tags).await?;
         put_links(&mut write.tx, id, "links", links).await?;
         let after = written(&mut write.tx, id).await?;
         write.done(after).await
@@ -83,12 +85,16 @@ impl Admin {
         if let Some(strategy) = &request.strategy {
             validate::strategy("strategy", strategy)?;
         }
+        let tags = request.required_tags.as_ref().map(|tags| tags.names.as_slice());
+        if let Some(tags) = tags {
+            key_policy::tags("required_tags.names", tags)?;
+        }
         let links = request.links.map(|links| check_links("links.links", &links.links)).transpose()?;
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "model_group.update").await?;
         let before = model_groups::get(&mut write.tx, id.0).await?;
         write.found::<ModelGroup>(before, id)?;
         let (name, strategy) = (request.name.as_deref(), request.strategy.as_deref());
-        model_groups::update(&mut write.tx, id.0, name, strategy).await?;
+        model_groups::update(&mut write.tx, id.0, name, strategy, tags).await?;
         if let Some(links) = links {
             put_links(&mut write.tx, id, "links.links", links).await?;
         }

@@ -19,7 +19,12 @@ impl Admin {
         let id: RequestId = validate::id("id", &request.id)?;
         let mut tx = self.tenant(call, Action::ReadRequests, &request.org_id).await?;
         let row = request_log::get(&mut tx, id).await?;
-        row.map(Into::into).ok_or_else(|| AdminError::not_found("request", id))
+        let row = row.ok_or_else(|| AdminError::not_found("request", id))?;
+        let decision = match request_log::decision(&mut tx, id).await? {
+            Some(record) => Some(self.explain(&row, &record).await?),
+            None => None,
+        };
+        Ok(RequestRecord { decision, ..row.into() })
     }
 
     /// Newest first, from `after` (included) to `before` (excluded).

@@ -5,30 +5,44 @@ use nemo_proto::admin::{
     DeleteSettingRequest, DeleteSettingResponse, GetSettingRequest, ListSettingsRequest,
     ListSettingsResponse, PutSettingRequest, Setting,
 };
-use nemo_snapshot::Timeouts;
+use nemo_snapshot::{
+    Timeouts,
+    routing_policy::{self, Form, Overrides, PolicySetting},
+};
 use nemo_types::SettingId;
 
 use crate::{
-    admin::{Action, Admin, AdminError, Call, Written, validate},
+    admin::{Action, Admin, AdminError, Call, Written},
     store::settings,
 };
 
-/// A setting that exists: its key and the check of its JSON value.
-struct Known {
-    key: &'static str,
-    check: fn(&serde_json::Value) -> Result<(), AdminError>,
+/// A setting that exists, and how its value is checked.
+#[derive(Clone, Copy)]
+enum Known {
+    Timeout(&'static str),
+    Policy(&'static PolicySetting),
 }
 
-const KNOWN: [Known; 5] = {
-    let [connect, first_byte, idle, total] = Timeouts::SETTINGS;
-    [
-        Known { key: "routing.strategy", check: check_strategy },
-        Known { key: connect, check: check_millis },
-        Known { key: first_byte, check: check_millis },
-        Known { key: idle, check: check_millis },
-        Known { key: total, check: check_millis },
-    ]
-};
+impl Known {
+    fn all() -> impl Iterator<Item = Self> {
+        let policies = routing_policy::SETTINGS.iter().map(Self::Policy);
+        policies.chain(Timeouts::SETTINGS.into_iter().map(Self::Timeout))
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Self::Timeout(key) => key,
+            Self::Policy(setting) => setting.key,
+        }
+    }
+
+    fn check(self, value: &serde_json::Value) -> Result<(), AdminError> {
+        match self {
+            Self::Timeout(_) => check_millis(value),
+            Self::Policy(setting) => check_policy(setting, value),
+        }
+    }
+}
 
 /// A day: whoever waits longer for an upstream has made a typing error.
 const MAX_MILLIS: u64 = 24 * 60 * 60 * 1000;
@@ -47,20 +61,20 @@ impl Admin {
                 "JSON text, such as \"\\\"simple-shuffle\\\"\"",
             )
         })?;
-        (known.check)(&value)?;
+        known.check(&value)?;
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.put").await?;
-        let before = settings::get(&mut write.tx, known.key).await?;
+        let before = settings::get(&mut write.tx, known.key()).await?;
         write.found_or_new::<Setting>(before)?;
         let id = SettingId::generate().0;
-        let row = settings::put(&mut write.tx, id, known.key, &value.to_string()).await?;
+        let row = settings::put(&mut write.tx, id, known.key(), &value.to_string()).await?;
         write.done(row.into()).await
     }
 
     pub async fn get_setting(&self, call: &Call, request: GetSettingRequest) -> Result<Setting, AdminError> {
         let known = known(&request.key)?;
         let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
-        let row = settings::get(&mut tx, known.key).await?;
-        row.map(Into::into).ok_or_else(|| AdminError::not_found("setting", known.key))
+        let row = settings::get(&mut tx, known.key()).await?;
+        row.map(Into::into).ok_or_else(|| AdminError::not_found("setting", known.key()))
     }
 
     pub async fn list_settings(
@@ -70,7 +84,8 @@ impl Admin {
     ) -> Result<ListSettingsResponse, AdminError> {
         let mut tx = self.owner(call, Action::Read, &request.org_id).await?;
         // The store also keeps notes of ours there, which are no settings.
-        let rows = settings::list(&mut tx).await?.into_iter().filter(|row| names().contains(&&*row.key));
+        let known = names();
+        let rows = settings::list(&mut tx).await?.into_iter().filter(|row| known.contains(&&*row.key));
         Ok(ListSettingsResponse { settings: rows.map(Into::into).collect() })
     }
 
@@ -82,34 +97,40 @@ impl Admin {
     ) -> Result<Written<DeleteSettingResponse>, AdminError> {
         let known = known(&request.key)?;
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.delete").await?;
-        let before = settings::get(&mut write.tx, known.key).await?;
-        write.found::<Setting>(before, known.key)?;
-        settings::delete(&mut write.tx, known.key).await?;
+        let before = settings::get(&mut write.tx, known.key()).await?;
+        write.found::<Setting>(before, known.key())?;
+        settings::delete(&mut write.tx, known.key()).await?;
         write.deleted().await
     }
 }
 
 /// Every setting, for the document of the API.
-pub(in crate::admin) fn names() -> [&'static str; KNOWN.len()] {
-    KNOWN.map(|known| known.key)
+pub(in crate::admin) fn names() -> Vec<&'static str> {
+    Known::all().map(Known::key).collect()
 }
 
-fn known(key: &str) -> Result<&'static Known, AdminError> {
-    KNOWN.iter().find(|known| known.key == key).ok_or_else(|| {
-        let keys: Vec<_> = KNOWN.iter().map(|known| known.key).collect();
-        AdminError::invalid(
-            "key",
-            format!("{key:?} is not a setting"),
-            format!("one of: {}", keys.join(", ")),
-        )
+fn known(key: &str) -> Result<Known, AdminError> {
+    Known::all().find(|known| known.key() == key).ok_or_else(|| {
+        let message = format!("{key:?} is not a setting");
+        AdminError::invalid("key", message, format!("one of: {}", names().join(", ")))
     })
 }
 
-fn check_strategy(value: &serde_json::Value) -> Result<(), AdminError> {
-    match value.as_str() {
-        Some(name) if !name.is_empty() => validate::strategy("value", name),
-        _ => Err(AdminError::invalid("value", "not a JSON string", validate::one_of_strategies())),
+/// Names and amounts of money are text, everything else is a number.
+fn check_policy(setting: &PolicySetting, value: &serde_json::Value) -> Result<(), AdminError> {
+    let typed = match setting.form {
+        Form::Strategy | Form::Usd => value.is_string(),
+        Form::Whole { .. } => value.is_u64(),
+    };
+    if typed && Overrides::default().set(setting.key, &value.to_string()).is_ok() {
+        return Ok(());
     }
+    let kind = match setting.form {
+        Form::Whole { .. } => "",
+        _ => "JSON text: ",
+    };
+    let message = format!("{value} is no value of {}", setting.key);
+    Err(AdminError::invalid("value", message, format!("{kind}{}", setting.expected())))
 }
 
 fn check_millis(value: &serde_json::Value) -> Result<(), AdminError> {

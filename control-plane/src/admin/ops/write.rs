@@ -5,7 +5,7 @@
 //! Its steps: [`Admin::write_tenant`] (or `write_owner`, `write_system`) checks the caller and takes the lock that puts
 //! all writers into one order; [`Write::replay`] for creates; [`Write::found`] for what is to be changed, which checks
 //! `if-match`; then the store's functions on [`Write::tx`]; and one of the functions that end it. With `validate_only`
-//! the end is a rollback.
+//! the end is a rollback. Before either, [`proof`] compiles what would be left behind.
 
 use nemo_types::{OrgId, Sealed, Secret};
 use prost::Message;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use time::Duration;
 use uuid::Uuid;
 
+use super::proof::{self, Subject};
 use crate::{
     admin::{
         Action, Admin, AdminError, Call, ErrorKind, Written,
@@ -44,6 +45,7 @@ pub(super) struct Write<'a, T> {
 }
 
 /// An entity as the audit log keeps it.
+#[derive(Clone)]
 struct Image {
     org_id: Option<Uuid>,
     kind: &'static str,
@@ -219,9 +221,11 @@ impl<'a, T: WriteTx> Write<'a, T> {
     }
 
     /// Ends a create or a change whose answer is the entity.
-    pub(super) async fn done<E: Entity + Message>(self, after: E) -> Result<Written<E>, AdminError> {
+    pub(super) async fn done<E: Entity + Message>(mut self, after: E) -> Result<Written<E>, AdminError> {
         let image = Image::of(&after);
-        self.end(Some(image), after).await
+        let mut answer = after;
+        answer.warn(self.prove(&image, false).await?);
+        self.end(Some(image), answer).await
     }
 
     /// Ends a create or a change whose answer holds more than the entity.
@@ -234,8 +238,18 @@ impl<'a, T: WriteTx> Write<'a, T> {
     }
 
     /// Ends a deletion.
-    pub(super) async fn deleted<R: Message + Default>(self) -> Result<Written<R>, AdminError> {
+    pub(super) async fn deleted<R: Message + Default>(mut self) -> Result<Written<R>, AdminError> {
+        if let Some(before) = self.before.clone() {
+            self.prove(&before, true).await?;
+        }
         self.end(None, R::default()).await
+    }
+
+    /// Refuses what could not be published; the answer are warnings.
+    async fn prove(&mut self, target: &Image, deleted: bool) -> Result<Vec<String>, AdminError> {
+        let (action, kind, id) = (self.action, target.kind, target.id.clone());
+        let subject = Subject { action, kind, id, org: target.org_id.map(OrgId), deleted };
+        proof::prove(self.admin, &mut self.tx, subject).await
     }
 
     async fn end<R: Message>(mut self, after: Option<Image>, answer: R) -> Result<Written<R>, AdminError> {

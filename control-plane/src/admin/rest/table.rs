@@ -238,6 +238,14 @@ table! {
         Delete Owned "/settings/{key}" delete_setting(DeleteSettingRequest) [org_id key]
             "Take a setting back to its default";
     }
+    "Cooldowns": {
+        List Owned "/cooldowns" list_cooldowns(ListCooldownsRequest) [org_id]
+            "List what the fleet keeps away from";
+        Put Owned "/cooldowns/{deployment_id}" set_cooldown(SetCooldownRequest) [org_id deployment_id]
+            "Keep requests away from a deployment for a while";
+        Delete Owned "/cooldowns/{deployment_id}" clear_cooldown(ClearCooldownRequest) [org_id deployment_id]
+            "Lift a cooldown";
+    }
     "Models": {
         List Global "/models" list_models(ListModelsRequest) [] "List the models of the catalog";
         Read Global "/models/{*id}" get_model(GetModelRequest) [id] "Get a model";
@@ -247,6 +255,10 @@ table! {
     "Requests": {
         List Org "/requests" list_requests(ListRequestsRequest) [org_id] "Search the request log";
         Read Org "/requests/{id}" get_request(GetRequestRequest) [org_id id] "Get one request";
+        List Global "/decisions" list_decisions(ListDecisionsRequest) []
+            "List what was decided about requests, oldest first";
+        List Global "/routing-config" list_routing_config(ListRoutingConfigRequest) []
+            "List what routing read at a revision";
     }
     "Usage": {
         List Owned "/usage" query_usage(QueryUsageRequest) [org_id]

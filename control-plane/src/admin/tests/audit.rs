@@ -12,6 +12,68 @@ async fn entries(world: &World, request: pb::ListAuditRequest) -> Vec<pb::AuditE
     world.admin.list_audit(&world.operator, request).await.unwrap().entries
 }
 
+/// The part of it that requests are routed by.
+async fn the_life_of_upstreams(world: &World, call: &Call, org_id: &str) {
+    let (admin, org_id) = (&world.admin, org_id.to_owned());
+    let text = |text: &str| text.to_owned();
+    admin.put_model(call, pb::PutModelRequest { model: Some(model("m", 1)) }).await.unwrap();
+    let request = pb::CreateCredentialRequest {
+        org_id: org_id.clone(),
+        name: text("c"),
+        provider: text("openai"),
+        secret: text(CANARY),
+    };
+    let credential_id = admin.create_credential(call, request).await.unwrap().id.clone();
+    let request = pb::UpdateCredentialRequest {
+        org_id: org_id.clone(),
+        id: credential_id.clone(),
+        name: None,
+        secret: Some(format!("{CANARY}-2")),
+    };
+    admin.update_credential(call, request).await.unwrap();
+    let request = pb::CreateDeploymentRequest {
+        org_id: org_id.clone(),
+        provider: text("openai"),
+        model: text("m"),
+        credential_id: credential_id.clone(),
+        ..Default::default()
+    };
+    let id = admin.create_deployment(call, request).await.unwrap().id.clone();
+    let request = pb::UpdateDeploymentRequest {
+        org_id: org_id.clone(),
+        id: id.clone(),
+        weight: Some(7),
+        ..Default::default()
+    };
+    admin.update_deployment(call, request).await.unwrap();
+
+    let member = pb::LinkDeployment { deployment_id: id.clone(), weight: 1 };
+    let links = vec![pb::Link { deployments: vec![member] }];
+    let request = pb::CreateModelGroupRequest {
+        org_id: org_id.clone(),
+        name: text("g"),
+        strategy: text(""),
+        links,
+        ..Default::default()
+    };
+    let group = admin.create_model_group(call, request).await.unwrap().id.clone();
+    let request = pb::UpdateModelGroupRequest {
+        org_id: org_id.clone(),
+        id: group.clone(),
+        name: Some(text("h")),
+        ..Default::default()
+    };
+    admin.update_model_group(call, request).await.unwrap();
+    admin
+        .delete_model_group(call, pb::DeleteModelGroupRequest { org_id: org_id.clone(), id: group })
+        .await
+        .unwrap();
+    admin.delete_deployment(call, pb::DeleteDeploymentRequest { org_id: org_id.clone(), id }).await.unwrap();
+    let request = pb::DeleteCredentialRequest { org_id: org_id.clone(), id: credential_id };
+    admin.delete_credential(call, request).await.unwrap();
+    admin.delete_model(call, pb::DeleteModelRequest { id: text("m") }).await.unwrap();
+}
+
 /// One of everything is made, changed and deleted.
 async fn a_whole_life(world: &World, call: &Call) -> Vec<String> {
     let admin = &world.admin;
@@ -76,57 +138,7 @@ async fn a_whole_life(world: &World, call: &Call) -> Vec<String> {
     admin.delete_admin_token(call, request).await.unwrap();
     secrets.push(made.token);
 
-    admin.put_model(call, pb::PutModelRequest { model: Some(model("m", 1)) }).await.unwrap();
-    let request = pb::CreateCredentialRequest {
-        org_id: org_id.clone(),
-        name: text("c"),
-        provider: text("openai"),
-        secret: text(CANARY),
-    };
-    let credential_id = admin.create_credential(call, request).await.unwrap().id.clone();
-    let request = pb::UpdateCredentialRequest {
-        org_id: org_id.clone(),
-        id: credential_id.clone(),
-        name: None,
-        secret: Some(format!("{CANARY}-2")),
-    };
-    admin.update_credential(call, request).await.unwrap();
-    let request = pb::CreateDeploymentRequest {
-        org_id: org_id.clone(),
-        provider: text("openai"),
-        model: text("m"),
-        credential_id: credential_id.clone(),
-        ..Default::default()
-    };
-    let id = admin.create_deployment(call, request).await.unwrap().id.clone();
-    let request = pb::UpdateDeploymentRequest {
-        org_id: org_id.clone(),
-        id: id.clone(),
-        weight: Some(7),
-        ..Default::default()
-    };
-    admin.update_deployment(call, request).await.unwrap();
-
-    let member = pb::LinkDeployment { deployment_id: id.clone(), weight: 1 };
-    let links = vec![pb::Link { deployments: vec![member] }];
-    let request =
-        pb::CreateModelGroupRequest { org_id: org_id.clone(), name: text("g"), strategy: text(""), links };
-    let group = admin.create_model_group(call, request).await.unwrap().id.clone();
-    let request = pb::UpdateModelGroupRequest {
-        org_id: org_id.clone(),
-        id: group.clone(),
-        name: Some(text("h")),
-        ..Default::default()
-    };
-    admin.update_model_group(call, request).await.unwrap();
-    admin
-        .delete_model_group(call, pb::DeleteModelGroupRequest { org_id: org_id.clone(), id: group })
-        .await
-        .unwrap();
-    admin.delete_deployment(call, pb::DeleteDeploymentRequest { org_id: org_id.clone(), id }).await.unwrap();
-    let request = pb::DeleteCredentialRequest { org_id: org_id.clone(), id: credential_id };
-    admin.delete_credential(call, request).await.unwrap();
-    admin.delete_model(call, pb::DeleteModelRequest { id: text("m") }).await.unwrap();
+    the_life_of_upstreams(world, call, &org_id).await;
 
     let (key, value) = (text("routing.strategy"), text("\"simple-shuffle\""));
     admin

@@ -210,7 +210,13 @@ async fn every_create_takes_a_key() {
     let links = vec![pb::Link { deployments: vec![member] }];
     twice!(
         create_model_group,
-        pb::CreateModelGroupRequest { org_id: org_id.clone(), name: text("g"), strategy: text(""), links }
+        pb::CreateModelGroupRequest {
+            org_id: org_id.clone(),
+            name: text("g"),
+            strategy: text(""),
+            links,
+            ..Default::default()
+        }
     );
     let issued = twice!(
         issue_key,

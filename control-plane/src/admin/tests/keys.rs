@@ -163,6 +163,8 @@ async fn keys_can_be_listed_by_team() {
 #[tokio::test]
 async fn a_keys_policy_is_kept_and_changed_member_by_member() {
     let world = world().await;
+    let seeing = pb::Model { tags: vec!["vision".into()], ..super::model("m", 1) };
+    world.admin.put_model(&world.operator, pb::PutModelRequest { model: Some(seeing) }).await.unwrap();
     let org_id = world.org().await;
     let team_id = world.team(&org_id).await;
     let list = |entries: &[&str]| entries.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();

@@ -213,6 +213,7 @@ async fn a_model_group_keeps_the_order_of_its_chain_and_pools() {
         name: "smart".into(),
         strategy: "simple-shuffle".into(),
         links: wanted.clone(),
+        required_tags: Vec::new(),
     };
     let group = world.admin.create_model_group(&world.operator, request.clone()).await.unwrap().into_answer();
     assert_eq!(group.links, wanted);
@@ -253,6 +254,7 @@ async fn a_model_group_refuses_what_can_not_be_routed_and_says_where() {
             name: "g".into(),
             strategy: strategy.into(),
             links,
+            required_tags: Vec::new(),
         };
         world.admin.create_model_group(&world.operator, request).await
     };
@@ -275,7 +277,7 @@ async fn a_model_group_refuses_what_can_not_be_routed_and_says_where() {
         wrong_member(create(&own, links(&[&[("x", 1)]]), "").await),
         "links[0].deployments[0].deployment_id"
     );
-    assert_eq!(wrong_member(create(&own, links(&[&[(&mine, 1)]]), "least-busy").await), "strategy");
+    assert_eq!(wrong_member(create(&own, links(&[&[(&mine, 1)]]), "fastest").await), "strategy");
     create(&own, links(&[&[(&mine, 1)]]), "").await.unwrap();
 }
 

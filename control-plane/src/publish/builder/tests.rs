@@ -128,7 +128,7 @@ async fn steps_lead_to_the_same_set_as_a_full_load() {
     stepwise.refresh(&store).await.unwrap();
     for change in [
         "UPDATE link_deployments SET weight = 5",
-        "DELETE FROM link_deployments WHERE position = 1",
+        "DELETE FROM group_links WHERE position = 1",
         "UPDATE models SET tags = '{}'",
         "DELETE FROM api_keys",
         "DELETE FROM model_groups",
@@ -202,4 +202,27 @@ async fn the_task_publishes_what_is_written_and_ends_on_drain() {
     publisher.caught_up().await;
     trigger.start();
     assert!(tasks.join(std::time::Duration::from_secs(10)).await.is_empty());
+}
+
+/// A catalog that changes below a group must not keep everything else from the nodes.
+#[tokio::test]
+async fn a_group_that_becomes_unfit_below_the_api_is_published_and_counted() {
+    let store = testing::store().await;
+    let org = store.org().await;
+    let mut superuser = store.superuser().await;
+    fill(&mut superuser, org, &sealed()).await;
+    superuser.execute("UPDATE model_groups SET required_tags = '{vision}'").await.unwrap();
+    let metrics = PublishMetrics::default();
+    let publisher = Publisher::new(metrics.clone());
+    publisher.refresh(&store).await.unwrap();
+    assert_eq!(metrics.unfit_and_doubtful(), (0, 0));
+    superuser.execute("UPDATE models SET tags = '{code}'").await.unwrap();
+    publisher.refresh(&store).await.unwrap();
+    let newest = build(&store, 0).await.unwrap().revision;
+    assert_eq!(publisher.subscribe().borrow().revision, newest);
+    // Both links, and the tag that nobody has.
+    assert_eq!(metrics.unfit_and_doubtful(), (3, 0));
+    superuser.execute("UPDATE model_groups SET required_tags = '{}'").await.unwrap();
+    publisher.refresh(&store).await.unwrap();
+    assert_eq!(metrics.unfit_and_doubtful(), (0, 0));
 }

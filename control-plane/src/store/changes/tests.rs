@@ -53,7 +53,8 @@ async fn a_snapshot_stays_as_it_was_when_it_was_first_read() {
     store.org().await;
     assert_eq!(snapshot.revision().await.unwrap(), before);
     assert_eq!(revision(&store).await, before + 1);
-    let write = sqlx::query("DELETE FROM settings").execute(snapshot.conn()).await.unwrap_err();
+    let write =
+        sqlx::query("DELETE FROM settings").execute(snapshot.connection(Inside(()))).await.unwrap_err();
     assert!(write.to_string().contains("read-only"), "{write}");
 }
 
@@ -87,4 +88,35 @@ async fn a_lost_listener_comes_back_and_signals() {
     let start = Instant::now();
     watch.changed().await;
     assert!(start.elapsed() < POLL / 2, "{:?}", start.elapsed());
+}
+
+/// I9: a tenant's write is proved against the configuration of all, and sees its own rows alone before and after.
+#[tokio::test]
+async fn a_tenants_write_sees_everything_only_while_it_is_proved() {
+    let store = testing::store().await;
+    let (org, _) = (store.org().await, store.org().await);
+    let mut tx = store.tenant(org).await.unwrap();
+    tx.lock_config().await.unwrap();
+    teams::insert(&mut tx, uuid::Uuid::now_v7(), "uncommitted").await.unwrap();
+    let seen = "SELECT (SELECT count(*) FROM organizations), (SELECT count(*) FROM teams)";
+    let committed = revision(&store).await;
+
+    let mut view = Uncommitted::begin(&mut tx).await.unwrap();
+    let all: (i64, i64) = sqlx::query_as(seen).fetch_one(view.connection(Inside(()))).await.unwrap();
+    assert_eq!((all, view.revision().await.unwrap()), ((2, 1), committed + 1));
+    assert!(
+        matches!(view.changes_after(committed).await.unwrap(), Changes::Some(changes) if changes.len() == 1)
+    );
+    view.end().await.unwrap();
+    let own: (i64, i64) = sqlx::query_as(seen).fetch_one(tx.conn()).await.unwrap();
+    assert_eq!(own, (1, 1));
+    let role: String = sqlx::query_scalar("SELECT current_user::text").fetch_one(tx.conn()).await.unwrap();
+    assert_eq!(role, "nemo_app");
+
+    // A view that is never ended goes with its transaction; the connection comes back as it was.
+    let _ = Uncommitted::begin(&mut tx).await.unwrap();
+    drop(tx);
+    let mut tx = store.tenant(org).await.unwrap();
+    let own: (i64, i64) = sqlx::query_as(seen).fetch_one(tx.conn()).await.unwrap();
+    assert_eq!(own, (1, 0));
 }

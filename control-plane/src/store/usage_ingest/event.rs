@@ -17,6 +17,8 @@ pub(super) const MAX_DAYS: usize = 33;
 const MAX_NAME: usize = 64;
 const MAX_MODEL: usize = 256;
 const MAX_METADATA: usize = 4096;
+/// Nodes keep theirs far below.
+const MAX_DECISION: usize = 64 * 1024;
 
 /// Why an event can't be a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -75,6 +77,8 @@ pub struct Row {
     pub metadata: String,
     pub node_id: String,
     pub units: Option<String>,
+    /// As the node encoded it; `None`: refused before it was routed.
+    pub decision: Option<Vec<u8>>,
 }
 
 pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Result<Row, Malformed> {
@@ -131,6 +135,8 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
         metadata: metadata(event.metadata),
         node_id: node_id.to_owned(),
         units: units::measures_to_column(event.units),
+        decision: Some(event.decision.into())
+            .filter(|it: &Vec<u8>| !it.is_empty() && it.len() <= MAX_DECISION),
     })
 }
 

@@ -17,9 +17,21 @@ pub(super) enum Field {
     N,
     Quality,
     Size,
+    /// `tools`, or `functions` before there were others.
+    Tools,
+    Functions,
+    /// `response_format`, or `text` of the Responses API.
+    AnswerFormat,
+    Modalities,
     NemoMetadata,
     NemoNoFallback,
     NemoTimeoutMs,
+    NemoTags,
+    NemoStrategy,
+    NemoFallbacks,
+    NemoRetries,
+    NemoMaxCost,
+    NemoCache,
     /// Removed, and perhaps looked into.
     Extra(ExtraField),
 }
@@ -44,9 +56,40 @@ impl Field {
             Self::MaxOutputTokens => (13, "max_output_tokens"),
             Self::Quality => (14, "quality"),
             Self::Size => (15, "size"),
+            Self::NemoTags => (16, "nemo_tags"),
+            Self::NemoStrategy => (17, "nemo_strategy"),
+            Self::NemoFallbacks => (18, "nemo_fallbacks"),
+            Self::NemoRetries => (19, "nemo_retries"),
+            Self::NemoMaxCost => (20, "nemo_max_cost"),
+            Self::NemoCache => (21, "nemo_cache"),
+            Self::Tools => (22, "tools"),
+            Self::Functions => (23, "functions"),
+            Self::AnswerFormat if endpoint == Endpoint::Responses => (24, "text"),
+            Self::AnswerFormat => (24, "response_format"),
+            Self::Modalities => (25, "modalities"),
+            Self::Extra(ExtraField::Models) => (26, "models"),
+            Self::Extra(ExtraField::Fallbacks) => (27, "fallbacks"),
+            Self::Extra(ExtraField::NumRetries) => (28, "num_retries"),
+            Self::Extra(ExtraField::Routing) => (29, "routing"),
             Self::Extra(_) => return None,
         };
         Some((1 << position, name))
+    }
+
+    /// Whether it is one of ours, and so never goes upstream.
+    pub(super) fn is_nemo(self) -> bool {
+        matches!(
+            self,
+            Self::NemoMetadata
+                | Self::NemoNoFallback
+                | Self::NemoTimeoutMs
+                | Self::NemoTags
+                | Self::NemoStrategy
+                | Self::NemoFallbacks
+                | Self::NemoRetries
+                | Self::NemoMaxCost
+                | Self::NemoCache
+        )
     }
 }
 
@@ -99,22 +142,43 @@ pub(super) fn classify(endpoint: Endpoint, name: &str) -> Result<Option<Field>, 
 
 fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
     let (streams, choices, image) = (endpoint.streams(), endpoint.has_choices(), endpoint.is_image());
+    let (chat, responses) = (endpoint == Endpoint::ChatCompletions, endpoint == Endpoint::Responses);
     Some(match name {
         "model" => Field::Model,
         "stream" if streams => Field::Stream,
         "stream_options" if choices => Field::StreamOptions,
         "max_tokens" if choices => Field::MaxTokens,
         "max_completion_tokens" if choices => Field::MaxCompletionTokens,
-        "max_output_tokens" if endpoint == Endpoint::Responses => Field::MaxOutputTokens,
+        "max_output_tokens" if responses => Field::MaxOutputTokens,
         "n" if choices || image => Field::N,
         "quality" if image => Field::Quality,
         "size" if image => Field::Size,
+        "tools" if chat || responses => Field::Tools,
+        "functions" if chat => Field::Functions,
+        "response_format" if chat => Field::AnswerFormat,
+        "text" if responses => Field::AnswerFormat,
+        "modalities" if chat => Field::Modalities,
+        _ if name == content(endpoint).0 => Field::Content,
+        _ if name.starts_with("nemo_") => own(name),
+        _ => return ExtraField::from_name(name).map(Field::Extra),
+    })
+}
+
+/// Ours.
+#[cold]
+fn own(name: &str) -> Field {
+    match name {
         "nemo_metadata" => Field::NemoMetadata,
         "nemo_no_fallback" => Field::NemoNoFallback,
         "nemo_timeout_ms" => Field::NemoTimeoutMs,
-        _ if name == content(endpoint).0 => Field::Content,
-        _ => return ExtraField::from_name(name).map(Field::Extra),
-    })
+        "nemo_tags" => Field::NemoTags,
+        "nemo_strategy" => Field::NemoStrategy,
+        "nemo_fallbacks" => Field::NemoFallbacks,
+        "nemo_retries" => Field::NemoRetries,
+        "nemo_max_cost" => Field::NemoMaxCost,
+        "nemo_cache" => Field::NemoCache,
+        _ => Field::Extra(ExtraField::Nemo),
+    }
 }
 
 /// Lower case as case-insensitive JSON decoders fold it: ASCII, and the two other letters whose simple case

@@ -43,6 +43,11 @@ impl EnvelopeError {
         Self::field(EnvelopeErrorKind::InvalidField, name, format!("`{name}` must be {expected}."))
     }
 
+    pub(super) fn repeated(name: &'static str) -> Self {
+        let message = format!("`{name}` is given more than once in the request body; send it once.");
+        Self::field(EnvelopeErrorKind::DuplicateField, name, message)
+    }
+
     pub(super) fn json(body: &[u8], error: JsonError) -> Self {
         let before = &body[..error.offset.min(body.len())];
         let line = memchr::memchr_iter(b'\n', before).count() + 1;

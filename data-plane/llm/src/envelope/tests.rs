@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod features;
+mod overrides;
+
 fn chat(body: &str) -> Result<Envelope<'_>, EnvelopeError> {
     parse(Endpoint::ChatCompletions, body.as_bytes())
 }
@@ -215,10 +218,10 @@ fn extras_are_read_with_their_aliases() {
     );
     assert_eq!(extras(r#""provider":{"order":["a"],"allow_fallbacks":false}"#).0, Some(true));
     assert_eq!(extras(r#""provider":{"allow_fallbacks":true}"#).0, Some(false));
-    assert_eq!(extras(r#""provider":"openai""#).0, None);
     assert_eq!(extras(r#""disable_fallbacks":true"#).0, Some(true));
     assert_eq!(extras(r#""disable_fallbacks":true,"nemo_no_fallback":false"#).0, Some(false));
     assert_eq!(extras(r#""nemo_no_fallback":false,"provider":{"allow_fallbacks":false}"#).0, Some(false));
+    assert_eq!(extras(r#""disable_fallbacks":null,"provider":null"#).0, None);
     assert_eq!(extras(r#""nemo_other":1,"cache":{}"#), (None, None, None));
 }
 

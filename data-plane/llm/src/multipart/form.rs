@@ -1,7 +1,7 @@
 //! What the gateway knows of a form: the counterpart of the envelope of a JSON body.
 
 use super::{MultipartError, Part, head::Head};
-use crate::{Asked, Endpoint, Extras, extras::ExtraField, meter};
+use crate::{Asked, Chain, Endpoint, Extras, Overrides, Said, decimal, extras::ExtraField, meter};
 
 /// The fields that are read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,10 +13,17 @@ pub enum FormField {
     Size,
     NemoMetadata,
     NemoTimeoutMs,
+    NemoTags,
+    NemoStrategy,
+    NemoFallbacks,
+    NemoNoFallback,
+    NemoRetries,
+    NemoMaxCost,
+    NemoCache,
 }
 
 impl FormField {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 14] = [
         Self::Model,
         Self::Stream,
         Self::N,
@@ -24,6 +31,13 @@ impl FormField {
         Self::Size,
         Self::NemoMetadata,
         Self::NemoTimeoutMs,
+        Self::NemoTags,
+        Self::NemoStrategy,
+        Self::NemoFallbacks,
+        Self::NemoNoFallback,
+        Self::NemoRetries,
+        Self::NemoMaxCost,
+        Self::NemoCache,
     ];
 
     pub fn name(self) -> &'static str {
@@ -35,7 +49,25 @@ impl FormField {
             Self::Size => "size",
             Self::NemoMetadata => "nemo_metadata",
             Self::NemoTimeoutMs => "nemo_timeout_ms",
+            Self::NemoTags => "nemo_tags",
+            Self::NemoStrategy => "nemo_strategy",
+            Self::NemoFallbacks => "nemo_fallbacks",
+            Self::NemoNoFallback => "nemo_no_fallback",
+            Self::NemoRetries => "nemo_retries",
+            Self::NemoMaxCost => "nemo_max_cost",
+            Self::NemoCache => "nemo_cache",
         }
+    }
+
+    /// The field of a part of this name. Lists are sent as one text with commas, or as `name[]` for each item.
+    fn of(name: &str) -> Option<(Self, bool)> {
+        let item = name.strip_suffix("[]");
+        let field = Self::ALL.into_iter().find(|field| field.name() == item.unwrap_or(name))?;
+        (item.is_none() || field.is_list()).then_some((field, item.is_some()))
+    }
+
+    fn is_list(self) -> bool {
+        matches!(self, Self::NemoTags | Self::NemoFallbacks)
     }
 }
 
@@ -50,7 +82,11 @@ pub struct Form {
     /// The text of a JSON object, at most [`Extras::MAX_METADATA`] bytes.
     pub metadata: Option<String>,
     pub timeout_ms: Option<u64>,
-    seen: u8,
+    pub retries: Option<u64>,
+    pub no_fallback: Option<bool>,
+    /// Few forms have any.
+    pub overrides: Option<Box<Overrides>>,
+    seen: u16,
     /// The length is announced and a file has begun: nothing can be taken out any more.
     sealed: bool,
 }
@@ -67,9 +103,8 @@ impl Form {
         let name = head.name.as_str();
         // Arrays of fields are sent as `name[]`.
         let stem = name.split_once('[').map_or(name, |(stem, _)| stem);
-        let field = FormField::ALL.into_iter().find(|field| field.name() == name);
         let strip = ExtraField::from_name(stem).is_some();
-        let Some(field) = field else {
+        let Some((field, is_item)) = FormField::of(name) else {
             similar(name)?;
             if strip && self.sealed {
                 return Err(MultipartError::new(format!(
@@ -88,7 +123,7 @@ impl Form {
             return refused("is sent with a content-transfer-encoding; send it as it is");
         }
         let bit = 1 << field as u8;
-        if self.seen & bit != 0 {
+        if self.seen & bit != 0 && !is_item {
             return refused("is given more than once in the form; send it once");
         }
         self.seen |= bit;
@@ -125,14 +160,92 @@ impl Form {
                 Ok(millis) if millis > 0 => self.timeout_ms = Some(millis),
                 _ => return refused("a positive integer"),
             },
+            FormField::NemoRetries => match text.trim().parse() {
+                Ok(retries) => self.retries = Some(retries),
+                Err(_) => return refused("a non-negative integer"),
+            },
+            FormField::NemoNoFallback => match boolean(text) {
+                Some(value) => self.no_fallback = Some(value),
+                None => return refused("a boolean"),
+            },
+            // There is no cache yet.
+            FormField::NemoCache if boolean(text).is_some() => {}
+            FormField::NemoCache => return refused("a boolean"),
+            FormField::NemoTags
+            | FormField::NemoFallbacks
+            | FormField::NemoStrategy
+            | FormField::NemoMaxCost => {
+                let told = self.overrides.get_or_insert_default();
+                if let Err(expected) = overridden(told, field, text.trim()) {
+                    return refused(expected);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// As those of a JSON body.
+    pub fn extras(&self) -> Extras<'_> {
+        Extras {
+            metadata: self.metadata.as_deref(),
+            no_fallback: self.no_fallback,
+            timeout_ms: self.timeout_ms,
+            retries: self.retries.map(|retries| Said::new(FormField::NemoRetries.name(), retries)),
+            overrides: self.overrides.clone(),
+        }
     }
 
     /// From here on nothing can be taken out: the length of what follows was announced.
     pub(super) fn seal(&mut self) {
         self.sealed = true;
     }
+}
+
+/// As Python and JSON write it.
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim() {
+        "true" | "True" | "1" => Some(true),
+        "false" | "False" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// # Errors
+/// What was expected instead.
+fn overridden(told: &mut Overrides, field: FormField, text: &str) -> Result<(), &'static str> {
+    let name = field.name();
+    match field {
+        FormField::NemoTags => {
+            let mut tags = told.tags.take().map(|tags| tags.value).unwrap_or_default();
+            list(text, &mut tags)?;
+            told.tags = Some(Said::new(name, tags));
+        }
+        FormField::NemoFallbacks => {
+            let mut models = told.chain.take().map(|chain| chain.value.into_models()).unwrap_or_default();
+            list(text, &mut models)?;
+            told.chain = Some(Said::new(name, Chain::Instead(models)));
+        }
+        FormField::NemoMaxCost => {
+            let amount = decimal::nanos(text).ok_or("an amount of USD, for example 0.05")?;
+            told.max_cost = Some(Said::new(name, amount));
+        }
+        _ if text.is_empty() => return Err("the name of a strategy"),
+        _ => told.strategy = Some(Said::new(name, text.into())),
+    }
+    Ok(())
+}
+
+fn list(text: &str, into: &mut Vec<Box<str>>) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    for item in text.split(',').map(str::trim) {
+        if item.is_empty() || item.len() > Overrides::MAX_NAME || into.len() == Overrides::MAX_LIST {
+            return Err("a list of at most 16 names, with one comma between two");
+        }
+        into.push(item.into());
+    }
+    Ok(())
 }
 
 impl super::FormScanner {

@@ -219,3 +219,42 @@ proptest! {
         }
     }
 }
+
+/// Requirements F: every override exists as a field of a form, lists in both ways in which SDKs flatten them.
+#[test]
+fn overrides_are_read_and_taken_out() {
+    let parts = [
+        field("model", "m"),
+        field("nemo_tags", "vision, code"),
+        field("nemo_fallbacks[]", "a"),
+        field("nemo_fallbacks[]", "b"),
+        field("nemo_strategy", "weighted"),
+        field("nemo_no_fallback", "True"),
+        field("nemo_retries", "2"),
+        field("nemo_max_cost", "0.5"),
+        field("nemo_cache", "false"),
+        file(b"x"),
+    ];
+    let (out, scanner) = run(&[&body(&parts)], "m").unwrap();
+    assert!(!String::from_utf8_lossy(&out).contains("nemo_"));
+    let extras = scanner.form().extras();
+    assert_eq!((extras.no_fallback, extras.retries.unwrap().value), (Some(true), 2));
+    let told = extras.overrides.unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<Box<str>>>();
+    assert_eq!(told.tags.unwrap().value, names(&["vision", "code"]));
+    assert_eq!(told.chain.unwrap().value, crate::Chain::Instead(names(&["a", "b"])));
+    assert_eq!(&*told.strategy.unwrap().value, "weighted");
+    assert_eq!(told.max_cost.unwrap().value.0, 500_000_000);
+    for (name, value) in [
+        ("nemo_tags", "a,,b"),
+        ("nemo_retries", "-1"),
+        ("nemo_max_cost", "x"),
+        ("nemo_no_fallback", "maybe"),
+        ("nemo_cache", "2"),
+        ("nemo_strategy", ""),
+    ] {
+        assert_eq!(refused(&[field("model", "m"), field(name, value)]).param, Some(name));
+    }
+    let twice = [field("model", "m"), field("nemo_tags", "a"), field("nemo_tags", "b")];
+    assert_eq!(refused(&twice).param, Some("nemo_tags"));
+}

@@ -234,19 +234,37 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
     let other = ("[a-z]{1,6}".prop_map(|name| format!("x_{name}")), value.clone());
     let extra = (
         prop::sample::select(vec![
-            "nemo_cache",
+            "nemo_w",
             "nemo_x",
             "nemo\\u005fy",
-            "models",
             "route",
             "plugins",
-            "fallbacks",
             "cache",
             "transforms",
+            "guardrails",
         ])
         .prop_map(str::to_owned),
         value,
     );
+    // What is read must be of its form.
+    let read = prop::sample::select(vec![
+        ("nemo_tags", r#"[ "vision" ]"#),
+        ("nemo_strategy", "\"simple-shuffle\""),
+        ("nemo_fallbacks", "[]"),
+        ("nemo_no_fallback", "true"),
+        ("nemo\\u005fretries", "1"),
+        ("nemo_max_cost", "0.5"),
+        ("nemo_cache", "false"),
+        ("nemo_timeout_ms", "1000"),
+        ("nemo_metadata", r#"{"a":[1]}"#),
+        ("models", r#"["a", "b"]"#),
+        ("fallbacks", r#"["a",{"model":"b"}]"#),
+        ("num_retries", "0"),
+        ("disable_fallbacks", "false"),
+        ("routing", "\"price\""),
+        ("provider", r#"{"order":["a"],"sort":{"by":"price"},"max_price":{"prompt":"1"}}"#),
+    ])
+    .prop_map(|(name, value)| (name.to_owned(), value.to_owned()));
     let options = prop::sample::select(vec![
         "null",
         "{}",
@@ -259,7 +277,7 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
         options.prop_map(|value| ("stream_options".to_owned(), value.to_owned())),
         prop::sample::select(vec!["true", "false"]).prop_map(|value| ("stream".to_owned(), value.to_owned())),
     ];
-    let member = prop_oneof![3 => other, 3 => extra, 2 => fixed];
+    let member = prop_oneof![3 => other, 3 => extra, 3 => read, 2 => fixed];
     let decorated = (member, white(), white(), white(), white())
         .prop_map(|((name, value), a, b, c, d)| (name, format!("{a}\"NAME\"{b}:{c}{value}{d}")));
     (proptest::collection::vec(decorated, 0..7), any::<prop::sample::Index>(), any::<prop::sample::Index>())
@@ -337,5 +355,28 @@ fn usage_is_asked_for_where_there_are_choices_only() {
         let target = Target { provider: provider(provider_id).unwrap(), upstream_model: "up" };
         let spliced = splice(&body, &envelope, Endpoint::Responses, &target);
         assert_eq!((bytes_of(&spliced), spliced.edits.is_empty()), (body.to_vec(), true));
+    }
+}
+
+/// OpenRouter's clients may name models in `models` alone.
+#[test]
+fn a_model_of_the_chain_is_written_into_the_body() {
+    let usage = r#""stream_options":{"include_usage":true},"#;
+    for (body, expected) in [
+        (r#"{"models":["a","b"],"messages":[]}"#, r#"{"model":"up","messages":[]}"#.to_owned()),
+        (r#"{"messages":[],"models":["a"]}"#, r#"{"model":"up","messages":[]}"#.to_owned()),
+        (
+            r#"{"models":["a"],"messages":[],"stream":true}"#,
+            format!(r#"{{"model":"up",{usage}"messages":[],"stream":true}}"#),
+        ),
+        (
+            r#"{ "stream":true,"models":["a"],"stream_options":{},"messages":[]}"#,
+            r#"{"model":"up", "stream":true,"stream_options":{"include_usage":true},"messages":[]}"#
+                .to_owned(),
+        ),
+    ] {
+        let (sent, _, _) = run(body, "openai");
+        assert_eq!(sent, expected, "{body}");
+        serde_json::from_str::<Value>(&sent).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use nemo_types::{Measure, Nanos, Usage};
 use crate::{
     Endpoint, FinishReason, UpstreamErrorInfo, decode_error,
     json::{Cursor, Kind, Members, Value},
-    sse::SseEvent,
+    sse::{RawEvent, SseEvent},
     usage_scan::{
         self, Report, text,
         units::{self, Seen},
@@ -21,6 +21,8 @@ use crate::{
 pub(super) enum Verdict {
     Keep,
     Cut,
+    /// No event that a client could read: whoever sent it is out of order.
+    Malformed,
 }
 
 /// Everything remembered of a stream.
@@ -34,6 +36,8 @@ pub(super) struct Notes {
     /// A choice has ended and no text has come since.
     ended: bool,
     pub(super) seen_content: bool,
+    /// An event was no JSON.
+    pub(super) malformed: bool,
     pub(super) usage: Option<Usage>,
     pub(super) cost: Option<Nanos>,
     pub(super) finish_reason: Option<FinishReason>,
@@ -57,6 +61,7 @@ impl Notes {
             done: false,
             ended: false,
             seen_content: false,
+            malformed: false,
             usage: None,
             cost: None,
             finish_reason: None,
@@ -70,15 +75,36 @@ impl Notes {
         self.done || self.ended || self.error.is_some()
     }
 
+    /// Takes note of a complete event as it lies in the stream.
+    pub(super) fn raw(&mut self, raw: &RawEvent<'_>) -> Verdict {
+        match raw.event {
+            _ if self.malformed => Verdict::Malformed,
+            Some(event) => self.event(event),
+            None => {
+                // Too long to be looked at: an image, and so content. Comments have bytes.
+                self.seen_content |= raw.bytes.is_none();
+                Verdict::Keep
+            }
+        }
+    }
+
     /// Takes note of a complete event.
     pub(super) fn event(&mut self, event: SseEvent<'_>) -> Verdict {
-        let data = event.data.trim_ascii_start();
+        let data = event.data.trim_ascii();
         if data.first() != Some(&b'{') {
-            self.done |= data.trim_ascii_end() == b"[DONE]";
+            self.done |= data == b"[DONE]";
             if event.name == b"error" {
                 self.fail(data);
+                return Verdict::Keep;
             }
-            return Verdict::Keep;
+            // An empty event is none, by the rules of server-sent events.
+            if data.is_empty() || self.done {
+                return Verdict::Keep;
+            }
+        }
+        if !self.is_well_formed(data) {
+            self.malformed = true;
+            return Verdict::Malformed;
         }
         if !self.endpoint.has_choices() {
             self.named(event.name, data);
@@ -110,9 +136,11 @@ impl Notes {
             b"error" => self.fail(data),
             b"response.completed" | b"response.incomplete" | b"response.failed" => {
                 self.ended = true;
+                let seen_content = self.seen_content;
                 self.response(data);
-                if kind == b"response.failed" && self.error.is_none() {
-                    self.error = Some(response_error(data));
+                if kind == b"response.failed" {
+                    self.seen_content = seen_content;
+                    self.error.get_or_insert_with(|| response_error(data));
                 }
             }
             b"image_generation.completed" | b"image_edit.completed" => {
@@ -126,18 +154,29 @@ impl Notes {
                 self.read(data, 0);
             }
             // Before the first content: nothing has been said yet.
-            b"response.created" | b"response.queued" | b"response.in_progress" => {}
+            b"response.created" | b"response.queued" | b"response.in_progress" | b"ping" | b"keepalive" => {}
+            // Something is about to come.
+            _ if kind.starts_with(b"response.") && kind.ends_with(b".added") => {}
+            _ if ERROR.find(data).is_some() && is_error(data) => self.fail(data),
             _ => {
                 self.seen_content = true;
                 if matches!(self.endpoint, Endpoint::Responses | Endpoint::Transcriptions) {
                     self.output_bytes +=
                         values_of(&DELTA, data).map(|value| text::length(data, &value)).sum::<u64>();
                 }
-                if ERROR.find(data).is_some() && is_error(data) {
-                    self.fail(data);
-                }
             }
         }
+    }
+
+    /// Until the first content every event is read whole: there is a way back still, and most streams have one event
+    /// before it. Later on the end of an event tells whether it was cut off.
+    fn is_well_formed(&self, data: &[u8]) -> bool {
+        let braces = data.first() == Some(&b'{') && data.last() == Some(&b'}');
+        let whole = || {
+            let mut cursor = Cursor::new(data, 0);
+            cursor.value(0).is_ok() && cursor.position() == data.len()
+        };
+        braces && (self.seen_content || whole())
     }
 
     /// The object inside of the event that ends a response.
@@ -182,8 +221,7 @@ impl Notes {
         for value in values_of(finder, data) {
             let bytes = text::generated(data, &value);
             self.output_bytes += bytes;
-            // An empty delta, `{}`, says nothing. One with a role is the beginning of an answer.
-            self.seen_content |= value.kind == Kind::String || value.span.end - value.span.start > 2;
+            self.seen_content |= bytes > 0 || text::says_more_than_a_role(data, &value);
             self.ended &= bytes == 0;
         }
     }

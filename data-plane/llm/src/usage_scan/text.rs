@@ -28,6 +28,20 @@ pub(crate) fn generated(document: &[u8], message: &Value) -> u64 {
     inside(document, message, 0)
 }
 
+/// Whether a delta has anything that is no text but content all the same: sound, an image, a list of calls. Who speaks,
+/// and what is empty, is nothing.
+pub(crate) fn says_more_than_a_role(document: &[u8], delta: &Value) -> bool {
+    let Some(mut members) = Members::of(document, delta) else { return false };
+    while let Ok(Some(member)) = members.next() {
+        let can = matches!(member.value.kind, Kind::Object | Kind::Array | Kind::String);
+        let empty = member.value.span.end - member.value.span.start <= 2;
+        if can && !empty && member.name.inner(document) != b"role" {
+            return true;
+        }
+    }
+    false
+}
+
 fn inside(document: &[u8], value: &Value, level: usize) -> u64 {
     match value.kind {
         Kind::String => length(document, value),

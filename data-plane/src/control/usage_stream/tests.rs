@@ -57,6 +57,7 @@ fn event() -> Event<'static> {
         client_request_id: b"",
         metadata: "",
         units: &[],
+        decision: &[],
     }
 }
 

@@ -76,6 +76,7 @@ impl<'a> Report<'a> {
             json!({
                 "created": applied.created, "changed": applied.changed, "removed": applied.removed,
                 "keys": applied.keys.iter().map(key).collect::<Vec<_>>(),
+                "warnings": applied.warnings,
             })
         });
         json!({ "changes": changes, "applied": applied })
@@ -146,6 +147,8 @@ mod tests {
             upstream_model: "m".into(),
             weight,
             price: None,
+            rpm: None,
+            tpm: None,
         };
         let desired = Desired {
             credentials: vec![DesiredCredential {
@@ -172,6 +175,7 @@ mod tests {
             same_secret: &|_, _| true,
             removes: &|name| name.starts_with("file:"),
             removes_group: &|_| false,
+            removes_setting: &|_, _| false,
             removes_demo: false,
         };
         let changes = plan(&desired, &state, &rules);

@@ -116,6 +116,7 @@ operations! {
         list_models(ListModelsRequest) -> ListModelsResponse by catalog;
         list_credentials(ListCredentialsRequest) -> ListCredentialsResponse by providers;
         list_deployments(ListDeploymentsRequest) -> ListDeploymentsResponse by providers;
+        list_settings(ListSettingsRequest) -> ListSettingsResponse by settings;
         list_model_groups(ListModelGroupsRequest) -> ListModelGroupsResponse by model_groups;
     }
     writes {
@@ -133,6 +134,8 @@ operations! {
         delete_deployment(DeleteDeploymentRequest) -> DeleteDeploymentResponse by providers;
         create_model_group(CreateModelGroupRequest) -> ModelGroup by model_groups;
         update_model_group(UpdateModelGroupRequest) -> ModelGroup by model_groups;
+        put_setting(PutSettingRequest) -> Setting by settings;
+        delete_setting(DeleteSettingRequest) -> DeleteSettingResponse by settings;
         delete_model_group(DeleteModelGroupRequest) -> DeleteModelGroupResponse by model_groups;
     }
 }

@@ -74,6 +74,8 @@ pub(super) fn new_deployment(wanted: &DesiredDeployment) -> Vec<Field> {
         ("credential", wanted.credential.as_deref().unwrap_or_default()),
         ("weight", &weight),
         ("price", &price_words(wanted.price.as_ref())),
+        ("rpm", &load_words(wanted.rpm)),
+        ("tpm", &load_words(wanted.tpm)),
     ])
 }
 
@@ -94,11 +96,15 @@ pub(super) fn deployment(
         disabled: found.disabled.then_some(false),
         // An empty price removes the deployment's own.
         price: (!same_price).then(|| wanted.price.clone().unwrap_or_default()),
+        rpm: (found.rpm != wanted.rpm).then(|| wanted.rpm.unwrap_or_default()),
+        tpm: (found.tpm != wanted.tpm).then(|| wanted.tpm.unwrap_or_default()),
         ..Default::default()
     };
     let mut fields = changed("base_url", &found.base_url, &wanted.base_url);
     fields.extend(changed("upstream_model", &found.upstream_model, &wanted.upstream_model));
     fields.extend(changed("weight", &found.weight.to_string(), &wanted.weight.to_string()));
+    fields.extend(changed("rpm", &load_words(found.rpm), &load_words(wanted.rpm)));
+    fields.extend(changed("tpm", &load_words(found.tpm), &load_words(wanted.tpm)));
     fields.extend(changed("disabled", &found.disabled.to_string(), "false"));
     if !same_price {
         let (before, after) = (price_words(found.price.as_ref()), price_words(wanted.price.as_ref()));
@@ -110,6 +116,10 @@ pub(super) fn deployment(
         fields.push(Field { name: "credential".to_owned(), before, after: Some(after) });
     }
     (!fields.is_empty()).then_some((request, fields))
+}
+
+fn load_words(per_minute: Option<u32>) -> String {
+    per_minute.map(|count| count.to_string()).unwrap_or_default()
 }
 
 /// Prices of units have no order.
@@ -140,7 +150,11 @@ fn price_words(price: Option<&Price>) -> String {
 type NamedLinks = Vec<Vec<(String, u32)>>;
 
 pub(super) fn new_group(wanted: &DesiredGroup) -> Vec<Field> {
-    created(&[("strategy", &wanted.strategy), ("links", &link_words(&wanted.links))])
+    created(&[
+        ("strategy", &wanted.strategy),
+        ("required_tags", &wanted.required_tags.join(", ")),
+        ("links", &link_words(&wanted.links)),
+    ])
 }
 
 /// `names`: of deployments by id.
@@ -154,6 +168,11 @@ pub(super) fn group(found: &ModelGroup, wanted: &DesiredGroup, names: &HashMap<&
         })
         .collect();
     let mut fields = changed("strategy", &found.strategy, &wanted.strategy);
+    fields.extend(changed(
+        "required_tags",
+        &found.required_tags.join(", "),
+        &wanted.required_tags.join(", "),
+    ));
     fields.extend(changed("links", &link_words(&links), &link_words(&wanted.links)));
     fields
 }

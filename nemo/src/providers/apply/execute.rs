@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use nemo_proto::admin::{
     CreateCredentialRequest, CreateDeploymentRequest, CreateModelGroupRequest, CreateOrganizationRequest,
     CreateTeamRequest, DeleteCredentialRequest, DeleteDeploymentRequest, DeleteModelGroupRequest,
-    DeleteModelRequest, IssueKeyRequest, Link, LinkDeployment, Links, PutModelRequest,
-    UpdateCredentialRequest, UpdateDeploymentRequest, UpdateKeyRequest, UpdateModelGroupRequest,
+    DeleteModelRequest, DeleteSettingRequest, IssueKeyRequest, Link, LinkDeployment, Links, PutModelRequest,
+    PutSettingRequest, RequiredTags, UpdateCredentialRequest, UpdateDeploymentRequest, UpdateKeyRequest,
+    UpdateModelGroupRequest,
 };
 
 use super::{
@@ -83,6 +84,20 @@ impl<'a, B: Backend> Executor<'a, B> {
                 let made = self.backend.create_organization(request).await?;
                 self.organizations.insert(name.clone(), made.id);
             }
+            Action::DeleteSetting { organization, key } => {
+                let (org_id, key) = (self.owner(organization.as_deref())?, key.clone());
+                let request = DeleteSettingRequest { org_id, key, ..Default::default() };
+                match self.backend.delete_setting(request).await {
+                    Err(refused) if !refused.not_found => return Err(refused.into()),
+                    _ => {}
+                }
+            }
+            Action::PutSetting(wanted) => {
+                let org_id = self.owner(wanted.organization.as_deref())?;
+                let (key, value) = (wanted.key.clone(), wanted.value.clone());
+                let request = PutSettingRequest { org_id, key, value, ..Default::default() };
+                self.backend.put_setting(request).await?;
+            }
             Action::PutModel(model) => {
                 let request = PutModelRequest { model: Some((**model).clone()), ..Default::default() };
                 self.backend.put_model(request).await?;
@@ -111,16 +126,22 @@ impl<'a, B: Backend> Executor<'a, B> {
             }
             Action::CreateGroup(wanted) => {
                 let (links, strategy) = (self.links(wanted)?, wanted.strategy.clone());
+                let required_tags = wanted.required_tags.clone();
+                let name = name.clone();
                 let request =
-                    CreateModelGroupRequest { name: name.clone(), strategy, links, ..Default::default() };
-                self.backend.create_model_group(request).await?;
+                    CreateModelGroupRequest { name, strategy, required_tags, links, ..Default::default() };
+                let made = self.backend.create_model_group(request).await?;
+                self.warned(&made.name, &made.warnings);
             }
             Action::UpdateGroup { id, wanted } => {
                 let (strategy, links) =
                     (Some(wanted.strategy.clone()), Some(Links { links: self.links(wanted)? }));
+                let required_tags = Some(RequiredTags { names: wanted.required_tags.clone() });
+                let id = id.clone();
                 let request =
-                    UpdateModelGroupRequest { id: id.clone(), strategy, links, ..Default::default() };
-                self.backend.update_model_group(request).await?;
+                    UpdateModelGroupRequest { id, strategy, required_tags, links, ..Default::default() };
+                let made = self.backend.update_model_group(request).await?;
+                self.warned(&made.name, &made.warnings);
             }
             Action::DeleteGroup { id } => {
                 let request = DeleteModelGroupRequest { id: id.clone(), ..Default::default() };
@@ -206,6 +227,8 @@ impl<'a, B: Backend> Executor<'a, B> {
             upstream_model: wanted.upstream_model.clone(),
             weight: Some(wanted.weight),
             price: wanted.price.clone(),
+            rpm: wanted.rpm,
+            tpm: wanted.tpm,
             ..Default::default()
         };
         let made = self.backend.create_deployment(request).await?;
@@ -233,6 +256,16 @@ impl<'a, B: Backend> Executor<'a, B> {
             }
             Err(refused) => Err(refused.into()),
         }
+    }
+
+    /// The operator's own have no organization.
+    fn owner(&self, organization: Option<&str>) -> anyhow::Result<String> {
+        organization.map_or_else(|| Ok(String::new()), |name| self.organization(name))
+    }
+
+    fn warned(&mut self, group: &str, warnings: &[String]) {
+        let told = warnings.iter().map(|warning| format!("model group {group}, {warning}"));
+        self.applied.warnings.extend(told);
     }
 
     async fn delete_model(&self, id: &str) -> anyhow::Result<Option<Sign>> {

@@ -42,6 +42,8 @@ pub struct Applied {
     pub removed: usize,
     /// Issued now: name and secret, shown once.
     pub keys: Vec<(String, String)>,
+    /// What the control plane has to say about model groups that were written.
+    pub warnings: Vec<String>,
 }
 
 /// A name as its file has it.
@@ -57,6 +59,8 @@ struct Memory {
     secrets: BTreeMap<String, String>,
     /// Their names are seen by clients, so they carry no prefix that would mark them.
     model_groups: BTreeSet<String>,
+    /// As [`setting_mark`] writes them.
+    settings: BTreeSet<String>,
     /// Names with [`FILE`] that a start put there. Others come from `nemo apply`, which removes them itself.
     declared: BTreeSet<String>,
 }
@@ -67,6 +71,11 @@ impl Memory {
         let base = name.split('#').next().unwrap_or(name);
         is_managed(name) && (!name.starts_with(FILE) || self.declared.contains(base))
     }
+}
+
+/// A setting's key has no blank, an organization's name may.
+fn setting_mark(organization: Option<&str>, key: &str) -> String {
+    organization.map_or_else(|| key.to_owned(), |org| format!("{key} {org}"))
 }
 
 /// Applies desired states to the control plane in this process.
@@ -111,6 +120,9 @@ impl<'a> Applier<'a> {
             },
             removes: &|name: &str| memory.removes(name),
             removes_group: &|group: &pb::ModelGroup| memory.model_groups.contains(&group.name),
+            removes_setting: &|organization: Option<&str>, key: &str| {
+                memory.settings.contains(&setting_mark(organization, key))
+            },
             removes_demo: true,
         };
         let changes = plan::plan(desired, &state, &rules);
@@ -131,6 +143,8 @@ impl<'a> Applier<'a> {
             memory.secrets.insert(credential.name.clone(), digest);
         }
         memory.model_groups = desired.model_groups.iter().map(|group| group.name.clone()).collect();
+        let settings = desired.settings.iter();
+        memory.settings = settings.map(|it| setting_mark(it.organization.as_deref(), &it.key)).collect();
         // What could not be removed because somebody uses it is tried again at the next start.
         let exists = |name: &String| {
             state.deployments.iter().any(|deployment| deployment.name == *name)

@@ -7,7 +7,9 @@ use nemo_proto::admin::{
 };
 
 use super::{difference, state::State};
-use crate::providers::{Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey};
+use crate::providers::{
+    Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredSetting,
+};
 
 /// What may be done besides creating and changing.
 pub struct Rules<'a> {
@@ -16,6 +18,8 @@ pub struct Rules<'a> {
     /// A credential or deployment of this name goes when nobody wants it.
     pub removes: &'a dyn Fn(&str) -> bool,
     pub removes_group: &'a dyn Fn(&ModelGroup) -> bool,
+    /// By the organization's name (`None`: the installation) and the key.
+    pub removes_setting: &'a dyn Fn(Option<&str>, &str) -> bool,
     /// Nobody wants to see the demo's models among real ones.
     pub removes_demo: bool,
 }
@@ -48,6 +52,11 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     CreateOrganization,
+    PutSetting(DesiredSetting),
+    DeleteSetting {
+        organization: Option<String>,
+        key: String,
+    },
     PutModel(Box<Model>),
     DeleteModel,
     /// `aside`: id of one with this name that has to be renamed first.
@@ -99,6 +108,7 @@ pub(super) enum Action {
 pub fn plan(desired: &Desired, state: &State, rules: &Rules<'_>) -> Vec<Change> {
     let mut plan = Planner { desired, state, rules, changes: Vec::new(), replaced: HashSet::new() };
     plan.organizations();
+    plan.settings();
     plan.models();
     plan.credentials();
     plan.deployments();
@@ -130,6 +140,42 @@ impl Planner<'_> {
             if !self.state.organizations.contains_key(name) {
                 self.push(Sign::Create, "organization", name, Vec::new(), Action::CreateOrganization);
             }
+        }
+    }
+
+    /// Ceilings first, so that what they bound fits.
+    fn settings(&mut self) {
+        let mut wanted: Vec<_> = self.desired.settings.iter().collect();
+        wanted.sort_by_key(|setting| !setting.key.contains("max"));
+        for wanted in wanted {
+            let owner = wanted.organization.as_deref();
+            let found = self.state.settings.get(&wanted.organization).and_then(|settings| {
+                settings
+                    .iter()
+                    .find(|setting| setting.key == wanted.key)
+                    .map(|setting| setting.value.as_str())
+            });
+            let fields = difference::changed("value", found.unwrap_or_default(), &wanted.value);
+            if !fields.is_empty() {
+                let sign = if found.is_some() { Sign::Change } else { Sign::Create };
+                let name = setting_name(owner, &wanted.key);
+                self.push(sign, "setting", &name, fields, Action::PutSetting(wanted.clone()));
+            }
+        }
+        let mut gone = Vec::new();
+        for (organization, settings) in &self.state.settings {
+            let wanted = |key: &str| {
+                self.desired.settings.iter().any(|it| it.organization == *organization && it.key == key)
+            };
+            let goes = |key: &str| !wanted(key) && (self.rules.removes_setting)(organization.as_deref(), key);
+            let keys = settings.iter().map(|setting| &setting.key).filter(|key| goes(key));
+            gone.extend(keys.map(|key| (organization.clone(), key.clone())));
+        }
+        gone.sort();
+        for (organization, key) in gone {
+            let name = setting_name(organization.as_deref(), &key);
+            let action = Action::DeleteSetting { organization, key };
+            self.push(Sign::Remove, "setting", &name, Vec::new(), action);
         }
     }
 
@@ -356,6 +402,10 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+fn setting_name(organization: Option<&str>, key: &str) -> String {
+    organization.map_or_else(|| key.to_owned(), |org| format!("{key} of {org}"))
 }
 
 /// The end of a secret, by which credentials are told apart; empty for short ones. As the control plane makes it.

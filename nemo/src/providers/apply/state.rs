@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, bail};
-use nemo_proto::admin::{self as pb, Credential, Deployment, Key, Model, ModelGroup, Organization, Team};
+use nemo_proto::admin::{
+    self as pb, Credential, Deployment, Key, Model, ModelGroup, Organization, Setting, Team,
+};
 
 use super::backend::{Backend, every};
 use crate::providers::Desired;
@@ -20,6 +22,8 @@ pub struct State {
     /// By the organization's name.
     pub teams: HashMap<String, Vec<Team>>,
     pub keys: HashMap<String, Vec<Key>>,
+    /// By the organization's name; `None`: the installation's.
+    pub settings: HashMap<Option<String>, Vec<Setting>>,
 }
 
 impl State {
@@ -33,6 +37,8 @@ impl State {
             model_groups: every!(backend, list_model_groups -> model_groups, ListModelGroupsRequest { })?,
             ..Self::default()
         };
+        let found = backend.list_settings(pb::ListSettingsRequest::default()).await?;
+        state.settings.insert(None, found.settings);
         let named = desired.organizations_named();
         let known = match named.iter().all(|name| name.is_empty()) {
             true => Vec::new(),
@@ -61,6 +67,10 @@ impl State {
         };
         let Some(org_id) = id else { return Ok(()) };
         let reading = || format!("the organization {name:?} cannot be read");
+        let request = pb::ListSettingsRequest { org_id: org_id.to_owned() };
+        let settings = backend.list_settings(request).await;
+        let settings = settings.map_err(anyhow::Error::from).with_context(reading)?.settings;
+        self.settings.insert(Some(name.to_owned()), settings);
         let teams = every!(backend, list_teams -> teams, ListTeamsRequest { org_id });
         let keys = every!(backend, list_keys -> keys, ListKeysRequest { org_id });
         self.teams.insert(name.to_owned(), teams.map_err(anyhow::Error::from).with_context(reading)?);

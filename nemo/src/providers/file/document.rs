@@ -1,7 +1,15 @@
 //! `nemo.toml` as it is written: what serde checks by itself. Called by [`super::reader`].
 
-use serde::Deserialize;
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 use toml::Spanned;
+
+/// Settings of one family, by the last part of their key. Which there are, the reader knows.
+pub(super) type SettingsTable = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -12,6 +20,9 @@ pub(super) struct Document {
     pub(super) organizations: Vec<OrganizationEntry>,
     pub(super) teams: Vec<TeamEntry>,
     pub(super) keys: Vec<KeyEntry>,
+    /// Of the installation, as is the next.
+    pub(super) routing: SettingsTable,
+    pub(super) cooldown: SettingsTable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,6 +45,8 @@ pub(super) struct DeploymentEntry {
     pub(super) base_url: Option<String>,
     pub(super) weight: Option<u32>,
     pub(super) price: Option<PriceEntry>,
+    pub(super) rpm: Option<u32>,
+    pub(super) tpm: Option<u32>,
 }
 
 /// USD per million tokens as text: money is no float.
@@ -50,9 +63,46 @@ pub(super) struct PriceEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupEntry {
     pub(super) name: Spanned<String>,
+    pub(super) strategy: Option<Spanned<String>>,
     #[serde(default)]
-    pub(super) strategy: String,
-    pub(super) links: Vec<Vec<Spanned<Member>>>,
+    pub(super) required_tags: Vec<String>,
+    pub(super) links: Vec<Pool>,
+}
+
+/// A link: a list of members, or a table that has one (`[[model_groups.links]]`).
+#[derive(Debug)]
+pub(super) struct Pool(pub(super) Vec<Spanned<Member>>);
+
+impl<'de> Deserialize<'de> for Pool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PoolVisitor)
+    }
+}
+
+/// By hand, since serde's untagged enums lose the lines of what is inside of them.
+struct PoolVisitor;
+
+impl<'de> Visitor<'de> for PoolVisitor {
+    type Value = Pool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of deployments, or a table with `deployments`")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Pool, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Pool)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pool, A::Error> {
+        let mut pool = None;
+        while let Some(field) = map.next_key::<String>()? {
+            match field.as_str() {
+                "deployments" => pool = Some(map.next_value()?),
+                _ => return Err(A::Error::unknown_field(&field, &["deployments"])),
+            }
+        }
+        pool.map(Pool).ok_or_else(|| A::Error::missing_field("deployments"))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +132,10 @@ impl Member {
 #[serde(deny_unknown_fields)]
 pub(super) struct OrganizationEntry {
     pub(super) name: Spanned<String>,
+    #[serde(default)]
+    pub(super) routing: SettingsTable,
+    #[serde(default)]
+    pub(super) cooldown: SettingsTable,
 }
 
 #[derive(Debug, Deserialize)]

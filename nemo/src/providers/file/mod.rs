@@ -22,12 +22,16 @@
 //! name = "smart"
 //! links = [["gpu-box/qwen3-32b"], ["cheap"]]    # primary pool, then fallbacks
 //!
+//! [routing]                          # settings of the installation; those of an organization stand in its entry
+//! strategy = "latency-based"
+//!
 //! [[keys]]
 //! name = "ci"
 //! models = ["smart"]
 //! ```
 
 mod document;
+pub mod policy;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -41,8 +45,8 @@ use nemo_types::Secret;
 pub use self::reader::nanos_per_million;
 use self::{document::Document, reader::Reader};
 use super::{
-    Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredTeam, bare_model,
-    discover,
+    Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredSetting, DesiredTeam,
+    bare_model, discover,
     environment::{canonical, offered},
 };
 
@@ -55,6 +59,7 @@ pub struct ConfigFile {
     organizations: Vec<String>,
     teams: Vec<DesiredTeam>,
     keys: Vec<DesiredKey>,
+    settings: Vec<DesiredSetting>,
     name: String,
 }
 
@@ -100,10 +105,10 @@ fn parse(
     let deployments = reader.deployments(&document, &providers);
     let groups = reader.groups(&document);
     let (organizations, teams) = (reader.organizations(&document), reader.teams(&document));
-    let keys = reader.keys(&document);
+    let (keys, settings) = (reader.keys(&document), reader.settings(&document));
     if reader.problems.is_empty() {
         let name = name.to_owned();
-        Ok(ConfigFile { providers, deployments, groups, organizations, teams, keys, name })
+        Ok(ConfigFile { providers, deployments, groups, organizations, teams, keys, settings, name })
     } else {
         Err(ConfigError { problems: reader.problems })
     }
@@ -132,7 +137,8 @@ impl ConfigFile {
     /// When a model group names a deployment that comes from nowhere.
     pub async fn desired(&self, catalog: &[Model]) -> Result<Desired, ConfigError> {
         let (organizations, teams) = (self.organizations.clone(), self.teams.clone());
-        let mut desired = Desired { organizations, teams, keys: self.keys.clone(), ..Desired::default() };
+        let (keys, settings) = (self.keys.clone(), self.settings.clone());
+        let mut desired = Desired { organizations, teams, keys, settings, ..Desired::default() };
         for source in &self.providers {
             if let (Some(name), Some(secret)) = (source.credential(), &source.secret) {
                 let (provider, secret) = (source.provider.to_owned(), secret.clone());
@@ -148,6 +154,8 @@ impl ConfigFile {
                     upstream_model: String::new(),
                     weight: 1,
                     price: None,
+                    rpm: None,
+                    tpm: None,
                 };
                 add(&mut desired, catalog, deployment, Some(upstream_model));
             }

@@ -5,14 +5,18 @@ use std::collections::HashSet;
 use nemo_data_plane::nemo_llm::{self, AuthScheme, provider};
 use nemo_proto::admin::Price;
 use nemo_runtime::config_file::Problem;
+use nemo_snapshot::{
+    Strategy,
+    routing_policy::{self, Form, Overrides, PolicySetting},
+};
 use nemo_types::Secret;
 use toml::Spanned;
 
 use super::{
     Declared, Source,
-    document::{Document, KeyEntry, Member, PriceEntry, ProviderEntry, TeamEntry},
+    document::{Document, KeyEntry, Member, PriceEntry, ProviderEntry, SettingsTable, TeamEntry},
 };
-use crate::providers::{DesiredDeployment, DesiredGroup, DesiredKey, DesiredTeam};
+use crate::providers::{DesiredDeployment, DesiredGroup, DesiredKey, DesiredSetting, DesiredTeam};
 
 /// Reads one document and notes what is wrong with it.
 pub(super) struct Reader<'a> {
@@ -126,13 +130,15 @@ impl Reader<'_> {
                 upstream_model: String::new(),
                 weight: entry.weight.unwrap_or(1),
                 price,
+                rpm: entry.rpm,
+                tpm: entry.tpm,
             };
             declared.push(Declared { deployment, source, upstream_model: entry.upstream_model.clone() });
         }
         declared
     }
 
-    fn price(&mut self, entry: &PriceEntry) -> Price {
+    pub(super) fn price(&mut self, entry: &PriceEntry) -> Price {
         let mut amount = |text: &Option<Spanned<String>>| {
             let text = text.as_ref()?;
             let amount = nanos_per_million(text.get_ref());
@@ -159,7 +165,7 @@ impl Reader<'_> {
         self.unique("model group", document.model_groups.iter().map(|entry| &entry.name));
         let mut groups = Vec::new();
         for entry in &document.model_groups {
-            if entry.links.is_empty() || entry.links.iter().any(Vec::is_empty) {
+            if entry.links.is_empty() || entry.links.iter().any(|link| link.0.is_empty()) {
                 let message = format!("model group {:?} has an empty link", entry.name.get_ref());
                 self.problem(&entry.name, message);
             }
@@ -167,7 +173,8 @@ impl Reader<'_> {
             let mut links = Vec::new();
             for link in &entry.links {
                 links.push(
-                    link.iter()
+                    link.0
+                        .iter()
                         .map(|member| {
                             let (name, weight) = member.get_ref().parts();
                             (format!("file:{name}"), weight)
@@ -178,12 +185,67 @@ impl Reader<'_> {
                     let before = self.text.get(..member.span().start).unwrap_or(self.text);
                     u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX)
                 };
-                lines.extend(link.iter().map(line));
+                lines.extend(link.0.iter().map(line));
             }
-            let (name, strategy) = (entry.name.get_ref().clone(), entry.strategy.clone());
-            groups.push((DesiredGroup { name, strategy, links }, lines));
+            if let Some(strategy) = &entry.strategy
+                && let Err(error) = strategy.get_ref().parse::<Strategy>()
+            {
+                self.problem(strategy, error.to_string());
+            }
+            let strategy = entry.strategy.as_ref().map(|it| it.get_ref().clone()).unwrap_or_default();
+            let (name, required_tags) = (entry.name.get_ref().clone(), entry.required_tags.clone());
+            groups.push((DesiredGroup { name, strategy, required_tags, links }, lines));
         }
         groups
+    }
+
+    /// Of the installation, and of organizations that are declared with some.
+    pub(super) fn settings(&mut self, document: &Document) -> Vec<DesiredSetting> {
+        let mut settings = Vec::new();
+        let installation = [("routing", &document.routing), ("cooldown", &document.cooldown)];
+        for (family, table) in installation {
+            self.settings_of(None, family, table, &mut settings);
+        }
+        for entry in &document.organizations {
+            let name = Some(entry.name.get_ref().as_str());
+            for (family, table) in [("routing", &entry.routing), ("cooldown", &entry.cooldown)] {
+                self.settings_of(name, family, table, &mut settings);
+            }
+        }
+        settings
+    }
+
+    fn settings_of(
+        &mut self,
+        organization: Option<&str>,
+        family: &str,
+        table: &SettingsTable,
+        settings: &mut Vec<DesiredSetting>,
+    ) {
+        for (field, value) in table {
+            let key = format!("{family}.{}", field.get_ref());
+            let Some(known) = routing_policy::setting(&key) else {
+                let all = routing_policy::SETTINGS.iter().filter_map(|setting| {
+                    setting.key.split_once('.').filter(|(of, _)| *of == family).map(|(_, name)| name)
+                });
+                let all: Vec<_> = all.collect();
+                let message =
+                    format!("unknown field `{}`, expected one of: {}", field.get_ref(), all.join(", "));
+                self.problem(field, message);
+                continue;
+            };
+            match setting_value(known, value.get_ref()) {
+                Some(value) => {
+                    let organization = organization.map(str::to_owned);
+                    settings.push(DesiredSetting { organization, key, value });
+                }
+                None => {
+                    let message =
+                        format!("{} is no value of {key}, expected {}", value.get_ref(), known.expected());
+                    self.problem(value, message);
+                }
+            }
+        }
     }
 
     /// Names of the declared organizations.
@@ -224,6 +286,17 @@ impl Reader<'_> {
         };
         document.keys.iter().map(key).collect()
     }
+}
+
+/// As JSON; `None` when it is not what the setting can be. Money is text: it is no float.
+fn setting_value(setting: &PolicySetting, value: &toml::Value) -> Option<String> {
+    let json = match (setting.form, value) {
+        (Form::Strategy | Form::Usd, toml::Value::String(text)) => serde_json::json!(text),
+        (Form::Whole { .. }, toml::Value::Integer(number)) => serde_json::json!(number),
+        _ => return None,
+    };
+    let json = json.to_string();
+    Overrides::default().set(setting.key, &json).ok().map(|_| json)
 }
 
 /// `2.50` USD per million tokens is 2 500 000 000 nano-USD.

@@ -145,3 +145,103 @@ fn prices_are_exact() {
         assert_eq!(nanos_per_million(text), None, "{text}");
     }
 }
+
+#[tokio::test]
+async fn links_are_lists_or_tables_and_members_of_both_keep_their_line() {
+    let tables = GOOD.replace(
+        "links = [[\"gpu-box/qwen\", { deployment = \"cheap\", weight = 2 }], [\"openai/gpt-x\"]]",
+        "required_tags = [\"vision\"]\n[[model_groups.links]]\ndeployments = [\"gpu-box/qwen\", { deployment = \"cheap\", weight = 2 }]\n\
+         [[model_groups.links]]\ndeployments = [\n  \"openai/gpt-x\",\n]",
+    );
+    let desired = async |text: &str| parse("nemo.toml", text, variable).unwrap().desired(&[]).await;
+    let (lists, tabled) = (desired(GOOD).await.unwrap(), desired(&tables).await.unwrap());
+    assert_eq!(lists.model_groups[0].links, tabled.model_groups[0].links);
+    assert_eq!((tabled.model_groups[0].links.len(), tabled.model_groups[0].required_tags.len()), (2, 1));
+
+    let ghost = tables.replace("\"openai/gpt-x\",", "\"ghost\",");
+    let line = ghost.lines().position(|line| line.contains("ghost")).unwrap() + 1;
+    let error = desired(&ghost).await.unwrap_err().to_string();
+    assert_eq!(error, format!("nemo.toml:{line}: model group \"smart\": there is no deployment \"ghost\""));
+}
+
+#[tokio::test]
+async fn settings_of_routing_belong_to_the_installation_or_to_a_declared_organization() {
+    let text = r#"
+[routing]
+strategy = "least-busy"
+retries = 3
+max_cost_usd = "0.50"
+
+[cooldown]
+window_ms = 5000
+
+[[organizations]]
+name = "acme"
+routing = { strategy = "cost-based" }
+"#;
+    let desired = parse("nemo.toml", text, variable).unwrap().desired(&[]).await.unwrap();
+    let settings: Vec<_> = desired
+        .settings
+        .iter()
+        .map(|it| (it.organization.as_deref(), it.key.as_str(), it.value.as_str()))
+        .collect();
+    assert_eq!(
+        settings,
+        [
+            (None, "routing.max_cost_usd", "\"0.50\""),
+            (None, "routing.retries", "3"),
+            (None, "routing.strategy", "\"least-busy\""),
+            (None, "cooldown.window_ms", "5000"),
+            (Some("acme"), "routing.strategy", "\"cost-based\""),
+        ]
+    );
+}
+
+#[test]
+fn mistakes_in_routing_name_their_line_and_what_is_expected() {
+    let text = r#"
+[routing]
+strategy = "fastest"
+retry = 3
+retries = "3"
+max_cost_usd = 0.5
+
+[cooldown]
+window_ms = 0
+
+[[model_groups]]
+name = "a"
+strategy = "quickest"
+links = [["x"]]
+
+[[organizations]]
+name = "acme"
+cooldown = { window = 5 }
+"#;
+    let problems = problems(text);
+    for (line, part) in [
+        (3, "balanced"),
+        (4, "unknown field `retry`, expected one of: strategy, retries"),
+        (5, "expected a whole number from 0 to 10"),
+        (6, "expected an amount of USD"),
+        (9, "milliseconds from 1"),
+        (13, "quickest"),
+        (18, "unknown field `window`, expected one of: window_ms"),
+    ] {
+        let origin = format!("nemo.toml:{line}: ");
+        assert!(
+            problems.iter().any(|p| p.starts_with(&origin) && p.contains(part)),
+            "{line} {part}\n{problems:#?}"
+        );
+    }
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    let field = "[[model_groups]]\nname = \"a\"\n[[model_groups.links]]\ndeployment = [\"x\"]\n";
+    let found = self::problems(field);
+    assert!(
+        found[0].starts_with("nemo.toml:") && found[0].contains("unknown field `deployment`"),
+        "{found:?}"
+    );
+    let field = "[[deployments]]\nname = \"a\"\nprovider = \"p\"\nmodel = \"m\"\nrps = 3\n";
+    let found = self::problems(field);
+    assert!(found[0].starts_with("nemo.toml:5: ") && found[0].contains("unknown field `rps`"), "{found:?}");
+}

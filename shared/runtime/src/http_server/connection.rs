@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
     rt::{Read, Write},
+    server::conn::http1,
     service::Service,
 };
 use hyper_util::{rt::TokioExecutor, server::conn::auto::Connection};
@@ -197,19 +198,11 @@ impl Deadlines {
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
 /// Drives a connection to its end.
-pub(super) async fn run<I, S, B>(
-    connection: Connection<'_, I, S, TokioExecutor>,
+pub(super) async fn run<C: Graceful>(
+    connection: C,
     (deadlines, first_request): (Deadlines, Duration),
     drain: DrainWatcher,
-) -> Result<(), BoxError>
-where
-    I: Read + Write + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+) -> Result<(), BoxError> {
     let signaled = drain.signaled();
     let run = Run {
         connection,
@@ -239,9 +232,28 @@ pin_project! {
     }
 }
 
-/// The part of hyper's connection that is needed here, to keep the bounds in one place.
-trait Graceful: Future<Output = Result<(), BoxError>> {
+/// The part of hyper's connections that is needed here, to keep the bounds in one place.
+pub(super) trait Graceful {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
     fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Graceful for http1::Connection<I, S>
+where
+    I: Read + Write + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.poll(cx).map_err(Into::into)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        http1::Connection::graceful_shutdown(self);
+    }
 }
 
 impl<I, S, B> Graceful for Connection<'_, I, S, TokioExecutor>
@@ -253,6 +265,10 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.poll(cx)
+    }
+
     fn graceful_shutdown(self: Pin<&mut Self>) {
         Connection::graceful_shutdown(self);
     }
@@ -263,7 +279,7 @@ impl<C: Graceful, W: Future<Output = ()>> Future for Run<'_, C, W> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Poll::Ready(result) = this.connection.as_mut().poll(cx) {
+        if let Poll::Ready(result) = this.connection.as_mut().poll_end(cx) {
             return Poll::Ready(result);
         }
         // Once they know whom to wake, the drain and the timer need not be polled again: both take locks that all
@@ -293,7 +309,7 @@ impl<C: Graceful, W: Future<Output = ()>> Future for Run<'_, C, W> {
             // Registers the new time.
             _ = this.timer.as_mut().poll(cx);
             this.connection.as_mut().graceful_shutdown();
-            return this.connection.poll(cx);
+            return this.connection.poll_end(cx);
         }
         Poll::Pending
     }

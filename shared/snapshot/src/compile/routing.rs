@@ -2,29 +2,32 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    num::NonZeroU32,
     sync::Arc,
 };
 
 use nemo_proto::config::{self, Kind, resource::Kind as R};
-use nemo_types::{CredentialId, DeploymentId, OrgId, PriceSheet, Sealed};
+use nemo_types::{CredentialId, DeploymentId, ModelGroupId, OrgId, PriceSheet, Sealed};
 
 use super::Compiler;
 use crate::routing::{
-    Credential, Deployment, Link, LinkMember, Model, ModelGroup, Names, Offering, Routing, Scope, Strategy,
+    Credential, Deployment, Link, LinkMember, Model, ModelGroup, Names, Offering, Routing, Scope,
 };
+use crate::{RoutingPolicy, Strategy, TagNames, TagSet, tags::MAX_TAGS};
 
 type Owner = Option<OrgId>;
 type Credentials = HashMap<CredentialId, (Owner, Arc<Credential>)>;
 type Deployments = HashMap<DeploymentId, Arc<Deployment>>;
 
 pub(super) fn compile(compiler: &mut Compiler<'_>) -> Routing {
-    let mut routing = Routing::default();
+    let mut routing = Routing { tags: tags(compiler), ..Routing::default() };
     models(compiler, &mut routing);
     let credentials = credentials(compiler);
     let deployments = deployments(compiler, &credentials, &mut routing);
     settings(compiler, &mut routing);
     groups(compiler, &deployments, &mut routing);
     catalog_groups(&mut routing);
+    policies(&mut routing);
     for scope in std::iter::once(&mut routing.shared).chain(routing.orgs.values_mut()) {
         scope.roots.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -33,6 +36,28 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Routing {
 
 fn boxed(texts: &[String]) -> Vec<Box<str>> {
     texts.iter().map(|text| text.as_str().into()).collect()
+}
+
+/// Groups' tags too: a catalog that loses a tag must not make a revision unfit, only the group's links.
+fn tags(compiler: &mut Compiler<'_>) -> TagNames {
+    let models = compiler.set.sorted(Kind::Model);
+    let groups = compiler.set.sorted(Kind::ModelGroup);
+    let named = models.iter().chain(&groups).flat_map(|resource| match &resource.kind {
+        Some(R::Model(it)) => it.tags.as_slice(),
+        Some(R::ModelGroup(it)) => it.required_tags.as_slice(),
+        _ => &[],
+    });
+    TagNames::new(named.map(String::as_str)).unwrap_or_else(|count| {
+        let message = format!("{count} different tags in all, expected at most {MAX_TAGS}");
+        // Of whichever model comes last: no single one is at fault.
+        let id = compiler.set.sorted(Kind::Model).pop();
+        let id = match id.and_then(|resource| resource.kind) {
+            Some(R::Model(it)) => it.id.into_bytes(),
+            _ => Vec::new(),
+        };
+        compiler.reject(Kind::Model, &id, "tags", message);
+        TagNames::default()
+    })
 }
 
 fn models(compiler: &mut Compiler<'_>, routing: &mut Routing) {
@@ -51,6 +76,8 @@ fn models(compiler: &mut Compiler<'_>, routing: &mut Routing) {
             context_window: it.context_window,
             max_output_tokens: it.max_output_tokens,
             tags: boxed(&it.tags),
+            // Empty only when all of them together were refused.
+            tag_set: routing.tag_set(it.tags.iter().map(String::as_str)).unwrap_or_default(),
             aliases: boxed(&it.aliases),
             input_modalities: boxed(&it.input_modalities),
             output_modalities: boxed(&it.output_modalities),
@@ -139,6 +166,8 @@ fn deployment(
         weight: it.weight,
         disabled: it.disabled,
         timeouts: it.timeouts.as_ref().map(Into::into).unwrap_or_default(),
+        rpm: it.rpm.and_then(NonZeroU32::new),
+        tpm: it.tpm.and_then(NonZeroU32::new),
     })
 }
 
@@ -156,14 +185,18 @@ fn settings(compiler: &mut Compiler<'_>, routing: &mut Routing) {
             continue;
         }
         // Keys of a newer control plane are not ours to judge.
-        if it.key != "routing.strategy" {
-            continue;
+        if let Err(message) = scope(routing, owner).overrides.set(&it.key, &it.value) {
+            compiler.reject(Kind::Setting, &it.id, "value", message);
         }
-        let name = it.value.trim().trim_matches('"');
-        match name.parse::<Strategy>() {
-            Ok(strategy) => scope(routing, owner).strategy = Some(strategy),
-            Err(error) => compiler.reject(Kind::Setting, &it.id, "value", error.to_string()),
-        }
+    }
+}
+
+/// After the last scope was made: an organization with groups of its own and no settings has a policy too.
+fn policies(routing: &mut Routing) {
+    let installation = routing.shared.overrides;
+    routing.shared.policy = RoutingPolicy::merge(&installation, None);
+    for own in routing.orgs.values_mut() {
+        own.policy = RoutingPolicy::merge(&installation, Some(&own.overrides));
     }
 }
 
@@ -178,7 +211,7 @@ fn groups(compiler: &mut Compiler<'_>, deployments: &Deployments, routing: &mut 
     for resource in compiler.set.sorted(Kind::ModelGroup) {
         let Some(R::ModelGroup(it)) = &resource.kind else { continue };
         let Ok(owner) = compiler.owner(Kind::ModelGroup, &it.id, &it.org_id) else { continue };
-        match group(it, owner, deployments) {
+        match group(it, owner, deployments, &routing.tags) {
             Ok(group) => {
                 let group = Arc::new(group);
                 let scope = scope(routing, owner);
@@ -188,7 +221,7 @@ fn groups(compiler: &mut Compiler<'_>, deployments: &Deployments, routing: &mut 
                     scope.roots.push(group);
                 }
             }
-            Err((field, message)) => compiler.reject(Kind::ModelGroup, &it.id, field, message),
+            Err((field, message)) => compiler.reject(Kind::ModelGroup, &it.id, &field, message),
         }
     }
 }
@@ -197,22 +230,34 @@ fn group(
     it: &config::ModelGroup,
     owner: Owner,
     deployments: &Deployments,
-) -> Result<ModelGroup, (&'static str, String)> {
+    tags: &TagNames,
+) -> Result<ModelGroup, (String, String)> {
     if it.name.is_empty() {
-        return Err(("name", "empty".into()));
+        return Err(("name".into(), "empty".into()));
     }
     let strategy = match it.strategy.as_str() {
         "" => None,
-        name => Some(name.parse::<Strategy>().map_err(|error| ("strategy", error.to_string()))?),
+        name => Some(name.parse::<Strategy>().map_err(|error| ("strategy".into(), error.to_string()))?),
     };
+    if it.links.is_empty() {
+        return Err(("links".into(), "empty: expected at least one link, the primary pool".into()));
+    }
     let mut links = Vec::with_capacity(it.links.len());
-    for link in &it.links {
+    for (at, link) in it.links.iter().enumerate() {
+        let refuse = |message: String| Err((format!("links[{at}].deployments"), message));
+        let mut seen = BTreeSet::new();
+        if link.deployments.iter().all(|member| member.weight == 0) {
+            return refuse("nothing to choose from: expected a deployment with a weight above 0".into());
+        }
         let mut members = Vec::with_capacity(link.deployments.len());
         for member in &link.deployments {
             let found = DeploymentId::from_bytes(&member.deployment_id).and_then(|id| deployments.get(&id));
-            let deployment = found.ok_or(("links", "no such deployment".to_owned()))?;
+            let Some(deployment) = found else { return refuse("no such deployment".into()) };
             if deployment.org_id.is_some() && deployment.org_id != owner {
-                return Err(("links", "a deployment belongs to another organization".into()));
+                return refuse("a deployment belongs to another organization".into());
+            }
+            if !seen.insert(&member.deployment_id) {
+                return refuse(format!("{} is there twice", deployment.name));
             }
             if member.weight > 0 && !deployment.disabled {
                 members.push(LinkMember { deployment: deployment.clone(), weight: member.weight });
@@ -223,7 +268,14 @@ fn group(
             links.push(Link { members });
         }
     }
-    Ok(ModelGroup { name: it.name.as_str().into(), strategy, links, model: None })
+    Ok(ModelGroup {
+        name: it.name.as_str().into(),
+        id: ModelGroupId::from_bytes(&it.id),
+        strategy,
+        required_tags: tags.set(it.required_tags.iter().map(String::as_str)).unwrap_or_default(),
+        links,
+        model: None,
+    })
 }
 
 /// Makes every model that a deployment serves a group by itself.
@@ -261,7 +313,14 @@ fn catalog_groups(routing: &mut Routing) {
 
 fn model_group(model: &Arc<Model>, pools: Vec<Vec<LinkMember>>) -> Arc<ModelGroup> {
     let links = pools.into_iter().filter(|pool| !pool.is_empty()).map(|members| Link { members }).collect();
-    Arc::new(ModelGroup { name: model.id.clone(), strategy: None, links, model: Some(model.clone()) })
+    Arc::new(ModelGroup {
+        name: model.id.clone(),
+        id: None,
+        strategy: None,
+        required_tags: TagSet::EMPTY,
+        links,
+        model: Some(model.clone()),
+    })
 }
 
 /// Aliases, prefixed forms, and the names that upstreams use.

@@ -7,7 +7,7 @@ use nemo_types::{
 };
 
 use super::*;
-use crate::routing::Strategy;
+use crate::Strategy;
 
 struct World {
     set: ResourceSet,

@@ -71,6 +71,17 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ),
     ("CreateModelGroupRequest", "links", true, "{}"),
     ("CreateModelGroupRequest", "name", true, MODEL),
+    ("CreateModelGroupRequest", "required_tags", false, SLUG),
+    ("RequiredTags", "names", false, SLUG),
+    ("CreateDeploymentRequest", "rpm", false, r#"{"minimum": 1, "maximum": 2000000000, "examples": [500]}"#),
+    (
+        "CreateDeploymentRequest",
+        "tpm",
+        false,
+        r#"{"minimum": 1, "maximum": 2000000000, "examples": [200000]}"#,
+    ),
+    ("UpdateDeploymentRequest", "rpm", false, r#"{"maximum": 2000000000, "examples": [500]}"#),
+    ("UpdateDeploymentRequest", "tpm", false, r#"{"maximum": 2000000000, "examples": [200000]}"#),
     ("CreateAdminTokenRequest", "name", true, NAME),
     ("CreateCredentialRequest", "name", true, NAME),
     ("CreateOrganizationRequest", "name", true, NAME),
@@ -122,6 +133,18 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("List*", "error_code", false, FILTER),
     ("List*", "client_request_id", false, FILTER),
     ("*", "credential_id", false, UUID),
+    (
+        "SetCooldownRequest",
+        "duration_ms",
+        true,
+        r#"{"minimum": 1, "maximum": 604800000, "examples": [600000]}"#,
+    ),
+    (
+        "SetCooldownRequest",
+        "reason",
+        false,
+        r#"{"maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
+    ),
     ("PutSettingRequest", "value", true, r#"{"minLength": 1, "examples": ["\"simple-shuffle\""]}"#),
     ("PutModelRequest", "model", true, "{}"),
     ("RotateKeyRequest", "overlap_seconds", false, r#"{"maximum": 604800}"#),
@@ -170,6 +193,8 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("CreateModelGroupRequest", "links", r#"{"minItems": 1, "maxItems": 16}"#),
     ("Links", "links", r#"{"minItems": 1, "maxItems": 16}"#),
     ("Link", "deployments", r#"{"minItems": 1, "maxItems": 64}"#),
+    ("CreateModelGroupRequest", "required_tags", r#"{"maxItems": 32, "uniqueItems": true}"#),
+    ("RequiredTags", "names", r#"{"maxItems": 32, "uniqueItems": true}"#),
     ("IssueKeyRequest", "allowed_models", r#"{"maxItems": 1000}"#),
     ("IssueKeyRequest", "allowed_endpoints", r#"{"maxItems": 1000}"#),
     ("IssueKeyRequest", "allowed_cidrs", r#"{"maxItems": 100}"#),
@@ -188,7 +213,8 @@ const LISTS: &[(&str, &str, &str)] = &[
 ];
 
 /// Members that only answers have. The path gives the id of a model.
-const OUTPUT_ONLY: &[(&str, &str)] = &[("Model", "id"), ("Model", "source"), ("Model", "etag")];
+const OUTPUT_ONLY: &[(&str, &str)] =
+    &[("Model", "id"), ("Model", "source"), ("Model", "etag"), ("Model", "warnings")];
 
 pub(super) fn is_output_only(message: &str, field: &str) -> bool {
     OUTPUT_ONLY.contains(&(message, field))
