@@ -125,7 +125,12 @@ async fn refusals_go_on_only_where_another_link_can_help() {
     let response = fleet.client.post(PATH, request("refused", &json!({}))).await.unwrap();
     assert_eq!((response.status, response.header("x-nemo-model")), (200, Some("link-2")));
     assert!(!second.requests().is_empty());
-    assert!(fleet.logs().contains("refused the gateway's credential"), "the operator is told");
+    nemo_tests::eventually("the operator is told", async || {
+        anyhow::ensure!(fleet.logs().contains("refused the gateway's credential"));
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// I7, B7: comments commit the 200, not the answer; another link can still give that.
