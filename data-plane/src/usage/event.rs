@@ -97,6 +97,50 @@ impl Event<'_> {
     }
 }
 
+#[cfg(test)]
+impl Event<'static> {
+    /// Nothing but ids and this number.
+    pub fn blank(attempts: u32) -> Self {
+        const ID: &[u8; 16] = &[7; 16];
+        Self {
+            request_id: ID,
+            org_id: ID,
+            team_id: ID,
+            key_id: ID,
+            deployment_id: None,
+            endpoint: "",
+            requested_model: "",
+            model: "",
+            provider: "",
+            upstream_model: "",
+            stream: false,
+            outcome: Outcome::Ok,
+            http_status: 0,
+            error_code: "",
+            finish_reason: "",
+            usage: None,
+            usage_estimated: false,
+            cost_nanos: None,
+            cost_source: CostSource::Unspecified,
+            price_id: "",
+            attempts,
+            strategy: "",
+            config_revision: 0,
+            started_unix_us: 0,
+            total_us: 0,
+            upstream_us: 0,
+            first_byte_us: None,
+            overhead_us: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            client_request_id: b"",
+            metadata: "",
+            units: &[],
+            decision: &[],
+        }
+    }
+}
+
 /// Writes fields as Protocol Buffers encode them: those with their default value not at all.
 struct Fields<'a>(&'a mut Vec<u8>);
 

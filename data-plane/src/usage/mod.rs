@@ -122,56 +122,16 @@ impl UsageBuffer {
 
 #[cfg(test)]
 mod tests {
-    use nemo_proto::usage::{CostSource, Outcome, UsageEvent};
+    use nemo_proto::usage::UsageEvent;
     use prost::Message as _;
 
     use super::*;
-
-    fn event(attempts: u32) -> Event<'static> {
-        const ID: &[u8; 16] = &[7; 16];
-        Event {
-            request_id: ID,
-            org_id: ID,
-            team_id: ID,
-            key_id: ID,
-            deployment_id: None,
-            endpoint: "",
-            requested_model: "",
-            model: "",
-            provider: "",
-            upstream_model: "",
-            stream: false,
-            outcome: Outcome::Ok,
-            http_status: 0,
-            error_code: "",
-            finish_reason: "",
-            usage: None,
-            usage_estimated: false,
-            cost_nanos: None,
-            cost_source: CostSource::Unspecified,
-            price_id: "",
-            attempts,
-            strategy: "",
-            config_revision: 0,
-            started_unix_us: 0,
-            total_us: 0,
-            upstream_us: 0,
-            first_byte_us: None,
-            overhead_us: 0,
-            request_bytes: 0,
-            response_bytes: 0,
-            client_request_id: b"",
-            metadata: "",
-            units: &[],
-            decision: &[],
-        }
-    }
 
     /// I12: bounded, and what is lost is counted.
     #[test]
     fn i12_a_full_buffer_drops_the_oldest_and_counts_it() {
         let buffer = UsageBuffer::new(3);
-        (0..5).for_each(|at| buffer.push(&event(at)));
+        (0..5).for_each(|at| buffer.push(&Event::blank(at)));
         assert_eq!((buffer.len(), buffer.dropped()), (3, 2));
         let decode = |event: &Bytes| UsageEvent::decode(event.clone()).unwrap().attempts;
         let kept: Vec<_> = buffer.take(2).iter().map(decode).collect();
@@ -185,7 +145,7 @@ mod tests {
         let buffer = UsageBuffer::new(CAPACITY);
         let metadata = "m".repeat(CHUNK + 1);
         let sizes = [0, 1, 5000, CHUNK - 100, CHUNK + 1, 3, 4096, 60_000, 0];
-        sizes.iter().for_each(|size| buffer.push(&Event { metadata: &metadata[..*size], ..event(1) }));
+        sizes.iter().for_each(|size| buffer.push(&Event { metadata: &metadata[..*size], ..Event::blank(1) }));
         let events = buffer.take(usize::MAX);
         let decoded = events.iter().map(|event| UsageEvent::decode(event.clone()).unwrap().metadata.len());
         assert_eq!(decoded.collect::<Vec<_>>(), sizes);
@@ -195,9 +155,9 @@ mod tests {
     async fn the_shipper_is_woken_by_a_full_batch_only() {
         use futures_util::FutureExt as _;
         let buffer = UsageBuffer::new(CAPACITY);
-        (1..WAKE_AT).for_each(|_| buffer.push(&event(0)));
+        (1..WAKE_AT).for_each(|_| buffer.push(&Event::blank(0)));
         assert!(buffer.full_batch().now_or_never().is_none());
-        buffer.push(&event(0));
+        buffer.push(&Event::blank(0));
         buffer.full_batch().await;
     }
 }

@@ -256,10 +256,14 @@ async fn one<M, S, B>(
 {
     no_delay(&stream, &settings);
     let service = make(OtherSide { peer: stream.peer_addr().ok().map(Peer), certificate: None });
+    let begun = Instant::now();
     let spoken = tokio::select! {
         spoken = tokio::time::timeout(settings.first_request, speaks_http1(&stream)) => spoken,
         () = drain.signaled() => return,
     };
+    // What was waited for the first bytes is not given again for the rest of the head.
+    let first_request = settings.first_request.saturating_sub(begun.elapsed());
+    let settings = ServerSettings { first_request, ..settings };
     match spoken {
         Ok(Ok(http1)) => drive((stream, http1), service, builder, settings, drain).await,
         Ok(Err(error)) => tracing::debug!(port = settings.name, %error, "connection ended"),

@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use nemo_proto::usage::{
-    CostSource, Outcome, UsageBatch,
+    UsageBatch,
     usage_service_server::{UsageService, UsageServiceServer},
 };
 use nemo_runtime::{
@@ -20,46 +20,6 @@ use crate::usage::Event;
 
 /// How long nothing is shipped that is no full batch.
 const FLUSH_MS: u32 = 3_600_000;
-
-fn event() -> Event<'static> {
-    const ID: &[u8; 16] = &[7; 16];
-    Event {
-        request_id: ID,
-        org_id: ID,
-        team_id: ID,
-        key_id: ID,
-        deployment_id: None,
-        endpoint: "",
-        requested_model: "",
-        model: "",
-        provider: "",
-        upstream_model: "",
-        stream: false,
-        outcome: Outcome::Ok,
-        http_status: 0,
-        error_code: "",
-        finish_reason: "",
-        usage: None,
-        usage_estimated: false,
-        cost_nanos: None,
-        cost_source: CostSource::Unspecified,
-        price_id: "",
-        attempts: 1,
-        strategy: "",
-        config_revision: 0,
-        started_unix_us: 0,
-        total_us: 0,
-        upstream_us: 0,
-        first_byte_us: None,
-        overhead_us: 0,
-        request_bytes: 0,
-        response_bytes: 0,
-        client_request_id: b"",
-        metadata: "",
-        units: &[],
-        decision: &[],
-    }
-}
 
 /// First sequence and length of each batch.
 type Batches = Arc<Mutex<mpsc::Receiver<(u64, usize)>>>;
@@ -126,7 +86,7 @@ impl World {
     }
 
     fn push(&self, count: usize) {
-        (0..count).for_each(|_| self.buffer.push(&event()));
+        (0..count).for_each(|_| self.buffer.push(&Event::blank(1)));
     }
 
     async fn batch(&self) -> (u64, usize) {

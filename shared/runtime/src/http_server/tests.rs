@@ -162,6 +162,14 @@ async fn connections_without_requests_are_closed_when_their_time_is_up() {
     assert_closed(&mut half).await;
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 
+    // Silence before the head counts for the head.
+    let start = Instant::now();
+    let mut late = TcpStream::connect(server.addr).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    late.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    assert_closed(&mut late).await;
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+
     let start = Instant::now();
     let mut kept = TcpStream::connect(server.addr).await.unwrap();
     send(&mut kept, "/").await;
