@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Starts one PostgreSQL for a whole test run and ends it afterwards.
 TESTENV = target/debug/nemo-testenv postgres --
 
-.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit it it-fleet api-test sdk catalog-test bench bench-scale bench-route bench-cooldown fuzz golden deny clean-state
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit sim it it-fleet api-test sdk catalog-test bench bench-scale bench-route bench-cooldown bench-grants bench-ingest fuzz golden deny clean-state
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ bins:
 unit: bins ## Unit, golden and integration tests; the latter against `nemo standalone`
 	NEMO_TEST_PAIRING=standalone $(TESTENV) $(CARGO) nextest run --locked --workspace
 
+sim: ## Simulate fleets in virtual time; NEMO_SIM_STEPS=50000000 for longer, NEMO_SIM_SEED=17 for one again
+	$(CARGO) nextest run --locked -p nemo-tests --test sim --no-capture
+
 it: bins ## The integration suite alone, against `nemo standalone`
 	NEMO_TEST_PAIRING=standalone $(TESTENV) $(CARGO) nextest run --locked -p nemo-tests --test it
 
@@ -75,8 +78,16 @@ bench-cooldown: setup-test ## Measure how fast one node's cooldown reaches anoth
 	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
 	target/dist/nemo-bench cooldown $(ARGS)
 
+bench-grants: setup-test ## Measure how fast slices of 10,000 budgets are granted to 50 nodes
+	$(CARGO) build --locked --profile dist -p nemo-control-plane -p nemo-tests --bins
+	target/dist/nemo-bench grants $(ARGS)
+
+bench-ingest: setup-test ## Measure how fast usage events are logged and settled in PostgreSQL
+	$(CARGO) build --locked --profile dist -p nemo-control-plane -p nemo-tests --bins
+	target/dist/nemo-bench ingest $(ARGS)
+
 fuzz: ## Fuzz the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
-	cd tests/fuzz && for target in envelope_splice form sse stream_observer; do \
+	cd tests/fuzz && for target in envelope_splice form journal_recovery sse stream_observer; do \
 		cargo +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60; \
 	done
 

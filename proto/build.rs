@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "nemo/config/v1/resources.proto",
     "nemo/config/v1/config.proto",
     "nemo/cooldown/v1/cooldown.proto",
+    "nemo/quota/v1/quota.proto",
     "nemo/usage/v1/usage.proto",
     "nemo/usage/v1/decision.proto",
     "nemo/admin/v1/tenancy.proto",
@@ -17,11 +18,16 @@ const FILES: &[&str] = &[
     "nemo/admin/v1/model_groups.proto",
     "nemo/admin/v1/catalog.proto",
     "nemo/admin/v1/settings.proto",
+    "nemo/admin/v1/budgets.proto",
+    "nemo/admin/v1/rate_limits.proto",
     "nemo/admin/v1/cooldowns.proto",
     "nemo/admin/v1/requests.proto",
     "nemo/admin/v1/usage.proto",
     "nemo/admin/v1/fleet.proto",
     "nemo/admin/v1/audit.proto",
+    "nemo/admin/v1/ledger.proto",
+    "nemo/admin/v1/webhooks.proto",
+    "nemo/admin/v1/credits.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".nemo.config")
         .bytes(".nemo.usage")
         .bytes(".nemo.cooldown")
+        .bytes(".nemo.quota")
         .extern_path(".google.protobuf.Timestamp", "crate::Timestamp")
         .message_attribute(".nemo.admin", json)
         .compile_fds(descriptors)?;

@@ -23,20 +23,30 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{
     admin::{self, Admin, oidc::Oidc},
-    catalog::{self, seed::Seeded},
+    catalog::{self, price_clock, seed::Seeded},
     config::Config,
     cooldown::{Board, Policy},
     coordination::{
         CoordinationMetrics, Coordinator, Election, EtcdCoordinator, LocalCoordinator, membership,
     },
+    credits,
     fleet::{NodeAuth, Registry, leases, metrics::FleetCollector},
     grpc::{
         self, NodeServices, config_service::ConfigService, cooldown_service::CooldownService,
-        fleet_service::FleetService, metrics::UsageMetrics, usage_service::UsageService,
+        fleet_service::FleetService, metrics::UsageMetrics, quota_service::QuotaService,
+        usage_service::UsageService,
     },
+    ledger::verify::{self, LedgerMetrics},
     publish::{Publisher, Revocations, metrics::PublishMetrics},
+    quota::{metrics::QuotaMetrics, rates::Rates, reclaimer},
     retention::{self, RetentionMetrics},
-    store::{Store, idempotency},
+    sealing::Sealer,
+    store::{Store, idempotency, leases::SqlBank},
+    thresholds::{self, ThresholdMetrics},
+    webhooks::{
+        client::WebhookClient,
+        job::{Courier, WebhookMetrics},
+    },
 };
 
 /// How long a drain waits for requests in flight.
@@ -135,6 +145,8 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     let admin = Admin::new(store.clone(), keyring.clone())
         .with_fleet(registry.clone(), publisher.unpublishable())
         .with_oidc(oidc.clone())
+        .with_payments(config.payments.clone())
+        .with_private_webhooks(config.private_webhooks)
         .with_published(publisher.subscribe());
     let tasks = TaskGroup::new();
     let coordinator = coordinator(&config, &tasks)?;
@@ -160,10 +172,36 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
         "retention",
         retention::run(store.clone(), config.retention, retention_metrics, stand("retention"), drain.clone()),
     );
+    tasks.spawn("prices", price_clock::run(store.clone(), stand("prices"), drain.clone()));
+    let ledger_metrics = LedgerMetrics::register(&metrics);
+    tasks.spawn("ledger", verify::run(store.clone(), ledger_metrics, stand("ledger"), drain.clone()));
+    let threshold_metrics = ThresholdMetrics::register(&metrics);
+    tasks.spawn(
+        "thresholds",
+        thresholds::run(store.clone(), threshold_metrics, stand("thresholds"), drain.clone()),
+    );
+    tasks.spawn("credits", credits::job::run(store.clone(), stand("credits"), drain.clone()));
+    let courier = Courier {
+        store: store.clone(),
+        sealer: Sealer::new(keyring.clone()),
+        client: WebhookClient::new(config.private_webhooks).context("TLS of webhooks")?,
+        metrics: WebhookMetrics::register(&metrics),
+    };
+    tasks.spawn("webhooks", courier.run(stand("webhooks"), drain.clone()));
+    let rates = Rates::new(publisher.subscribe());
+    let (quota_metrics, bank) = (QuotaMetrics::register(&metrics), SqlBank::new(store.clone(), config.quota));
+    let reclaiming = reclaimer::run(bank.clone(), quota_metrics.clone(), stand("quota"), drain.clone());
+    tasks.spawn("quota", reclaiming);
+    tasks.spawn("standby", bank.clone().stand_by(drain.clone()));
+    if !config.etcd.endpoints.is_empty() {
+        tasks.spawn("rates", reclaimer::exchange(store.clone(), rates.clone(), drain.clone()));
+    }
+    let quota = QuotaService::new(Arc::new(bank), rates, quota_metrics, drain.clone());
     let services = NodeServices {
         config: ConfigService::new(publisher, revocations.clone(), registry.clone(), drain.clone()),
         cooldown: CooldownService::new(board, drain.clone()),
         fleet: FleetService::new(keyring.key_ids()),
+        quota,
         usage: UsageService::new(
             store.clone(),
             registry.clone(),

@@ -22,7 +22,12 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     admin::oidc::{OidcError, OidcOptions, OidcSettings},
     coordination::EtcdSettings,
+    credits::{
+        BillingOptions,
+        payments::{BadSecrets, Payments},
+    },
     fleet::{NodeToken, auth::WeakNodeToken},
+    quota,
     retention::{Retention, TooShort},
     store::PoolSizes,
 };
@@ -59,10 +64,16 @@ pub struct Config {
     /// How long the start waits for the database.
     pub database_patience: Duration,
     pub retention: Retention,
+    /// How budgets and rate limits are divided among the nodes.
+    pub quota: quota::Settings,
     /// Whose tokens the admin API accepts beside its own.
     pub oidc: Option<OidcSettings>,
     /// Where replicas meet; without endpoints this is the only one.
     pub etcd: EtcdSettings,
+    /// The payment provider whose events are taken.
+    pub payments: Option<Payments>,
+    /// Webhooks of organizations may go to private networks.
+    pub private_webhooks: bool,
 }
 
 impl Config {
@@ -82,8 +93,11 @@ impl Config {
             allow_plaintext: false,
             database_patience: DATABASE_PATIENCE,
             retention: Retention::default(),
+            quota: quota::Settings::default(),
             oidc: None,
             etcd: EtcdSettings::default(),
+            payments: None,
+            private_webhooks: false,
         }
     }
 
@@ -104,6 +118,7 @@ impl Config {
         let ops = ("--ops-tls-cert and --ops-tls-key", &self.ops_tls);
         check_plaintext(("--metrics-addr", self.metrics_addr), ops, self.allow_plaintext)?;
         self.retention.check()?;
+        self.quota.check()?;
         Ok(())
     }
 }
@@ -130,6 +145,7 @@ pub struct Settings {
     pub seal_key: Secret,
     pub seal_key_file: PathBuf,
     pub retention: Retention,
+    pub quota: quota::Settings,
     pub oidc_issuer: String,
     pub oidc_audience: String,
     pub oidc_subject_claim: String,
@@ -146,6 +162,10 @@ pub struct Settings {
     pub etcd_password_file: PathBuf,
     pub etcd_ca: PathBuf,
     pub etcd_tls: Identity,
+    #[serde(deserialize_with = "secret")]
+    pub payments_webhook_secret: Secret,
+    pub payments_webhook_secret_file: PathBuf,
+    pub webhooks_allow_private: bool,
     pub logging: TelemetrySettings,
 }
 
@@ -184,6 +204,8 @@ pub enum ConfigError {
     #[error(transparent)]
     Retention(#[from] TooShort),
     #[error(transparent)]
+    Quota(#[from] quota::settings::BadSettings),
+    #[error(transparent)]
     Oidc(#[from] OidcError),
     #[error(
         "etcd_endpoints: expected http://host:port or https://host:port, several separated by commas, got {0:?}"
@@ -194,6 +216,8 @@ pub enum ConfigError {
          set allow_plaintext when a mesh does TLS"
     )]
     EtcdPlaintext(String),
+    #[error("{origin}: {error}")]
+    Payments { origin: String, error: BadSecrets },
     #[error("etcd_user and etcd_password (or etcd_password_file) go together")]
     EtcdUser,
     #[error("{name}: expected 1 to 1000 connections, got {value}")]
@@ -245,6 +269,27 @@ impl Settings {
         }
     }
 
+    /// What is set in options wins.
+    pub fn set_billing(&mut self, options: BillingOptions) {
+        if let Some(secret) = options.payments_webhook_secret {
+            self.payments_webhook_secret = Secret::new(secret);
+        }
+        if let Some(file) = options.payments_webhook_secret_file {
+            self.payments_webhook_secret_file = file;
+        }
+        self.webhooks_allow_private = options.webhooks_allow_private.unwrap_or(self.webhooks_allow_private);
+    }
+
+    fn payments(&self) -> Result<Option<Payments>, ConfigError> {
+        let (secret, file) = (&self.payments_webhook_secret, &self.payments_webhook_secret_file);
+        match from_file_or_text("payments_webhook_secret", secret, file)? {
+            Some((origin, secret)) => {
+                Payments::new(&secret).map_err(|error| ConfigError::Payments { origin, error })
+            }
+            None => Ok(None),
+        }
+    }
+
     fn etcd(&self) -> Result<EtcdSettings, ConfigError> {
         let endpoints = self.etcd_endpoints.split(',').map(str::trim).filter(|it| !it.is_empty());
         let endpoints: Vec<String> = endpoints.map(str::to_owned).collect();
@@ -288,7 +333,7 @@ impl Settings {
             ),
             None => None,
         };
-        let (oidc, etcd) = (self.oidc().check()?, self.etcd()?);
+        let (oidc, etcd, payments) = (self.oidc().check()?, self.etcd()?, self.payments()?);
         let config = Config {
             rest_addr: self.rest_addr,
             grpc_addr: self.grpc_addr,
@@ -302,8 +347,11 @@ impl Settings {
             allow_plaintext: self.allow_plaintext,
             database_patience: DATABASE_PATIENCE,
             retention: self.retention,
+            quota: self.quota,
             oidc,
             etcd,
+            payments,
+            private_webhooks: self.webhooks_allow_private,
         };
         config.check()?;
         Ok(config)

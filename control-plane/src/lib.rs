@@ -8,6 +8,11 @@
 //! - [`coordination`]: what replicas agree on beside the database, through etcd or in this process
 //! - [`cooldown`]: what nodes report of upstreams, weighed and told to all of them
 //! - [`catalog`]: the bundled model catalog
+//! - [`credits`]: prepaid balances, tiers, payments
+//! - [`webhooks`]: organizations are told of events
+//! - [`thresholds`]: crossings of thresholds of budgets become events
+//! - [`ledger`]: what happened to money, and the check that every total is its sum
+//! - [`quota`]: slices of budgets and shares of rate limits for the nodes
 //! - [`retention`]: partitions of request log and rollups, made ahead and dropped in time
 //! - [`sealing`]: provider credentials are sealed before they reach the store
 //! - [`app`] and [`config`]: wiring and bootstrap settings; `nemo standalone` and the tests use the same wiring
@@ -18,9 +23,15 @@ pub mod catalog;
 pub mod config;
 pub mod cooldown;
 pub mod coordination;
+pub mod credits;
 pub mod fleet;
 pub mod grpc;
+pub mod ledger;
 pub mod publish;
+pub mod quota;
+pub mod rerate;
 pub mod retention;
 pub mod sealing;
 pub mod store;
+pub mod thresholds;
+pub mod webhooks;

@@ -10,6 +10,7 @@ use nemo_control_plane::{
     admin::{Admin, Call, oidc::OidcOptions},
     app,
     config::{ConfigError, DATABASE_PATIENCE, Settings},
+    credits::BillingOptions,
     retention::RetentionOptions,
     store::{PoolSizes, Store},
 };
@@ -121,6 +122,8 @@ struct Options {
     oidc: OidcOptions,
     #[command(flatten)]
     retention: RetentionOptions,
+    #[command(flatten)]
+    billing: BillingOptions,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -163,6 +166,7 @@ impl Options {
         settings.etcd_user = self.etcd_user.unwrap_or(settings.etcd_user);
         settings.allow_plaintext |= self.allow_plaintext;
         settings.set_oidc(self.oidc);
+        settings.set_billing(self.billing);
         settings.logging.format = match self.log_format {
             Some(LogFormat::Text) => telemetry::Format::Text,
             Some(LogFormat::Json) => telemetry::Format::Json,

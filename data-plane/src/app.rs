@@ -25,8 +25,13 @@ use crate::{
     drain as phases, edge,
     health::{self, HealthBoard, HealthMetrics},
     pipeline::{context::Sinks, metrics::Metrics, telemetry::Telemetry},
+    quota::{Clock, QuotaMetrics, QuotaTable},
+    requests::Lookup,
     upstream::UpstreamClient,
-    usage::{CAPACITY, UsageBuffer},
+    usage::{
+        Journal,
+        journal::{self, Directory, Limits, Recovered, SEGMENT, Writer},
+    },
 };
 
 /// What a request needs of its node.
@@ -35,6 +40,9 @@ pub struct State {
     pub snapshot: SnapshotHandle,
     pub upstream: UpstreamClient,
     pub health: HealthBoard,
+    pub quota: QuotaTable,
+    /// The request log, for clients.
+    pub lookup: Lookup,
     pub sinks: Arc<Sinks>,
 }
 
@@ -91,24 +99,27 @@ pub async fn start(
     let (channels, token, control_tls) = channels(endpoint, settings.allow_plaintext)?;
     let identity = identity::load(&settings.data_dir)
         .with_context(|| format!("the data directory {} can't be used", settings.data_dir.display()))?;
+    let journal = open_journal(&settings, identity.epoch)?;
     let data = http_server::bind(settings.listen, "--listen")?;
     let ops = http_server::bind(settings.ops_listen, "--ops-listen")?;
     let (data_addr, ops_addr) = (data.local_addr()?, ops.local_addr()?);
 
     let (registry, readiness, tasks) = (Registry::new(), Readiness::new(), TaskGroup::new());
-    let usage = UsageBuffer::new(CAPACITY);
     let metrics = registry.register(Metrics::register);
     let snapshot = SnapshotHandle::default();
     let upstream =
         UpstreamClient::new(upstream_authority(&settings)).context("TLS to upstreams can't be set up")?;
     let health = HealthBoard::new(registry.register(HealthMetrics::register));
+    let quota = QuotaTable::new(Clock::monotonic(), registry.register(QuotaMetrics::register));
     let otlp = Otlp::start(&settings.otlp, "nemo-data-plane", &identity.node_id)?;
     let state = Arc::new(State {
         snapshot: snapshot.clone(),
         upstream: upstream.clone(),
         health: health.clone(),
+        quota: quota.clone(),
+        lookup: Lookup::new(&channels, &token),
         sinks: Arc::new(Sinks {
-            usage: usage.clone(),
+            journal: journal.clone(),
             metrics,
             telemetry: otlp.map(Telemetry::new),
             max_in_flight: settings.max_in_flight.into(),
@@ -137,7 +148,8 @@ pub async fn start(
         info,
         snapshot: snapshot.clone(),
         health: health.clone(),
-        usage,
+        quota,
+        journal,
         flush_deadline: settings.flush_deadline(),
         metrics: registry.register(control::metrics::ControlMetrics::register),
     };
@@ -164,6 +176,32 @@ pub async fn start(
     });
     tracing::info!(address = %data_addr, node = identity.node_id, "data port open");
     Ok(Bound { data_addr, ops_addr, node_id: identity.node_id, snapshot, tasks, settings })
+}
+
+/// Takes over what earlier processes have left, and begins an epoch.
+fn open_journal(settings: &Settings, epoch: u64) -> anyhow::Result<Journal> {
+    let dir = settings.data_dir.join("journal");
+    let refused = || format!("the usage journal in {} can't be used", dir.display());
+    let limits = Limits { segment: SEGMENT, max: settings.journal.max_bytes };
+    let writer = Writer { epoch, boot_id: journal::boot_id() };
+    let storage = Arc::new(Directory::open(&dir).with_context(refused)?);
+    let (journal, recovered) = Journal::open(storage, limits, writer).with_context(refused)?;
+    journal.keep(std::time::Duration::from_millis(settings.journal.sync_ms.max(1))).with_context(refused)?;
+    for Recovered { epoch, events, lost, torn, damaged, exact } in recovered {
+        match exact {
+            true if events + lost == 0 => tracing::debug!(epoch, "an earlier process left nothing to ship"),
+            true => tracing::info!(epoch, events, lost, torn, "shipping what an earlier process left"),
+            false => tracing::warn!(
+                epoch,
+                events,
+                lost,
+                torn,
+                damaged,
+                "shipping what is left of an earlier process: part of it may be missing"
+            ),
+        }
+    }
+    Ok(journal)
 }
 
 /// One for each replica of the control plane.

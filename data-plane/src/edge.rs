@@ -19,6 +19,7 @@ use crate::{
         error::{GatewayError, Kind},
         headers,
     },
+    requests,
 };
 
 /// The data port: all of its connections, or one of them.
@@ -31,7 +32,7 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(state: Arc<State>) -> Self {
-        let router = models::router(state.clone());
+        let router = models::router(state.clone()).merge(requests::router(state.clone()));
         Self { state, router }
     }
 

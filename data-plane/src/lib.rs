@@ -4,6 +4,7 @@
 //! - [`app`]: wires a node; used by the binaries and the tests
 //! - [`edge`], [`pipeline`], [`routing`], [`upstream`], [`models`]: the data port, in the order of a request
 //! - [`health`]: breakers, cooldowns and statistics of upstreams
+//! - [`quota`]: money and rates that requests may use: leases, reservations, shares
 //! - [`config`]: settings and the live snapshot
 //! - [`control`], [`usage`]: conversations with the control plane
 
@@ -15,6 +16,8 @@ pub mod edge;
 pub mod health;
 pub mod models;
 pub mod pipeline;
+pub mod quota;
+pub mod requests;
 pub mod routing;
 #[cfg(test)]
 mod testing;

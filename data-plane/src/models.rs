@@ -119,7 +119,7 @@ async fn not_found(uri: Uri) -> Response {
     refuse(&uri, &GatewayError::new(Kind::RouteNotFound, message))
 }
 
-async fn method_not_allowed(uri: Uri) -> Response {
+pub(crate) async fn method_not_allowed(uri: Uri) -> Response {
     refuse(&uri, &GatewayError::new(Kind::MethodNotAllowed, format!("Use GET for {}.", uri.path())))
 }
 
@@ -138,7 +138,8 @@ fn not_ready() -> GatewayError {
     GatewayError::new(Kind::NotReady, "This node has no configuration yet. Try again in a moment.")
 }
 
-fn tenant(state: &State, request: &Parts) -> Result<(Arc<Live>, Arc<KeyRecord>), GatewayError> {
+/// The key of a request to a quiet endpoint.
+pub(crate) fn tenant(state: &State, request: &Parts) -> Result<(Arc<Live>, Arc<KeyRecord>), GatewayError> {
     let live = state.snapshot.load().ok_or_else(not_ready)?;
     let key = authenticate::run(&live, &request.headers, clock::unix_us() / 1000)?;
     authorize::client(&key, || {

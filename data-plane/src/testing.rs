@@ -5,6 +5,18 @@ use std::sync::Arc;
 use nemo_snapshot::{Deployment, Model};
 use nemo_types::DeploymentId;
 
+use crate::usage::{
+    Journal,
+    journal::{Limits, SEGMENT, Writer, model::Disk},
+};
+
+/// In memory, with the usual sizes.
+pub fn journal() -> Journal {
+    let limits = Limits { segment: SEGMENT, max: 1 << 30 };
+    let writer = Writer { epoch: 1, boot_id: "boot".into() };
+    Journal::open(Arc::new(Disk::new()), limits, writer).unwrap().0
+}
+
 /// A deployment of `model` at `provider`, not part of any snapshot.
 pub fn deployment(provider: &str, model: &str) -> Arc<Deployment> {
     Arc::new(Deployment {

@@ -1,6 +1,6 @@
 //! Conversions between wire values and [`nemo_types`]. Called by both planes.
 
-use nemo_types::{Measure, NanosPerMillion, PriceSheet, Unit, UnitPrice, Usage};
+use nemo_types::{Measure, NanosPerMillion, PriceSheet, PriceStep, Unit, UnitPrice, Usage};
 
 use crate::common;
 
@@ -14,6 +14,7 @@ impl From<&Usage> for common::Usage {
             reasoning_tokens: usage.reasoning,
             audio_input_tokens: usage.audio_input,
             audio_output_tokens: usage.audio_output,
+            cache_write_1h_tokens: usage.cache_write_1h,
         }
     }
 }
@@ -28,6 +29,7 @@ impl From<&common::Usage> for Usage {
             reasoning: usage.reasoning_tokens,
             audio_input: usage.audio_input_tokens,
             audio_output: usage.audio_output_tokens,
+            cache_write_1h: usage.cache_write_1h_tokens,
         }
     }
 }
@@ -42,6 +44,9 @@ impl From<&common::PriceSheet> for PriceSheet {
             cache_write: sheet.cache_write.map(NanosPerMillion),
             // A unit of a newer control plane has no price here: what is counted in it costs nobody knows what.
             units: sheet.units.iter().filter_map(unit_price).collect(),
+            cache_write_1h: sheet.cache_write_1h.map(NanosPerMillion),
+            reasoning: sheet.reasoning.map(NanosPerMillion),
+            steps: sheet.steps.iter().map(PriceStep::from).collect(),
         }
     }
 }
@@ -55,6 +60,39 @@ impl From<&PriceSheet> for common::PriceSheet {
             cache_read: sheet.cache_read.map(|price| price.0),
             cache_write: sheet.cache_write.map(|price| price.0),
             units: sheet.units.iter().map(common::UnitPrice::from).collect(),
+            cache_write_1h: sheet.cache_write_1h.map(|price| price.0),
+            reasoning: sheet.reasoning.map(|price| price.0),
+            steps: sheet.steps.iter().map(common::PriceStep::from).collect(),
+        }
+    }
+}
+
+impl From<&common::PriceStep> for PriceStep {
+    fn from(step: &common::PriceStep) -> Self {
+        Self {
+            above_input_tokens: step.above_input_tokens,
+            service_tier: step.service_tier.as_str().into(),
+            input: step.input.map(NanosPerMillion),
+            output: step.output.map(NanosPerMillion),
+            cache_read: step.cache_read.map(NanosPerMillion),
+            cache_write: step.cache_write.map(NanosPerMillion),
+            cache_write_1h: step.cache_write_1h.map(NanosPerMillion),
+            reasoning: step.reasoning.map(NanosPerMillion),
+        }
+    }
+}
+
+impl From<&PriceStep> for common::PriceStep {
+    fn from(step: &PriceStep) -> Self {
+        Self {
+            above_input_tokens: step.above_input_tokens,
+            service_tier: step.service_tier.to_string(),
+            input: step.input.map(|price| price.0),
+            output: step.output.map(|price| price.0),
+            cache_read: step.cache_read.map(|price| price.0),
+            cache_write: step.cache_write.map(|price| price.0),
+            cache_write_1h: step.cache_write_1h.map(|price| price.0),
+            reasoning: step.reasoning.map(|price| price.0),
         }
     }
 }

@@ -10,7 +10,7 @@ mod timestamp;
 pub use timestamp::Timestamp;
 
 /// Newest resource schema that this build reads and writes (`NodeInfo.schema_version`).
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The descriptors of every service, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -38,6 +38,11 @@ mod nemo {
             tonic::include_proto!("nemo.cooldown.v1");
         }
     }
+    pub mod quota {
+        pub mod v1 {
+            tonic::include_proto!("nemo.quota.v1");
+        }
+    }
     pub mod usage {
         pub mod v1 {
             tonic::include_proto!("nemo.usage.v1");
@@ -60,5 +65,7 @@ pub use nemo::config::v1 as config;
 pub use nemo::cooldown::v1 as cooldown;
 /// How a node joins the fleet.
 pub use nemo::fleet::v1 as fleet;
+/// Slices of budgets and shares of rate limits.
+pub use nemo::quota::v1 as quota;
 /// How nodes report usage.
 pub use nemo::usage::v1 as usage;

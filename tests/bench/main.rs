@@ -8,11 +8,17 @@
 //!
 //! - `cooldown` measures how fast the fleet hears of an upstream that tripped
 //!
+//! - `grants` measures how fast slices of budgets are granted to nodes
+//!
+//! - `ingest` measures how fast usage events are logged and settled
+//!
 //! Called by `make bench` and `make bench-scale`.
 
 mod cooldown;
 mod floor;
+mod grants;
 mod histogram;
+mod ingest;
 mod load;
 mod poll;
 mod proc;
@@ -46,6 +52,10 @@ enum Command {
     ScaleUpstream(scale::UpstreamArgs),
     /// Measure how fast one node's cooldown reaches another through etcd.
     Cooldown(cooldown::Args),
+    /// Measure how fast usage events get into PostgreSQL, and what each costs.
+    Ingest(ingest::Args),
+    /// Measure how fast slices of many budgets are granted to many nodes.
+    Grants(grants::Args),
     /// Load one server, print the result as JSON.
     Load(load::Args),
 }
@@ -58,6 +68,8 @@ fn main() -> ExitCode {
         Command::Scale(args) => scale::main(&args),
         Command::ScaleUpstream(args) => scale::upstream(&args).map(|()| ExitCode::SUCCESS),
         Command::Cooldown(args) => cooldown::main(&args),
+        Command::Ingest(args) => ingest::main(&args),
+        Command::Grants(args) => grants::main(&args),
         Command::Load(args) => load::main(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -2,8 +2,9 @@
 //!
 //! What is measured runs on one core, load generator and upstream on another, the control plane with its database on a
 //! third, if there is one, else on the second when that is idle. All numbers come from one run on one machine, because only their ratio means
-//! anything elsewhere. The gateway is the product with everything on: authentication, routing, metering, logging,
-//! metrics. What a measurement leaves it to do (usage events to be shipped) is waited for and charged to it.
+//! anything elsewhere. The gateway is the product with everything on: authentication, routing, three budgets, two rate
+//! limits, the usage journal, metering, logging, metrics. What a measurement leaves it to do (usage events to be shipped)
+//! is waited for and charged to it.
 
 mod gateway;
 mod measure;
@@ -70,6 +71,9 @@ pub(crate) struct Args {
     /// Leave placement and priorities to the kernel.
     #[arg(long)]
     pub(crate) no_pin: bool,
+    /// Measure a key without budgets and rate limits.
+    #[arg(long)]
+    pub(crate) no_limits: bool,
     /// Also write the result as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
@@ -124,6 +128,7 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
         target.note_idle_memory()?;
     }
     let mut report = Report::new(&targets);
+    report.limited = !args.no_limits;
     for round in 1..=args.rounds.max(1) {
         for workload in [Workload::Small, Workload::Large, Workload::Stream, Workload::Paced] {
             for (index, target) in targets.iter().enumerate() {

@@ -150,7 +150,7 @@ fn i2_the_pipeline_loads_the_snapshot_once() {
 /// I1: what happens between authentication and dispatch is `fn`, so that no network can hide in it.
 #[test]
 fn i1_phases_before_dispatch_are_not_async() {
-    for phase in ["authenticate", "authorize", "route"] {
+    for phase in ["authenticate", "authorize", "throttle", "route", "reserve"] {
         let path = root().join(format!("data-plane/src/pipeline/{phase}.rs"));
         let text = std::fs::read_to_string(path).unwrap();
         assert!(text.contains("pub fn run(") && !text.contains("async "), "{phase} must be fn all through");

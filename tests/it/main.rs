@@ -15,7 +15,13 @@ mod auth;
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
+mod budgets_admin;
+#[cfg(test)]
 mod canary;
+#[cfg(test)]
+mod chaos;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
@@ -26,6 +32,8 @@ mod cli_apply;
 mod cli_offline;
 #[cfg(test)]
 mod cooldown;
+#[cfg(test)]
+mod credits;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
@@ -61,7 +69,13 @@ mod oidc;
 #[cfg(test)]
 mod overrides;
 #[cfg(test)]
+mod overspend;
+#[cfg(test)]
+mod own_requests;
+#[cfg(test)]
 mod portkey;
+#[cfg(test)]
+mod rate_limit;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]

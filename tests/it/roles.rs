@@ -62,17 +62,78 @@ fn methods() -> Vec<Method> {
             { "org_id": "$org", "id": "$id" }
         KeyService.DeleteKey(DeleteKeyRequest) DELETE "/organizations/{org_id}/keys/{id}"
             { "org_id": "$org", "id": "$id" }
+        BudgetService.CreateBudget(CreateBudgetRequest) POST "/organizations/{org_id}/budgets"
+            { "org_id": "$org", "name": "$name", "limit_usd": "1", "window": "day" }
+        BudgetService.GetBudget(GetBudgetRequest) GET "/organizations/{org_id}/budgets/{id}"
+            { "org_id": "$org", "id": "$id" }
+        BudgetService.ListBudgets(ListBudgetsRequest) GET "/organizations/{org_id}/budgets" { "org_id": "$org" }
+        BudgetService.UpdateBudget(UpdateBudgetRequest) PATCH "/organizations/{org_id}/budgets/{id}"
+            { "org_id": "$org", "id": "$id", "disabled": true }
+        BudgetService.DeleteBudget(DeleteBudgetRequest) DELETE "/organizations/{org_id}/budgets/{id}"
+            { "org_id": "$org", "id": "$id" }
+        BudgetService.ListBudgetLeases(ListBudgetLeasesRequest) GET "/organizations/{org_id}/budgets/{id}/leases"
+            { "org_id": "$org", "id": "$id" }
+        BudgetService.ReleaseLease(ReleaseLeaseRequest)
+            POST "/organizations/{org_id}/budgets/{budget_id}/leases/{lease_id}/release"
+            { "org_id": "$org", "budget_id": "$id", "lease_id": "$id" }
+        RateLimitService.CreateRateLimit(CreateRateLimitRequest) POST "/organizations/{org_id}/rate-limits"
+            { "org_id": "$org", "name": "$name", "concurrent": 1 }
+        RateLimitService.GetRateLimit(GetRateLimitRequest) GET "/organizations/{org_id}/rate-limits/{id}"
+            { "org_id": "$org", "id": "$id" }
+        RateLimitService.ListRateLimits(ListRateLimitsRequest) GET "/organizations/{org_id}/rate-limits"
+            { "org_id": "$org" }
+        RateLimitService.UpdateRateLimit(UpdateRateLimitRequest) PATCH "/organizations/{org_id}/rate-limits/{id}"
+            { "org_id": "$org", "id": "$id", "concurrent": 2 }
+        RateLimitService.DeleteRateLimit(DeleteRateLimitRequest) DELETE "/organizations/{org_id}/rate-limits/{id}"
+            { "org_id": "$org", "id": "$id" }
         RequestLogService.GetRequest(GetRequestRequest) GET "/organizations/{org_id}/requests/{id}"
             { "org_id": "$org", "id": "$id" }
         RequestLogService.ListRequests(ListRequestsRequest) GET "/organizations/{org_id}/requests"
             { "org_id": "$org" }
         RequestLogService.ListDecisions(ListDecisionsRequest) GET "/decisions" {}
         RequestLogService.ListRoutingConfig(ListRoutingConfigRequest) GET "/routing-config" {}
+        CreditService.GetCredits(GetCreditsRequest) GET "/organizations/{org_id}/credits" { "org_id": "$org" }
+        CreditService.CreateCreditMovement(CreateCreditMovementRequest) POST "/organizations/{org_id}/credits/movements"
+            { "org_id": "$org", "kind": "grant", "amount_usd": "1" }
+        CreditService.GetCreditMovement(GetCreditMovementRequest) GET "/organizations/{org_id}/credits/movements/{id}"
+            { "org_id": "$org", "id": "$id" }
+        CreditService.ListCreditMovements(ListCreditMovementsRequest) GET "/organizations/{org_id}/credits/movements"
+            { "org_id": "$org" }
+        CreditService.QuotePurchase(QuotePurchaseRequest) GET "/organizations/{org_id}/credits/quote?credit_usd={credit_usd}"
+            { "org_id": "$org", "credit_usd": "100" }
+        CreditService.ListPaymentEvents(ListPaymentEventsRequest) GET "/payment-events" {}
+        WebhookService.CreateWebhook(CreateWebhookRequest) POST "/organizations/{org_id}/webhooks"
+            { "org_id": "$org", "name": "$name", "url": "https://hooks.example.com/" }
+        WebhookService.GetWebhook(GetWebhookRequest) GET "/organizations/{org_id}/webhooks/{id}"
+            { "org_id": "$org", "id": "$id" }
+        WebhookService.ListWebhooks(ListWebhooksRequest) GET "/organizations/{org_id}/webhooks" { "org_id": "$org" }
+        WebhookService.UpdateWebhook(UpdateWebhookRequest) PATCH "/organizations/{org_id}/webhooks/{id}"
+            { "org_id": "$org", "id": "$id", "disabled": true }
+        WebhookService.RotateWebhook(RotateWebhookRequest) POST "/organizations/{org_id}/webhooks/{id}/rotate"
+            { "org_id": "$org", "id": "$id" }
+        WebhookService.DeleteWebhook(DeleteWebhookRequest) DELETE "/organizations/{org_id}/webhooks/{id}"
+            { "org_id": "$org", "id": "$id" }
+        WebhookService.TestWebhook(TestWebhookRequest) POST "/organizations/{org_id}/webhooks/{id}/test"
+            { "org_id": "$org", "id": "$id" }
+        WebhookService.ListWebhookDeliveries(ListWebhookDeliveriesRequest)
+            GET "/organizations/{org_id}/webhook-deliveries" { "org_id": "$org" }
+        WebhookService.GetWebhookDelivery(GetWebhookDeliveryRequest)
+            GET "/organizations/{org_id}/webhook-deliveries/{id}" { "org_id": "$org", "id": "$id" }
+        WebhookService.RedeliverWebhook(RedeliverWebhookRequest)
+            POST "/organizations/{org_id}/webhook-deliveries/{id}/redeliver" { "org_id": "$org", "id": "$id" }
         AuditService.VerifyAudit(VerifyAuditRequest) GET "/audit/verification" {}
+        LedgerService.VerifyLedger(VerifyLedgerRequest) GET "/ledger/verification" {}
         CatalogService.PutModel(PutModelRequest) PUT "/models/vendor/role-test" { "model": { "id": "vendor/role-test" } }
         CatalogService.GetModel(GetModelRequest) GET "/models/{id}" { "id": "vendor/nothing" }
         CatalogService.ListModels(ListModelsRequest) GET "/models" {}
         CatalogService.DeleteModel(DeleteModelRequest) DELETE "/models/{id}" { "id": "vendor/nothing" }
+        CatalogService.CreatePrice(CreatePriceRequest) POST "/prices"
+            { "model": "vendor/nothing", "provider": "custom", "price": { "input": 1_000_000_000 } }
+        CatalogService.GetPrice(GetPriceRequest) GET "/prices/{id}" { "id": "custom/nothing@2026-11-21" }
+        CatalogService.ListPrices(ListPricesRequest) GET "/prices" {}
+        CatalogService.DeletePrice(DeletePriceRequest) DELETE "/prices/{id}" { "id": "custom/nothing@2026-11-21" }
+        CatalogService.Rerate(RerateRequest) POST "/rerate"
+            { "from": "2026-11-20T00:00:00Z", "to": "2026-11-20T01:00:00Z", "model": "vendor/nothing" }
         FleetAdminService.ListNodes(ListNodesRequest) GET "/nodes" {}
     });
     all.extend(owned());
@@ -111,6 +172,8 @@ fn tenancy() -> Vec<Method> {
 /// What both organizations and the operator have, or can ask for: without organization it is the operator's alone.
 fn owned() -> Vec<Method> {
     methods! {
+        CatalogService.ListDeploymentPrices(ListDeploymentPricesRequest) GET
+            "/organizations/{org_id}/deployments/{id}/prices" { "org_id": "$org", "id": "$id" }
         TenancyService.CreateAdminToken(CreateAdminTokenRequest) POST "/organizations/{org_id}/admin-tokens"
             { "org_id": "$org", "name": "$name", "role": "viewer" }
         TenancyService.GetAdminToken(GetAdminTokenRequest) GET "/organizations/{org_id}/admin-tokens/{id}"
@@ -167,6 +230,7 @@ fn owned() -> Vec<Method> {
             DELETE "/organizations/{org_id}/cooldowns/{deployment_id}" { "org_id": "$org", "deployment_id": "$id" }
         UsageQueryService.QueryUsage(QueryUsageRequest) GET "/organizations/{org_id}/usage" { "org_id": "$org" }
         AuditService.ListAudit(ListAuditRequest) GET "/organizations/{org_id}/audit" { "org_id": "$org" }
+        LedgerService.ListLedger(ListLedgerRequest) GET "/organizations/{org_id}/ledger" { "org_id": "$org" }
     }
 }
 

@@ -37,17 +37,41 @@ async fn i8_a_stream_is_the_upstreams_bytes_without_the_usage_chunk_nobody_asked
 
     let asked = json!({ "stream_options": { "include_usage": true } });
     let asked = fleet.client.post("/v1/chat/completions", streamed(&asked)).await.unwrap();
-    assert_eq!(asked.header("x-nemo-edits"), Some("model"));
+    assert_eq!(asked.header("x-nemo-edits"), Some("model,cost"));
     let last = asked.chunks().unwrap().pop().unwrap();
     assert_eq!(last["choices"], json!([]));
     assert!(last["usage"]["total_tokens"].as_u64().unwrap() > 0);
 
     let rows = fleet.request_log(2).await.unwrap();
+    // R001-5: what the client is told is what is booked.
+    let told = last["usage"]["cost"].as_f64().unwrap();
+    let booked = rows.iter().map(|row| row["cost_nanos"].as_f64().unwrap() / 1e9);
+    assert!(told > 0.0 && booked.into_iter().any(|cost| (cost - told).abs() < 1e-12), "{told}: {rows:?}");
     for row in rows {
         assert_eq!((row["outcome"].as_str(), row["stream"].as_bool()), (Some("ok"), Some(true)), "{row}");
         assert_eq!(row["cost_source"], "priced", "{row}");
         assert!(row["first_byte_us"].as_u64().unwrap() <= row["total_us"].as_u64().unwrap(), "{row}");
     }
+}
+
+/// E.6: `usage: {include: true}` of OpenRouter's clients brings the cost in complete answers too, and never unasked.
+#[tokio::test]
+async fn a_complete_answer_tells_its_cost_to_who_asks_for_usage() {
+    let fleet = Fleet::start().await.unwrap();
+    let body = |extra: Value| {
+        let mut request = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi" }] });
+        request.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
+        request.to_string()
+    };
+    let asked = json!({ "usage": { "include": true } });
+    let asked = fleet.client.post("/api/v1/chat/completions", body(asked)).await.unwrap();
+    let cost = asked.json().unwrap()["usage"]["cost"].as_f64().unwrap();
+    let header: f64 = asked.header("x-nemo-cost-usd").unwrap().parse().unwrap();
+    assert!(cost > 0.0 && (cost - header).abs() < 1e-12, "{cost} {header}");
+    assert_eq!(asked.header("x-nemo-edits"), Some("strip,model,cost"));
+    let quiet = fleet.client.post("/api/v1/chat/completions", body(json!({}))).await.unwrap();
+    assert_eq!(quiet.json().unwrap()["usage"].get("cost"), None);
+    assert_eq!(quiet.header("x-nemo-edits"), Some("model"));
 }
 
 /// Frames are handed on when they come, not when the answer is complete.

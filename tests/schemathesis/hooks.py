@@ -10,7 +10,7 @@ import os
 import random
 import urllib.request
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import schemathesis
 from hypothesis import strategies as st
@@ -27,13 +27,25 @@ TAG = "schemathesis"
 SETTINGS = {
     "routing.strategy": '"simple-shuffle"', "routing.retries": "1", "routing.max_retries": "4",
     "routing.max_cost_usd": '"0.50"', "routing.backoff_ms": "250", "cooldown.failures": "3",
+    "billing.tiers": '[{"name": "pay-as-you-go", "fee_percent": "4"}]', "billing.tier": '"pay-as-you-go"',
+    "credits.required": "false", "credits.signup_grant": '"0"', "credits.low_balance": '"1.50"',
     "cooldown.cluster_min_attempts": "20", "cooldown.cluster_error_percent": "50",
 }
+
+
+# Organizations have none of their own.
+INSTALLATIONS = ("billing.tiers", "credits.signup_grant")
 
 
 def call(method, path, body):
     """Sends a request that must succeed."""
     request = urllib.request.Request(URL + path, json.dumps(body).encode(), HEADERS, method=method)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return json.load(response)
+
+
+def existing(path):
+    request = urllib.request.Request(URL + path, headers=HEADERS)
     with urllib.request.urlopen(request, timeout=20) as response:
         return json.load(response)
 
@@ -63,10 +75,19 @@ def fill_organization(name):
     base = f"/organizations/{organization}"
     team = made(base + "/teams", {"name": "t"})["id"]
     key = made(base + "/keys", {"team_id": team, "name": "k"})["key"]["id"]
+    webhook = made(base + "/webhooks", {"name": "w", "url": "https://hooks.example.com/"})["webhook"]["id"]
+    delivery = made(f"{base}/webhooks/{webhook}/test", {})["id"]
+    # So that refunds have something to take from.
+    movement = made(base + "/credits/movements", {"kind": "grant", "amount_usd": "9999999"})["id"]
     member = made(base + "/members", {"email": "a@example.com", "role": "viewer"})["id"]
-    return organization, {"teams": team, "keys": key, "members": member, **fill(base)}
+    budget = made(base + "/budgets", {"name": "b", "limit_usd": "1", "window": "day", "team_id": team})["id"]
+    limit = made(base + "/rate-limits", {"name": "l", "concurrent": 4, "key_id": key})["id"]
+    return organization, {"budgets": budget, "rate-limits": limit, "webhooks": webhook, "webhook-deliveries": delivery, "movements": movement,
+                          "teams": team, "keys": key, "members": member, **fill(base)}
 
 
+# What all requests show: without it the rest is a series of 401.
+OWN_TOKENS = [token["id"] for token in existing("/admin-tokens")["admin_tokens"]]
 call("PUT", f"/models/{MODEL}", {"model": {"offerings": [{"provider": "custom"}], "tags": [TAG]}})
 ORGANIZATION, OWNED = fill_organization("Schemathesis")
 OPERATORS = fill("")
@@ -120,6 +141,8 @@ def work_on_path(case, known):
     path, parameters = case.operation.path, case.path_parameters
     if "org_id" in parameters:
         parameters["org_id"] = real(parameters["org_id"], ORGANIZATION)
+    if "org_id" in parameters and parameters.get("key") in INSTALLATIONS:
+        parameters["key"] = "billing.tier"
     if collection(path) == "models":
         if case.method == "GET" and CHOICE.random() < REAL:
             parameters["id"] = MODEL
@@ -127,6 +150,8 @@ def work_on_path(case, known):
     elif "id" in parameters and case.method != "DELETE":
         of = ORGANIZATION if collection(path) == "organizations" else known.get(collection(path))
         parameters["id"] = real(parameters["id"], of)
+    if "budget_id" in parameters:
+        parameters["budget_id"] = real(parameters["budget_id"], known.get("budgets"))
 
 
 def work_on_query(query):
@@ -142,7 +167,24 @@ def work_on_query(query):
         query.pop("to", None)
 
 
+def work_on_limits(case, body, known):
+    """On one team or key at most; a window whose length goes with its kind; a limit that limits."""
+    if case.method == "POST" and collection(case.operation.path) in ("budgets", "rate-limits"):
+        if body.get("team_id") or body.get("key_id"):
+            member, of = CHOICE.choice([("team_id", "teams"), ("key_id", "keys")])
+            body["team_id"] = body["key_id"] = ""
+            body[member] = known[of]
+        if "window" in body:
+            body["window_hours"] = (body.get("window_hours") or 1) if body["window"] == "rolling" else 0
+    if collection(case.operation.path) == "rate-limits":
+        rates = ("requests_per_minute", "tokens_per_minute", "concurrent")
+        # The last limit can't be taken away.
+        if case.method == "PATCH" or not any(body.get(rate) for rate in rates):
+            body["concurrent"] = body.get("concurrent") or 1
+
+
 def work_on_body(case, body, known):
+    work_on_limits(case, body, known)
     for member, of in (("team_id", "teams"), ("credential_id", "credentials")):
         if body.get(member):
             body[member] = real(body[member], known.get(of))
@@ -174,16 +216,42 @@ def work_on_body(case, body, known):
         # Not an alias of itself or of another model, and one offering per provider.
         model["aliases"] = [f"alias-{CHOICE.getrandbits(64)}" for _ in model.get("aliases") or []]
         model["offerings"] = (model.get("offerings") or [])[:1]
+        # Groups ask for it.
+        model["tags"] = [TAG]
     for price in [body.get("price"), *((model["offerings"] or [{}])[0].get("price") for model in [model]
                                        if isinstance(model, dict))]:
         if price:
-            # One price for each unit.
+            # One price for each unit, and one step for each condition, which has a price.
             price["units"] = (price.get("units") or [])[:1]
+            price["steps"] = (price.get("steps") or [])[:1]
+            for step in price["steps"]:
+                step.update(above_input_tokens=step.get("above_input_tokens") or 200_000, input=3_000_000_000)
+                if step.get("service_tier") == "auto":
+                    step["service_tier"] = "flex"
+            # The schema can't say that what is unusual must be confirmed.
+            body["confirm_unusual_price"] = True
+    if case.operation.path.endswith("/prices"):
+        # Of what the catalog has, with a price in it, within about a year.
+        body.update(model=MODEL, provider="custom")
+        body["price"]["input"] = 3_000_000_000
+        body.pop("effective_from", None)
+    if case.operation.path.endswith("/rerate"):
+        body["from"] = (datetime.now(timezone.utc) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body.pop("to", None)
+        body["price_id"] = ""
+
+
+def spare_own_token(case):
+    """Generated ids are also taken from answers, such as the list of tokens."""
+    parameters = case.path_parameters or {}
+    if case.method != "GET" and parameters.get("id") in OWN_TOKENS:
+        parameters["id"] = str(uuid.UUID(int=CHOICE.getrandbits(128), version=4))
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     meta = case.meta
+    spare_own_token(case)
     # What is wrong on purpose stays as it is.
     if meta is None or not meta.generation.mode.is_positive:
         return

@@ -90,7 +90,12 @@ impl Admin {
 
     /// Seals an operator's credential of provider `custom`; returns its id.
     pub async fn create_credential(&self, secret: &str) -> anyhow::Result<String> {
-        let credential = json!({ "name": "upstream", "provider": "custom", "secret": secret });
+        self.create_credential_named("upstream", secret).await
+    }
+
+    /// The same under another name.
+    pub async fn create_credential_named(&self, name: &str, secret: &str) -> anyhow::Result<String> {
+        let credential = json!({ "name": name, "provider": "custom", "secret": secret });
         text(&self.post("/credentials", credential).await?, "id")
     }
 

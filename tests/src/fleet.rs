@@ -30,6 +30,9 @@ pub const UPSTREAM_MODEL: &str = "gpt-4o-mini";
 pub const MODEL: &str = "test-model";
 pub const EMBEDDING_MODEL: &str = "test-embedding";
 
+/// Requests that the upstream remembers.
+const RECORDS: usize = 50_000;
+
 /// How the planes are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairing {
@@ -84,6 +87,12 @@ impl Fleet {
         Self::start_site(Pairing::from_env()?, "info", settings).await
     }
 
+    /// The pairing that the environment names, with settings of the control plane as `NEMO_…` variables.
+    pub async fn start_with_control(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let pairing = Pairing::from_env()?;
+        Self::start_planes(Server::shared().await?, (pairing, "info"), &[], settings).await
+    }
+
     /// With a filter as in `NEMO_LOG`.
     pub async fn start_logging(pairing: Pairing, log: &'static str) -> anyhow::Result<Self> {
         Self::start_site(pairing, log, &[]).await
@@ -95,12 +104,36 @@ impl Fleet {
         log: &'static str,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let upstream = Upstream::builder().api_key(Some(UPSTREAM_KEY.into())).start().await?;
-        let database = Server::shared().await?.create_database().await?;
+        Self::start_on(Server::shared().await?, pairing, log, settings).await
+    }
+
+    /// The same on this server.
+    pub async fn start_on(
+        server: &Server,
+        pairing: Pairing,
+        log: &'static str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::start_planes(server, (pairing, log), settings, &[]).await
+    }
+
+    /// The same, with settings of the control plane as well.
+    async fn start_planes(
+        server: &Server,
+        (pairing, log): (Pairing, &'static str),
+        settings: &[(&str, &str)],
+        control: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let upstream = Upstream::builder().api_key(Some(UPSTREAM_KEY.into())).record_limit(RECORDS);
+        let upstream = upstream.start().await?;
+        let database = server.create_database().await?;
         let mut site = Site::new(database.url())?;
         site.log = log;
-        site.node_settings =
-            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let owned = |settings: &[(&str, &str)]| {
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        site.node_settings = owned(settings);
+        site.control_settings = owned(control);
         let admin = Admin::new(site.ports.rest, "");
         let mut fleet = Self {
             pairing,

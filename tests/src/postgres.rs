@@ -56,8 +56,25 @@ impl Server {
         Self::start_at(Place::default()).await
     }
 
+    /// One that survives [`Self::crash`].
+    pub async fn start_crashable() -> anyhow::Result<Self> {
+        Self::start_with(OwnedServer::start_crashable).await
+    }
+
+    /// Kills a server of one's own (`kill -9`), and waits until it is back.
+    pub async fn crash(&self) -> anyhow::Result<()> {
+        self._owned.as_ref().context("a server of one's own")?.crash()?;
+        crate::eventually("PostgreSQL to be back", async || self.connect(SUPERUSER).await).await.map(drop)
+    }
+
     async fn start_at(place: Place) -> anyhow::Result<Self> {
-        let owned = tokio::task::spawn_blocking(move || OwnedServer::start(place)).await??;
+        Self::start_with(move || OwnedServer::start(place)).await
+    }
+
+    async fn start_with(
+        start: impl FnOnce() -> anyhow::Result<OwnedServer> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let owned = tokio::task::spawn_blocking(start).await??;
         let server = Self { socket_dir: owned.socket_dir().to_owned(), _owned: Some(owned) };
         crate::eventually("PostgreSQL to accept connections", async || server.connect(SUPERUSER).await)
             .await?;

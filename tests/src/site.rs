@@ -46,13 +46,17 @@ pub struct Site {
     pub log: &'static str,
     /// Settings of the data plane, as `NEMO_…` variables.
     pub node_settings: Vec<(String, String)>,
+    /// Settings of the control plane.
+    pub control_settings: Vec<(String, String)>,
 }
 
 impl Site {
     pub fn new(postgres_url: &str) -> anyhow::Result<Self> {
         let (ports, dir) = (Ports::free()?, tempfile::tempdir()?);
         std::fs::write(dir.path().join("seal-key"), SEAL_KEY)?;
-        Ok(Self { ports, dir, postgres_url: postgres_url.into(), log: "info", node_settings: Vec::new() })
+        let (node_settings, control_settings) = (Vec::new(), Vec::new());
+        let postgres_url = postgres_url.into();
+        Ok(Self { ports, dir, postgres_url, log: "info", node_settings, control_settings })
     }
 
     pub fn dir(&self) -> &Path {
@@ -62,8 +66,9 @@ impl Site {
     /// `nemo standalone`.
     pub fn standalone(&self) -> anyhow::Result<Spec> {
         let ports = self.ports;
-        Ok(self
-            .node_spec("nemo")?
+        let settings = self.control_settings.iter();
+        let spec = settings.fold(self.node_spec("nemo")?, |spec, (name, value)| spec.env(name, value));
+        Ok(spec
             .arg("standalone")
             .arg("--data-dir")
             .arg(self.dir().join("data"))
@@ -84,8 +89,10 @@ impl Site {
     }
 
     fn control_plane_spec(&self) -> anyhow::Result<Spec> {
-        Ok(self
-            .spec("nemo-control-plane")?
+        let settings = self.control_settings.iter();
+        let spec =
+            settings.fold(self.spec("nemo-control-plane")?, |spec, (name, value)| spec.env(name, value));
+        Ok(spec
             .env("NEMO_POSTGRES_URL", &self.postgres_url)
             .env("NEMO_SEAL_KEY_FILE", self.dir().join("seal-key"))
             .env("NEMO_NODE_TOKEN", NODE_TOKEN))

@@ -238,8 +238,13 @@ def _offerings(entry: dict, offers: dict, overrides: dict, embeds: bool, notes: 
             price.pop("output", None)
         list_price = list_price or price
         listed = {k: price[k] for k in PRICES if k in price}
-        if units := next((sheet.units for sheet in sheets if sheet.units), None):
+        units = next((sheet.units for sheet in sheets if sheet.units), {})
+        if units and (listed or "web_searches" not in units):
             listed["units"] = [{"unit": unit, "price": units[unit]} for unit in sorted(units)]
+        believed = next((sheet for sheet in sheets if sheet.price), None)
+        # Steps belong to the price that they were listed with.
+        if price and believed and believed.steps and not override:
+            listed["steps"] = believed.steps
         offering = {"provider": provider, "upstream_model": entry["offers"][provider]}
         offerings.append(offering | ({"price": listed} if listed else {}))
     return offerings
@@ -294,6 +299,9 @@ def _unsound(models: list[dict]) -> list[str]:
             for kind, value in offering.get("price", {}).items():
                 if kind == "units":
                     continue
+                if kind == "steps":
+                    values = [step[k] for step in value for k in PRICES if k in step]
+                    value = max(values, default=0)
                 if not 0 <= value <= MOST_USD_PER_MILLION * 1_000_000_000:
                     errors.append(f"{model['id']} at {offering['provider']}: {kind} price of {value} nano-USD")
     providers = {offering["provider"] for model in models for offering in model["offerings"]}

@@ -6,6 +6,7 @@ the sheets of several sources. Nothing but numbers, names and flags is read; des
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -41,7 +42,17 @@ PI_AI = Package(
 )
 PACKAGES = (LITELLM, LLMGATEWAY, PI_AI)
 
-PRICES = ("input", "output", "cache_read", "cache_write")
+PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+# What else a call is priced by: the length of its prompt and the tier that serves it. Batches are no tier of a call.
+TIERS = ("flex", "priority")
+STEP_PRICES = {
+    "input_cost_per_token": "input",
+    "output_cost_per_token": "output",
+    "cache_read_input_token_cost": "cache_read",
+    "cache_creation_input_token_cost": "cache_write",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
+}
+STEP = re.compile(rf"({'|'.join(sorted(STEP_PRICES, key=len, reverse=True))})(?:_above_(\d+)k_tokens)?(?:_({'|'.join(TIERS)}))?$")
 
 
 @dataclass
@@ -53,6 +64,8 @@ class Sheet:
     price: dict[str, int] = field(default_factory=dict)
     # Nano-USD per million of other units than text tokens; zero where the source means free.
     units: dict[str, int] = field(default_factory=dict)
+    # Other prices under a condition, in the order of threshold and tier.
+    steps: list[dict] = field(default_factory=list)
     mode: str | None = None
     # Whole window, input and output together.
     window: int | None = None
@@ -138,6 +151,11 @@ def priced(amounts: dict, tokens: int) -> dict[str, int]:
     # A cache read above the input price is the audio or the write price in the wrong column.
     if price.get("cache_read", 0) > price["input"]:
         del price["cache_read"]
+    # What is kept longer costs more, and reasoning as much as the rest of an answer unless it is said otherwise.
+    if price.get("cache_write_1h", 0) < price.get("cache_write", price["input"]):
+        price.pop("cache_write_1h", None)
+    if price.get("reasoning") == price.get("output"):
+        price.pop("reasoning", None)
     return price
 
 
@@ -170,6 +188,29 @@ def litellm_units(entry: dict) -> dict[str, int]:
     return units
 
 
+def litellm_steps(entry: dict) -> list[dict]:
+    """Prices of long prompts and of tiers, where they differ from the price itself."""
+    steps: dict[tuple[int, str], dict[str, int]] = {}
+    for name, amount in entry.items():
+        parts = STEP.fullmatch(name)
+        if not parts or not (parts[2] or parts[3]):
+            continue
+        value = nanos(amount, 1)
+        if value is not None and value != nanos(entry.get(parts[1]), 1):
+            steps.setdefault((int(parts[2] or 0) * 1000, parts[3] or ""), {})[STEP_PRICES[parts[1]]] = value
+    listed = []
+    for (above, tier), prices in sorted(steps.items()):
+        condition = ({"above_input_tokens": above} if above else {}) | ({"service_tier": tier} if tier else {})
+        listed.append(condition | {name: prices[name] for name in PRICES if name in prices})
+    return listed
+
+
+def litellm_tools(entry: dict) -> dict[str, int]:
+    """What the provider's own tools cost by the call. Where it depends on how much is read, what is usual."""
+    searches = nanos((entry.get("search_context_cost_per_query") or {}).get("search_context_size_medium"), 1)
+    return {} if searches is None else {"web_searches": searches}
+
+
 class LiteLlm:
     """litellm: one JSON object, keyed by `<provider prefix><model>`; prices are floats in USD per token."""
 
@@ -199,10 +240,13 @@ class LiteLlm:
                     "output": output,
                     "cache_read": entry.get("cache_read_input_token_cost"),
                     "cache_write": entry.get("cache_creation_input_token_cost"),
+                    "cache_write_1h": entry.get("cache_creation_input_token_cost_above_1hr"),
+                    "reasoning": entry.get("output_cost_per_reasoning_token"),
                 },
                 tokens=1,
             ),
-            units=litellm_units(entry) if other else {},
+            units=litellm_units(entry) if other else litellm_tools(entry),
+            steps=[] if other else litellm_steps(entry),
             mode=entry.get("mode"),
             max_input=positive(entry.get("max_input_tokens")),
             max_output=positive(entry.get("max_output_tokens")),

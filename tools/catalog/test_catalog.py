@@ -79,6 +79,30 @@ class Prices(unittest.TestCase):
         price = {"units": [{"unit": "characters", "price": 15_000_000_000}]}
         self.assertEqual(model["offerings"][0]["price"], price)
 
+    def test_steps_of_long_prompts_and_tiers_are_read(self):
+        listed = {
+            "input_cost_per_token": 2.5e-06, "output_cost_per_token": 1.5e-05,
+            "cache_creation_input_token_cost": 3e-06, "cache_creation_input_token_cost_above_1hr": 5e-06,
+            "input_cost_per_token_above_272k_tokens": 5e-06, "output_cost_per_token_flex": 7.5e-06,
+            "input_cost_per_token_above_272k_tokens_priority": 9e-06, "input_cost_per_token_batches": 1e-06,
+            "input_cost_per_token_flex": 2.5e-06, "input_cost_per_audio_token_priority": 1e-06,
+            "search_context_cost_per_query": {"search_context_size_medium": 0.01}, "mode": "chat",
+            "max_input_tokens": 300_000, "max_output_tokens": 16_000,
+        }
+        read = LiteLlm(json.dumps({"m": listed}).encode()).sheet("openai", "m")
+        self.assertEqual(read.steps, [
+            {"service_tier": "flex", "output": 7_500_000_000},
+            {"above_input_tokens": 272_000, "input": 5_000_000_000},
+            {"above_input_tokens": 272_000, "service_tier": "priority", "input": 9_000_000_000},
+        ])
+        self.assertEqual((read.price["cache_write_1h"], read.units), (5_000_000_000, {"web_searches": 10_000_000_000_000}))
+        read.window = 400_000
+        model, _ = build_one(entry(), Source(openai={"m": read}))
+        self.assertEqual(model["offerings"][0]["price"]["steps"], read.steps)
+        override = {"provider": "openai", "model": "m", "input": "3", "reason": "raised today"}
+        model, _ = build_one(entry(), Source(openai={"m": read}), overrides=[override])
+        self.assertNotIn("steps", model["offerings"][0]["price"])
+
     def test_a_zero_is_unknown_not_free(self):
         cost = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
         raw = json.dumps({"api": {"chat:m": {"id": "m", "cost": cost, "input": ["text"]}}}).encode()

@@ -178,7 +178,7 @@ impl Admin {
 
         let now = validate::now();
         let stored = stored
-            .filter(|stored| TokenHash::from_bytes(&stored.secret_hash) == Some(presented.hash))
+            .filter(|stored| TokenHash::from_bytes(&stored.secret_hash) == Some(presented.hash()))
             .filter(|stored| stored.expires_at.is_none_or(|at| now < at))
             .ok_or_else(|| refused("the token is unknown or expired"))?;
         if stored.last_used_at.is_none_or(|at| at < now - LAST_USED_EVERY)

@@ -82,6 +82,9 @@ macro_rules! entities {
             if let Some(issued) = answer.downcast_ref::<pb::IssueKeyResponse>() {
                 return issued.key.as_ref().map(Entity::etag);
             }
+            if let Some(made) = answer.downcast_ref::<pb::CreateWebhookResponse>() {
+                return made.webhook.as_ref().map(Entity::etag);
+            }
             if let Some(made) = answer.downcast_ref::<pb::CreateAdminTokenResponse>() {
                 return made.admin_token.as_ref().map(Entity::etag);
             }
@@ -100,9 +103,20 @@ entities! {
     Credential = "credential": id, |of| &of.org_id;
     Deployment = "deployment": id, |of| &of.org_id, warned warnings;
     ModelGroup = "model_group": id, |of| &of.org_id, warned warnings;
+    // How it stands changes with every request.
+    Budget = "budget": id, |of| &of.org_id, settled |it| it.current = None;
+    BudgetLease = "budget_lease": id, |of| &of.org_id;
+    RateLimit = "rate_limit": id, |of| &of.org_id;
     Setting = "setting": key, |of| &of.org_id;
     Cooldown = "cooldown": deployment_id, |of| &of.org_id, settled |it| it.remaining_ms = 0;
+    CreditMovement = "credit_movement": id, |of| &of.org_id;
+    Webhook = "webhook": id, |of| &of.org_id, settled |webhook| webhook.previous_valid_until = None;
+    // How far it is changes by itself.
+    WebhookDelivery = "webhook_delivery": id, |of| &of.org_id, settled |it| *it = pb::WebhookDelivery { id: it.id.clone(), ..Default::default() };
     Model = "model": id, |_| "", warned warnings;
+    // It is in effect when its time comes.
+    ModelPrice = "price": id, |_| "", settled |it| it.state = String::new();
+    RerateResponse = "rerate": rerate_id, |_| "";
 }
 
 /// JSON whose members are in the order of their names, whatever order they come in: equal things have equal text.

@@ -230,12 +230,15 @@ impl AdminError {
 }
 
 /// Constraint → member and message, where the operations leave the check to the database because only it can decide.
-const CONFLICTS: [(&str, &str, &str); 7] = [
+const CONFLICTS: [(&str, &str, &str); 10] = [
     ("teams_name_taken", "name", "the organization has a team of this name"),
     ("members_email_taken", "email", "the organization has a member with this address"),
     ("members_subject_taken", "subject", "the organization has a member with this subject"),
     ("credentials_name_taken", "name", "there is a credential of this name"),
     ("deployments_name_taken", "name", "there is a deployment of this name"),
+    ("budgets_name_taken", "name", "the organization has a budget of this name"),
+    ("rate_limits_name_taken", "name", "the organization has a rate limit of this name"),
+    ("webhooks_name_taken", "name", "the organization has a webhook of this name"),
     ("model_groups_name_taken", "name", "there is a model group of this name"),
     ("model_prices_pkey", "price_id", "the price id is taken by another price; prices never change"),
 ];

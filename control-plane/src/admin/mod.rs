@@ -18,6 +18,7 @@ pub mod entity;
 mod error;
 pub mod fleet_wait;
 mod key_policy;
+mod limited;
 pub mod oidc;
 pub mod ops;
 mod page_token;
@@ -41,6 +42,7 @@ pub use roles::{Action, Role};
 use self::{oidc::Oidc, ops::cooldowns::Cooldowns};
 use crate::{
     cooldown::Board,
+    credits::payments::Payments,
     fleet::Registry,
     publish::{Published, Publisher, Unpublishable},
     sealing::Sealer,
@@ -60,6 +62,10 @@ pub struct Admin {
     published: Option<watch::Receiver<Arc<Published>>>,
     /// `None` outside of a serving control plane: then nothing cools down.
     cooldowns: Option<Cooldowns>,
+    /// `None`: no payment provider is set up.
+    payments: Option<Payments>,
+    /// Webhooks may be on private networks.
+    private_webhooks: bool,
     /// What the fleet can't be waited for.
     unpublishable: watch::Receiver<Option<Unpublishable>>,
 }
@@ -73,6 +79,8 @@ impl Admin {
             oidc: None,
             published: None,
             cooldowns: None,
+            payments: None,
+            private_webhooks: false,
             unpublishable: watch::channel(None).1,
         }
     }
@@ -93,6 +101,18 @@ impl Admin {
     #[must_use]
     pub fn with_cooldowns(self, board: Board, publisher: Arc<Publisher>) -> Self {
         Self { cooldowns: Some(Cooldowns::new(board, publisher)), ..self }
+    }
+
+    /// Takes events of this payment provider.
+    #[must_use]
+    pub fn with_payments(self, payments: Option<Payments>) -> Self {
+        Self { payments, ..self }
+    }
+
+    /// Whether webhooks may be on private networks.
+    #[must_use]
+    pub fn with_private_webhooks(self, private_webhooks: bool) -> Self {
+        Self { private_webhooks, ..self }
     }
 
     /// Accepts tokens of this issuer too.

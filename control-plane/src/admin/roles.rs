@@ -27,12 +27,14 @@ pub enum Action {
     ReadCatalog,
     /// Make a new virtual key.
     IssueKeys,
-    /// Change what the organization has: teams, keys, credentials, deployments, model groups, settings.
+    /// Change what the organization has: teams, keys, budgets, credentials, deployments, model groups, settings.
     Write,
     /// Look at who changed what.
     ReadAudit,
     /// See and change who may use the admin API: members and admin tokens.
     ManageAccess,
+    /// Give credit and take it back.
+    ManageCredits,
     /// Make, switch off and delete organizations.
     ManageOrganizations,
     /// Change the catalog of models.
@@ -45,7 +47,7 @@ const YES: bool = true;
 const NO_: bool = false;
 
 /// The table: one row per action; columns are operator, owner, admin, member, viewer.
-pub const TABLE: [(Action, [bool; 5]); 10] = [
+pub const TABLE: [(Action, [bool; 5]); 11] = [
     (Action::Read, [YES, YES, YES, YES, YES]),
     (Action::ReadRequests, [YES, YES, YES, YES, YES]),
     (Action::ReadCatalog, [YES, YES, YES, YES, YES]),
@@ -54,6 +56,7 @@ pub const TABLE: [(Action, [bool; 5]); 10] = [
     (Action::ReadAudit, [YES, YES, YES, NO_, NO_]),
     (Action::ManageAccess, [YES, YES, NO_, NO_, NO_]),
     (Action::ManageOrganizations, [YES, NO_, NO_, NO_, NO_]),
+    (Action::ManageCredits, [YES, NO_, NO_, NO_, NO_]),
     (Action::WriteCatalog, [YES, NO_, NO_, NO_, NO_]),
     (Action::Operate, [YES, NO_, NO_, NO_, NO_]),
 ];
@@ -101,10 +104,28 @@ pub const METHODS: &[(&str, &str, Action)] = &[
     ("ModelGroupService", "ListModelGroups", Action::Read),
     ("ModelGroupService", "UpdateModelGroup", Action::Write),
     ("ModelGroupService", "DeleteModelGroup", Action::Write),
+    ("BudgetService", "CreateBudget", Action::Write),
+    ("BudgetService", "GetBudget", Action::Read),
+    ("BudgetService", "ListBudgets", Action::Read),
+    ("BudgetService", "UpdateBudget", Action::Write),
+    ("BudgetService", "DeleteBudget", Action::Write),
+    ("BudgetService", "ListBudgetLeases", Action::Read),
+    ("BudgetService", "ReleaseLease", Action::Write),
+    ("RateLimitService", "CreateRateLimit", Action::Write),
+    ("RateLimitService", "GetRateLimit", Action::Read),
+    ("RateLimitService", "ListRateLimits", Action::Read),
+    ("RateLimitService", "UpdateRateLimit", Action::Write),
+    ("RateLimitService", "DeleteRateLimit", Action::Write),
     ("CatalogService", "PutModel", Action::WriteCatalog),
     ("CatalogService", "GetModel", Action::ReadCatalog),
     ("CatalogService", "ListModels", Action::ReadCatalog),
     ("CatalogService", "DeleteModel", Action::WriteCatalog),
+    ("CatalogService", "CreatePrice", Action::WriteCatalog),
+    ("CatalogService", "GetPrice", Action::ReadCatalog),
+    ("CatalogService", "ListPrices", Action::ReadCatalog),
+    ("CatalogService", "DeletePrice", Action::WriteCatalog),
+    ("CatalogService", "ListDeploymentPrices", Action::Read),
+    ("CatalogService", "Rerate", Action::Operate),
     ("SettingService", "PutSetting", Action::Write),
     ("SettingService", "GetSetting", Action::Read),
     ("SettingService", "ListSettings", Action::Read),
@@ -117,6 +138,24 @@ pub const METHODS: &[(&str, &str, Action)] = &[
     ("RequestLogService", "ListDecisions", Action::Operate),
     ("RequestLogService", "ListRoutingConfig", Action::Operate),
     ("UsageQueryService", "QueryUsage", Action::ReadRequests),
+    ("LedgerService", "ListLedger", Action::ReadRequests),
+    ("LedgerService", "VerifyLedger", Action::Operate),
+    ("CreditService", "GetCredits", Action::ReadRequests),
+    ("CreditService", "CreateCreditMovement", Action::ManageCredits),
+    ("CreditService", "GetCreditMovement", Action::ReadRequests),
+    ("CreditService", "ListCreditMovements", Action::ReadRequests),
+    ("CreditService", "QuotePurchase", Action::ReadRequests),
+    ("CreditService", "ListPaymentEvents", Action::Operate),
+    ("WebhookService", "CreateWebhook", Action::Write),
+    ("WebhookService", "GetWebhook", Action::Read),
+    ("WebhookService", "ListWebhooks", Action::Read),
+    ("WebhookService", "UpdateWebhook", Action::Write),
+    ("WebhookService", "RotateWebhook", Action::Write),
+    ("WebhookService", "DeleteWebhook", Action::Write),
+    ("WebhookService", "TestWebhook", Action::Write),
+    ("WebhookService", "ListWebhookDeliveries", Action::Read),
+    ("WebhookService", "GetWebhookDelivery", Action::Read),
+    ("WebhookService", "RedeliverWebhook", Action::Write),
     ("AuditService", "ListAudit", Action::ReadAudit),
     ("AuditService", "VerifyAudit", Action::Operate),
     ("FleetAdminService", "ListNodes", Action::Operate),
@@ -178,6 +217,7 @@ impl Action {
             Self::ReadAudit => "read the audit log",
             Self::ManageAccess => "manage members and admin tokens",
             Self::ManageOrganizations => "manage organizations",
+            Self::ManageCredits => "manage credits",
             Self::WriteCatalog => "change the catalog",
             Self::Operate => "operate the installation",
         }

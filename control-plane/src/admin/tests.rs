@@ -5,17 +5,23 @@
 //! - [`routing`]: credentials, deployments, model groups, settings, catalog
 //! - [`policy`]: what routing decides by: chains, tags, loads, settings
 //! - [`writes`], [`audit`], [`idempotency`]: the one write path: revision, etag, validation, audit log, idempotency keys
+//! - [`budgets`]: budgets and rate limits
+//! - [`prices`]: the price book and re-rating
+//! - [`credits`]: balances, tiers, webhooks
 //! - [`filters`]: what lists can be restricted to
 //! - [`usage`]: sums of usage, and searching the request log
 //! - [`rest`]: status codes, problem documents, and one life over REST
 
 mod access;
 mod audit;
+mod budgets;
+mod credits;
 mod decisions;
 mod filters;
 mod idempotency;
 mod keys;
 mod policy;
+mod prices;
 mod rest;
 mod routing;
 mod usage;
@@ -58,7 +64,7 @@ impl World {
 
     /// A catalog model offered by openai.
     async fn model(&self, id: &str) -> pb::Model {
-        let request = pb::PutModelRequest { model: Some(model(id, 2_500_000_000)) };
+        let request = pb::PutModelRequest { model: Some(model(id, 2_500_000_000)), ..Default::default() };
         self.admin.put_model(&self.operator, request).await.unwrap().into_answer()
     }
 

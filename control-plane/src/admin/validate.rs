@@ -1,23 +1,19 @@
 //! Checks on what callers send. Every refusal names the member and says what was expected. Called by the operations.
 
+mod price;
+
 use std::str::FromStr;
 
-use nemo_proto::{
-    Timestamp,
-    admin::{Price, UnitPrice},
-};
+use nemo_proto::Timestamp;
 use nemo_snapshot::Strategy;
-use nemo_types::{Measure, Unit};
 use time::{Duration, OffsetDateTime};
 
+pub(super) use self::price::price;
 use super::{AdminError, Role, roles::UnknownRole};
-use crate::store::{catalog::Amounts, units};
 
 pub(super) const MAX_PAGE: u32 = 1000;
 const DEFAULT_PAGE: u32 = 100;
 pub(super) const MAX_WEIGHT: u32 = 1_000_000;
-/// 10 000 USD per million tokens, in nano-USD. A price entered per token instead of per million is far above it.
-const MAX_PRICE: i64 = 10_000_000_000_000;
 
 /// The present, to the microsecond as PostgreSQL stores it.
 pub(super) fn now() -> OffsetDateTime {
@@ -173,77 +169,6 @@ pub(super) fn weight(field: &str, weight: u32) -> Result<i64, AdminError> {
         return Ok(i64::from(weight));
     }
     Err(AdminError::invalid(field, format!("{weight} is too large"), format!("0 to {MAX_WEIGHT}")))
-}
-
-/// Nano-USD per million tokens.
-pub(super) fn price(field: &str, price: &Price) -> Result<Amounts, AdminError> {
-    let lines = [
-        ("input", price.input),
-        ("output", price.output),
-        ("cache_read", price.cache_read),
-        ("cache_write", price.cache_write),
-    ];
-    for (line, amount) in lines {
-        if let Some(amount) = amount.filter(|amount| !(0..=MAX_PRICE).contains(amount)) {
-            return Err(AdminError::invalid(
-                format!("{field}.{line}"),
-                format!("{amount} is no price in nano-USD per million tokens"),
-                format!("0 to {MAX_PRICE} (10 000 USD per million); 2.50 USD per million is 2500000000"),
-            ));
-        }
-    }
-    let units = units::prices_to_column(&unit_prices(field, &price.units)?);
-    let Price { input, output, cache_read, cache_write, .. } = *price;
-    Ok(Amounts { input, output, cache_read, cache_write, units })
-}
-
-/// Most prices in other units than tokens that one price list can hold.
-const MAX_UNIT_PRICES: usize = 64;
-/// 100 USD for one unit, in nano-USD per million units.
-const MAX_UNIT_PRICE: i64 = 100_000_000_000_000_000;
-
-/// In one order, so that equal lists are equal.
-fn unit_prices(field: &str, prices: &[UnitPrice]) -> Result<Vec<UnitPrice>, AdminError> {
-    let invalid = |at: usize, line: &str, message: String, expected: String| {
-        Err(AdminError::invalid(format!("{field}.units[{at}].{line}"), message, expected))
-    };
-    if prices.len() > MAX_UNIT_PRICES {
-        let message = format!("{} prices are too many", prices.len());
-        return Err(AdminError::invalid(
-            format!("{field}.units"),
-            message,
-            format!("at most {MAX_UNIT_PRICES}"),
-        ));
-    }
-    for (at, price) in prices.iter().enumerate() {
-        if Unit::from_name(&price.unit).is_none() {
-            let names: Vec<_> = Unit::ALL.iter().map(|unit| unit.name()).collect();
-            return invalid(at, "unit", format!("{:?} is no unit", price.unit), names.join(", "));
-        }
-        for (line, text) in [("quality", &price.quality), ("size", &price.size)] {
-            let visible = |b: u8| b.is_ascii_graphic() || b == b' ';
-            if text.len() > Measure::MAX_TEXT || !text.bytes().all(visible) {
-                let expected = format!("at most {} visible ASCII characters", Measure::MAX_TEXT);
-                return invalid(at, line, format!("{text:?} has another form"), expected);
-            }
-        }
-        if !(0..=MAX_UNIT_PRICE).contains(&price.price) {
-            let message = format!("{} is no price in nano-USD per million units", price.price);
-            let expected =
-                format!("0 to {MAX_UNIT_PRICE} (100 USD per unit); 0.04 USD per unit is 40000000000000");
-            return invalid(at, "price", message, expected);
-        }
-        let same = |other: &UnitPrice| {
-            (&other.unit, &other.quality, &other.size) == (&price.unit, &price.quality, &price.size)
-        };
-        if prices.iter().take(at).any(same) {
-            let message = format!("{} has another price already", price.unit);
-            return invalid(at, "unit", message, "one price for a unit, quality and size".to_owned());
-        }
-    }
-    let mut sorted = prices.to_vec();
-    sorted.sort_by(|a, b| (&a.unit, &a.quality, &a.size).cmp(&(&b.unit, &b.quality, &b.size)));
-    Ok(sorted)
 }
 
 /// Empty: the default of whoever is above.

@@ -18,7 +18,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::catalog::{CatalogModel, CatalogOffering, price_id};
+    use crate::catalog::{CatalogModel, CatalogOffering, CatalogPriceStep, price_id};
 
     /// The provider table; the data plane's deployments are named after it.
     const PROVIDERS: [&str; 25] = [
@@ -171,6 +171,31 @@ mod tests {
             priced += usize::from(price.input.is_some() || !price.units.is_empty());
         }
         assert!(priced * 10 > offerings(&catalog).count() * 9, "only {priced} offerings have a price");
+    }
+
+    /// C 8: long prompts, tiers, caches of an hour and searches have prices of their own.
+    #[test]
+    fn steps_are_those_of_the_price_lists() {
+        let catalog = catalog();
+        let price = |name: &str| by_name(&catalog, name).offerings[0].price.clone();
+        let gpt = price("gpt-5.4");
+        let step = |above, tier: &str| {
+            let found = gpt.steps.iter().find(|it| it.above_input_tokens == above && it.service_tier == tier);
+            found.map(|it| (it.input, it.output))
+        };
+        assert_eq!(step(272_000, ""), Some((Some(5_000_000_000), Some(22_500_000_000))));
+        assert_eq!(step(0, "flex"), Some((Some(1_250_000_000), Some(7_500_000_000))));
+        assert_eq!(step(0, "priority"), Some((Some(5_000_000_000), Some(30_000_000_000))));
+        let claude = price("claude-sonnet-4-5-20250929");
+        assert_eq!(claude.cache_write_1h, Some(6_000_000_000));
+        let searches = claude.units.iter().find(|it| it.unit == "web_searches").map(|it| it.price);
+        assert_eq!(searches, Some(10_000_000_000_000));
+        for (model, offering) in offerings(&catalog) {
+            let steps = &offering.price.steps;
+            let order = |it: &CatalogPriceStep| (it.above_input_tokens, it.service_tier.clone());
+            assert!(steps.is_sorted_by_key(order), "{}", model.id);
+            assert!(steps.iter().all(|it| it.above_input_tokens > 0 || !it.service_tier.is_empty()));
+        }
     }
 
     #[test]

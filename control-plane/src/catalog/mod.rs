@@ -4,6 +4,7 @@
 //! Nothing here does IO: what turns the catalog into rows of the database calls [`bundled()`] and reads the structs.
 
 mod bundled;
+pub mod price_clock;
 pub mod seed;
 
 use serde::Deserialize;
@@ -69,7 +70,7 @@ pub struct CatalogOffering {
 
 /// List prices in nano-USD per million tokens (2.50 USD per million is 2 500 000 000). `None` means unknown, never free.
 ///
-/// Base prices: what a provider asks above some prompt length, by service tier or by time of day is not in them.
+/// Without what depends on the time of day, and batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogPrice {
@@ -78,9 +79,34 @@ pub struct CatalogPrice {
     pub cache_read: Option<i64>,
     /// Where caches of several lifetimes are sold, the shortest one.
     pub cache_write: Option<i64>,
+    /// What is kept for an hour.
+    pub cache_write_1h: Option<i64>,
+    /// Where it differs from the rest of the output.
+    pub reasoning: Option<i64>,
+    /// Of long prompts and of service tiers, in the order of threshold and tier.
+    #[serde(default)]
+    pub steps: Vec<CatalogPriceStep>,
     /// What is billed by another unit than text tokens, in the order of unit, quality and size.
     #[serde(default)]
     pub units: Vec<CatalogUnitPrice>,
+}
+
+/// Prices under a condition; what is `None` is as in the price itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CatalogPriceStep {
+    /// For prompts of more tokens; 0: of any length.
+    #[serde(default)]
+    pub above_input_tokens: u64,
+    /// Empty: any.
+    #[serde(default)]
+    pub service_tier: String,
+    pub input: Option<i64>,
+    pub output: Option<i64>,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+    pub cache_write_1h: Option<i64>,
+    pub reasoning: Option<i64>,
 }
 
 /// The price of one unit, in nano-USD per million units (0.04 USD per image is 40 000 000 000 000).

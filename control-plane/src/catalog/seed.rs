@@ -7,7 +7,7 @@ use nemo_proto::admin as pb;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Catalog, CatalogModel, CatalogUnitPrice, price_id};
+use super::{Catalog, CatalogModel, CatalogPriceStep, CatalogUnitPrice, price_id};
 use crate::store::{
     OwnerTx, Store, StoreError,
     catalog::{self as rows, Amounts, ModelRow, NewModel, NewOffering, Source},
@@ -79,7 +79,10 @@ fn new_model(model: &CatalogModel, generated: &str) -> NewModel {
             output: offering.price.output,
             cache_read: offering.price.cache_read,
             cache_write: offering.price.cache_write,
+            cache_write_1h: offering.price.cache_write_1h,
+            reasoning: offering.price.reasoning,
             units: units::prices_to_column(&offering.price.units.iter().map(unit_price).collect::<Vec<_>>()),
+            steps: units::steps_to_column(&offering.price.steps.iter().map(price_step).collect::<Vec<_>>()),
         },
         price_id: Some(price_id(generated, &offering.provider, &model.id)),
     });
@@ -89,6 +92,29 @@ fn new_model(model: &CatalogModel, generated: &str) -> NewModel {
 fn unit_price(price: &CatalogUnitPrice) -> pb::UnitPrice {
     let CatalogUnitPrice { unit, quality, size, price } = price.clone();
     pb::UnitPrice { unit, quality, size, price }
+}
+
+fn price_step(step: &CatalogPriceStep) -> pb::PriceStep {
+    let CatalogPriceStep {
+        above_input_tokens,
+        service_tier,
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        reasoning,
+    } = step.clone();
+    pb::PriceStep {
+        above_input_tokens,
+        service_tier,
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        reasoning,
+    }
 }
 
 fn tokens(count: u64) -> i64 {

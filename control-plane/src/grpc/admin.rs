@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use nemo_proto::admin::{
-    self as pb, audit_service_server::*, catalog_service_server::*, cooldown_admin_service_server::*,
-    fleet_admin_service_server::*, key_service_server::*, model_group_service_server::*,
-    provider_service_server::*, request_log_service_server::*, setting_service_server::*,
-    tenancy_service_server::*, usage_query_service_server::*,
+    self as pb, audit_service_server::*, budget_service_server::*, catalog_service_server::*,
+    cooldown_admin_service_server::*, credit_service_server::*, fleet_admin_service_server::*,
+    key_service_server::*, ledger_service_server::*, model_group_service_server::*,
+    provider_service_server::*, rate_limit_service_server::*, request_log_service_server::*,
+    setting_service_server::*, tenancy_service_server::*, usage_query_service_server::*,
+    webhook_service_server::*,
 };
 use nemo_runtime::http_server::Peer;
 use tonic::{
@@ -158,11 +160,35 @@ service! { ModelGroupService {
     delete_model_group(DeleteModelGroupRequest) -> DeleteModelGroupResponse;
 } }
 
+service! { BudgetService {
+    create_budget(CreateBudgetRequest) -> Budget;
+    get_budget(GetBudgetRequest) -> Budget;
+    list_budgets(ListBudgetsRequest) -> ListBudgetsResponse;
+    update_budget(UpdateBudgetRequest) -> Budget;
+    delete_budget(DeleteBudgetRequest) -> DeleteBudgetResponse;
+    list_budget_leases(ListBudgetLeasesRequest) -> ListBudgetLeasesResponse;
+    release_lease(ReleaseLeaseRequest) -> BudgetLease;
+} }
+
+service! { RateLimitService {
+    create_rate_limit(CreateRateLimitRequest) -> RateLimit;
+    get_rate_limit(GetRateLimitRequest) -> RateLimit;
+    list_rate_limits(ListRateLimitsRequest) -> ListRateLimitsResponse;
+    update_rate_limit(UpdateRateLimitRequest) -> RateLimit;
+    delete_rate_limit(DeleteRateLimitRequest) -> DeleteRateLimitResponse;
+} }
+
 service! { CatalogService {
     put_model(PutModelRequest) -> Model;
     get_model(GetModelRequest) -> Model;
     list_models(ListModelsRequest) -> ListModelsResponse;
     delete_model(DeleteModelRequest) -> DeleteModelResponse;
+    create_price(CreatePriceRequest) -> ModelPrice;
+    get_price(GetPriceRequest) -> ModelPrice;
+    list_prices(ListPricesRequest) -> ListPricesResponse;
+    delete_price(DeletePriceRequest) -> DeletePriceResponse;
+    list_deployment_prices(ListDeploymentPricesRequest) -> ListDeploymentPricesResponse;
+    rerate(RerateRequest) -> RerateResponse;
 } }
 
 service! { SettingService {
@@ -176,6 +202,33 @@ service! { CooldownAdminService {
     set_cooldown(SetCooldownRequest) -> Cooldown;
     list_cooldowns(ListCooldownsRequest) -> ListCooldownsResponse;
     clear_cooldown(ClearCooldownRequest) -> ClearCooldownResponse;
+} }
+
+service! { LedgerService {
+    list_ledger(ListLedgerRequest) -> ListLedgerResponse;
+    verify_ledger(VerifyLedgerRequest) -> VerifyLedgerResponse;
+} }
+
+service! { CreditService {
+    get_credits(GetCreditsRequest) -> Credits;
+    create_credit_movement(CreateCreditMovementRequest) -> CreditMovement;
+    get_credit_movement(GetCreditMovementRequest) -> CreditMovement;
+    list_credit_movements(ListCreditMovementsRequest) -> ListCreditMovementsResponse;
+    quote_purchase(QuotePurchaseRequest) -> PurchaseQuote;
+    list_payment_events(ListPaymentEventsRequest) -> ListPaymentEventsResponse;
+} }
+
+service! { WebhookService {
+    create_webhook(CreateWebhookRequest) -> CreateWebhookResponse;
+    get_webhook(GetWebhookRequest) -> Webhook;
+    list_webhooks(ListWebhooksRequest) -> ListWebhooksResponse;
+    update_webhook(UpdateWebhookRequest) -> Webhook;
+    rotate_webhook(RotateWebhookRequest) -> CreateWebhookResponse;
+    delete_webhook(DeleteWebhookRequest) -> DeleteWebhookResponse;
+    test_webhook(TestWebhookRequest) -> WebhookDelivery;
+    list_webhook_deliveries(ListWebhookDeliveriesRequest) -> ListWebhookDeliveriesResponse;
+    get_webhook_delivery(GetWebhookDeliveryRequest) -> WebhookDelivery;
+    redeliver_webhook(RedeliverWebhookRequest) -> WebhookDelivery;
 } }
 
 service! { AuditService {
@@ -218,29 +271,39 @@ pub fn add_to(routes: &mut RoutesBuilder, admin: &Arc<Admin>) {
         KeyServiceServer,
         ProviderServiceServer,
         ModelGroupServiceServer,
+        BudgetServiceServer,
+        RateLimitServiceServer,
         CatalogServiceServer,
         SettingServiceServer,
         CooldownAdminServiceServer,
         RequestLogServiceServer,
         UsageQueryServiceServer,
         FleetAdminServiceServer,
+        LedgerServiceServer,
+        CreditServiceServer,
+        WebhookServiceServer,
         AuditServiceServer
     );
 }
 
 /// Full names of the services, for health.
-pub fn names() -> [&'static str; 11] {
+pub fn names() -> [&'static str; 16] {
     [
         <TenancyServiceServer<AdminGrpc> as NamedService>::NAME,
         <KeyServiceServer<AdminGrpc> as NamedService>::NAME,
         <ProviderServiceServer<AdminGrpc> as NamedService>::NAME,
         <ModelGroupServiceServer<AdminGrpc> as NamedService>::NAME,
+        <BudgetServiceServer<AdminGrpc> as NamedService>::NAME,
+        <RateLimitServiceServer<AdminGrpc> as NamedService>::NAME,
         <CatalogServiceServer<AdminGrpc> as NamedService>::NAME,
         <SettingServiceServer<AdminGrpc> as NamedService>::NAME,
         <CooldownAdminServiceServer<AdminGrpc> as NamedService>::NAME,
         <RequestLogServiceServer<AdminGrpc> as NamedService>::NAME,
         <UsageQueryServiceServer<AdminGrpc> as NamedService>::NAME,
+        <CreditServiceServer<AdminGrpc> as NamedService>::NAME,
+        <WebhookServiceServer<AdminGrpc> as NamedService>::NAME,
         <FleetAdminServiceServer<AdminGrpc> as NamedService>::NAME,
+        <LedgerServiceServer<AdminGrpc> as NamedService>::NAME,
         <AuditServiceServer<AdminGrpc> as NamedService>::NAME,
     ]
 }

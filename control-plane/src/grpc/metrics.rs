@@ -14,7 +14,6 @@ enum Fate {
     Duplicate,
     /// No valid id.
     Malformed,
-    TooOld,
     InFuture,
     /// Of a day that retention has dropped.
     Expired,
@@ -32,6 +31,10 @@ struct Labels {
 pub struct UsageMetrics {
     events: Family<Labels, Counter>,
     failed_batches: Counter,
+    settled_nanos: Counter,
+    overrun_nanos: Counter,
+    refused_charges: Counter,
+    unknown_budgets: Counter,
 }
 
 impl UsageMetrics {
@@ -41,6 +44,16 @@ impl UsageMetrics {
             r.register("usage_events", "Usage events received, by what became of them", it.events.clone());
             let help = "Batches of usage events that could not be written and will be sent again";
             r.register("usage_failed_batches", help, it.failed_batches.clone());
+            let help = "Nano-USD that were settled on budgets, each request once per budget that covers it";
+            r.register("usage_settled_nanos", help, it.settled_nanos.clone());
+            let help =
+                "Nano-USD of them beyond what was granted: an upstream billed more than it was allowed to";
+            r.register("usage_overrun_nanos", help, it.overrun_nanos.clone());
+            let help = "Charges of requests that could not be settled on their budget";
+            r.register("usage_refused_charges", help, it.refused_charges.clone());
+            let help =
+                "Budgets in batches of usage events that are gone: what was charged to them is in no total";
+            r.register("usage_unknown_budgets", help, it.unknown_budgets.clone());
         });
         it
     }
@@ -50,12 +63,16 @@ impl UsageMetrics {
         self.count(Fate::Duplicate, ingested.duplicates);
         self.count(Fate::Expired, ingested.expired);
         self.count(Fate::Refused, ingested.refused);
+        let settled = &ingested.settled;
+        self.settled_nanos.inc_by(settled.nanos.max(0).unsigned_abs());
+        self.overrun_nanos.inc_by(settled.overrun_nanos.max(0).unsigned_abs());
+        self.refused_charges.inc_by(settled.refused);
+        self.unknown_budgets.inc_by(settled.unknown);
     }
 
     pub(super) fn malformed(&self, reason: Malformed) {
         let fate = match reason {
             Malformed::RequestId | Malformed::Id(_) => Fate::Malformed,
-            Malformed::TooOld => Fate::TooOld,
             Malformed::InFuture => Fate::InFuture,
         };
         self.count(fate, 1);

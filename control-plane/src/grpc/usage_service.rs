@@ -3,8 +3,11 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
-use nemo_proto::usage::{UsageAck, UsageBatch, usage_service_server};
+use nemo_proto::usage::{
+    GetRequestRequest, GetRequestResponse, UsageAck, UsageBatch, UsageEvent, usage_service_server,
+};
 use nemo_runtime::drain::DrainWatcher;
+use nemo_types::{KeyId, OrgId, RequestId};
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -12,8 +15,8 @@ use super::metrics::UsageMetrics;
 use crate::{
     fleet::{Registry, registry::check_node_id},
     store::{
-        Store,
-        usage_ingest::{Ingested, KnownDays, MAX_BATCH, Row},
+        Store, StoreError, request_lookup,
+        usage_ingest::{Ingested, Journal, KnownDays, MAX_BATCH, Row},
     },
 };
 
@@ -57,9 +60,9 @@ impl UsageService {
         let now = now();
         let mut rows = Vec::with_capacity(events.len());
         let mut malformed = 0_usize;
-        for event in events {
+        for (event, seq) in events.into_iter().zip(first_seq..) {
             match Row::new(event, &node_id, now) {
-                Ok(row) => rows.push(row),
+                Ok(row) => rows.push(Row { seq, ..row }),
                 Err(reason) => {
                     malformed += 1;
                     self.metrics.malformed(reason);
@@ -69,25 +72,63 @@ impl UsageService {
                 }
             }
         }
-        let ingested = self.write(rows, &node_id).await?;
+        let journal = Journal { node_id, epoch };
+        let ingested = self.write(rows, &journal).await?;
+        let node_id = &journal.node_id;
         self.metrics.ingested(&ingested);
         if ingested.expired > 0 {
             let events = ingested.expired;
             tracing::error!(
                 node = node_id,
                 events,
-                "usage events are older than what retention keeps; skipped"
+                "usage events are older than what retention keeps; their money is settled, they are not logged"
             );
+        }
+        let settled = &ingested.settled;
+        if settled.overrun_nanos > 0 {
+            let nanos = settled.overrun_nanos;
+            tracing::warn!(node = node_id, nanos, "requests cost more than was granted for them");
+        }
+        if settled.unknown > 0 {
+            let budgets = settled.unknown;
+            tracing::warn!(node = node_id, budgets, "requests were charged to budgets that are gone");
+        }
+        if settled.refused > 0 {
+            let charges = settled.refused;
+            tracing::error!(node = node_id, charges, "charges could not be settled");
         }
         Ok(UsageAck { through_seq, duplicates: u32::try_from(ingested.duplicates).unwrap_or(u32::MAX) })
     }
 
-    async fn write(&self, mut rows: Vec<Row>, node_id: &str) -> Result<Ingested, Status> {
+    /// A request of the key, and of no other.
+    async fn find(&self, request: &GetRequestRequest) -> Result<Option<UsageEvent>, Status> {
+        let malformed = |what: &str| Status::invalid_argument(format!("{what} is no id"));
+        let org = OrgId::from_bytes(&request.org_id).ok_or_else(|| malformed("org_id"))?;
+        let key = KeyId::from_bytes(&request.key_id).ok_or_else(|| malformed("key_id"))?;
+        let id = match request.request_id.is_empty() {
+            true => None,
+            false => Some(RequestId::from_bytes(&request.request_id).ok_or_else(|| malformed("request_id"))?),
+        };
+        // Text with NUL is in no row, and an error of the database.
+        if request.client_request_id.contains('\0') {
+            return Ok(None);
+        }
+        let found = async {
+            let mut tx = self.store.tenant(org).await?;
+            request_lookup::of_key(&mut tx, key, id, &request.client_request_id, now()).await
+        };
+        found.await.map_err(|error: StoreError| {
+            tracing::warn!(%error, "a request could not be looked up");
+            Status::unavailable("the request log can't be read now")
+        })
+    }
+
+    async fn write(&self, mut rows: Vec<Row>, journal: &Journal) -> Result<Ingested, Status> {
         let mut sum = Ingested::default();
         while !rows.is_empty() {
             let rest = rows.split_off(rows.len().min(MAX_BATCH));
-            let part = self.store.ingest_usage(rows, &self.known_days).await.map_err(|error| {
-                tracing::warn!(node = node_id, %error, "usage events wait for the database");
+            let part = self.store.ingest_usage(journal, rows, &self.known_days).await.map_err(|error| {
+                tracing::warn!(node = journal.node_id, %error, "usage events wait for the database");
                 self.metrics.failed();
                 // The node keeps them and sends them again.
                 Status::unavailable("the request log can't be written now")
@@ -119,6 +160,15 @@ impl usage_service_server::UsageService for UsageService {
             }
         });
         Ok(Response::new(Box::pin(acks)))
+    }
+
+    async fn get_request(
+        &self,
+        request: Request<GetRequestRequest>,
+    ) -> Result<Response<GetRequestResponse>, Status> {
+        let event = self.find(&request.into_inner()).await?;
+        let event = event.ok_or_else(|| Status::not_found("the key has no such request"))?;
+        Ok(Response::new(GetRequestResponse { event: Some(event) }))
     }
 }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use nemo_proto::{
     common::PriceSheet,
     config::{
-        self, ApiKey, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup, Offering,
-        Organization, Setting, Team, resource,
+        self, ApiKey, Budget, BudgetKind, Credential, Deployment, Link, LinkDeployment, Model, ModelGroup,
+        NoLeasePolicy, Offering, Organization, OverBudgetPolicy, RateLimit, ReservationBound, Setting, Team,
+        resource,
     },
 };
 use nemo_snapshot::{Delta, Kind, Rejection, Resource, ResourceKey};
@@ -21,6 +22,7 @@ use crate::store::{
     changes::{Change, Changes, ConfigRead},
     config_rows::{self as rows, Ids, PriceRow},
     deployments::Timeouts,
+    prices::Amounts,
     units,
 };
 
@@ -118,7 +120,7 @@ impl Wanted {
 
     /// Leaves out those kinds of which there may be a million.
     fn without_tenants(&mut self) {
-        const TENANTS: [Kind; 2] = [Kind::Team, Kind::ApiKey];
+        const TENANTS: [Kind; 4] = [Kind::Team, Kind::ApiKey, Kind::Budget, Kind::RateLimit];
         self.without = &TENANTS;
         self.ids.retain(|kind, _| !TENANTS.contains(kind));
     }
@@ -174,6 +176,12 @@ async fn read(tx: &mut impl ConfigRead, wanted: &Wanted) -> Result<Vec<Resource>
     if let Some(ids) = asked(wanted.uuids(Kind::Setting)) {
         kinds.extend(rows::settings(tx, ids).await?.into_iter().map(setting));
     }
+    if let Some(ids) = asked(wanted.uuids(Kind::Budget)) {
+        kinds.extend(rows::budgets(tx, ids).await?.into_iter().map(budget));
+    }
+    if let Some(ids) = asked(wanted.uuids(Kind::RateLimit)) {
+        kinds.extend(rows::rate_limits(tx, ids).await?.into_iter().map(rate_limit));
+    }
     Ok(kinds.into_iter().map(|kind| Resource { kind: Some(kind) }).collect())
 }
 
@@ -199,10 +207,16 @@ fn unix_ms(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
+/// A price as it is published; re-rating reads it in the same way.
+pub(crate) fn price_sheet(id: String, amounts: Amounts) -> PriceSheet {
+    let Amounts { input, output, cache_read, cache_write, cache_write_1h, reasoning, units, steps } = amounts;
+    let (units, steps) =
+        (units::published_prices(units.as_deref()), units::published_steps(steps.as_deref()));
+    PriceSheet { id, input, output, cache_read, cache_write, units, cache_write_1h, reasoning, steps }
+}
+
 fn price(row: PriceRow) -> Option<PriceSheet> {
-    let PriceRow { price_id, input, output, cache_read, cache_write, units } = row;
-    let units = units::published_prices(units.as_deref());
-    Some(PriceSheet { id: price_id?, input, output, cache_read, cache_write, units })
+    Some(price_sheet(row.price_id?, row.amounts))
 }
 
 fn organization(row: rows::OrganizationRow) -> resource::Kind {
@@ -317,6 +331,49 @@ fn model_group(links: Vec<Link>, row: rows::GroupRow) -> resource::Kind {
 fn setting(row: rows::SettingRow) -> resource::Kind {
     let (id, org_id) = (bytes(row.id), optional(row.org_id));
     resource::Kind::Setting(Setting { id, org_id, key: row.key, value: row.value })
+}
+
+/// The limit itself stays here: nodes know what they have leased.
+fn budget(row: rows::BudgetRow) -> resource::Kind {
+    // Columns are checked by the database; whatever else stood there would be taken for the stricter policy.
+    let kind = if row.kind == "credit" { BudgetKind::Credit } else { BudgetKind::Limit };
+    let over_budget = match row.over_budget.as_str() {
+        "cap" => OverBudgetPolicy::Cap,
+        _ => OverBudgetPolicy::Reject,
+    };
+    let no_lease = match row.no_lease.as_str() {
+        "allow" => NoLeasePolicy::Allow,
+        _ => NoLeasePolicy::Deny,
+    };
+    let bound = match row.reservation.as_str() {
+        "estimated" => ReservationBound::Estimated,
+        _ => ReservationBound::Strict,
+    };
+    resource::Kind::Budget(Budget {
+        id: bytes(row.id),
+        org_id: bytes(row.org_id),
+        team_id: optional(row.team_id),
+        key_id: optional(row.key_id),
+        name: row.name,
+        budget_kind: kind.into(),
+        over_budget: over_budget.into(),
+        no_lease: no_lease.into(),
+        reservation_bound: bound.into(),
+    })
+}
+
+fn rate_limit(row: rows::RateLimitRow) -> resource::Kind {
+    resource::Kind::RateLimit(RateLimit {
+        id: bytes(row.id),
+        org_id: bytes(row.org_id),
+        team_id: optional(row.team_id),
+        key_id: optional(row.key_id),
+        name: row.name,
+        model: row.model,
+        requests_per_minute: row.requests_per_minute.map(i64::unsigned_abs),
+        tokens_per_minute: row.tokens_per_minute.map(i64::unsigned_abs),
+        concurrent: row.concurrent.map(i32::unsigned_abs),
+    })
 }
 
 #[cfg(test)]

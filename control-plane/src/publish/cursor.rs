@@ -6,15 +6,18 @@
 use nemo_proto::config::{Ack, Push};
 use std::vec;
 
-use nemo_snapshot::{Checksum, Item, ResourceKey};
+use nemo_snapshot::{Checksum, Item, Kind, ResourceKey, ResourceSet};
 
 use super::{Published, Update};
 
 /// Bound of one message; gRPC's default limit is 4 MiB.
 pub const MAX_PUSH_BYTES: usize = 3 << 20;
 
-/// Oldest schema that can read what this build sends.
+/// Oldest schema that can read what this build sends when nothing newer is in it.
 const MIN_SCHEMA_VERSION: u32 = 2;
+/// First schema that knows what limits money and rates. A node of an older one must not serve without those limits: it
+/// refuses the push, and says why.
+const LIMITS_SCHEMA_VERSION: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
@@ -114,6 +117,11 @@ impl Cursor {
     }
 }
 
+fn min_schema_version(set: &ResourceSet) -> u32 {
+    let limited = [Kind::Budget, Kind::RateLimit].into_iter().any(|kind| set.count(kind) > 0);
+    if limited { LIMITS_SCHEMA_VERSION } else { MIN_SCHEMA_VERSION }
+}
+
 /// The messages of one push, made one by one as they are sent: a full set of a million keys is never held a second
 /// time for each node that needs it.
 #[derive(Default)]
@@ -137,7 +145,7 @@ impl Messages {
             base_revision,
             revision: to.revision,
             checksum: to.checksum.to_bytes().to_vec().into(),
-            min_schema_version: MIN_SCHEMA_VERSION,
+            min_schema_version: min_schema_version(&to.set),
             ..Push::default()
         };
         Self { head, items: items.into_iter(), removals: removals.into_iter(), done: false }

@@ -33,12 +33,15 @@ async fn partitions(store: &TestStore, kept: Kept) -> Vec<String> {
 async fn old_month(superuser: &mut PgConnection, kept: Kept, month: Date) {
     let (table, part) = (kept.table(), name(kept, month));
     let next = (month + days(31)).replace_day(1).unwrap();
-    let zeros = "0, ".repeat(crate::store::usage_rollup::Measures::NAMES.len());
+    let names = crate::store::usage_rollup::Measures::NAMES;
+    let (names, zeros) = (names.join(", "), "0, ".repeat(names.len()));
     let id = uuid::Uuid::nil();
     let sql = format!(
         "CREATE TABLE {part} PARTITION OF {table} FOR VALUES FROM ('{month} 00:00+00') TO ('{next} 00:00+00');
          ALTER TABLE {part} OWNER TO nemo_owner;
-         INSERT INTO {table} VALUES ('{id}', '{month} 00:00+00', '{id}', '{id}', '', '', '', {zeros} '{{}}', '{{}}')"
+         INSERT INTO {table} (org_id, bucket, team_id, key_id, model, provider, endpoint, {names}, total_histogram,
+                              first_byte_histogram)
+             VALUES ('{id}', '{month} 00:00+00', '{id}', '{id}', '', '', '', {zeros} '{{}}', '{{}}')"
     );
     superuser.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
 }
@@ -69,7 +72,7 @@ async fn days_that_have_expired_are_dropped_and_the_others_are_not() {
     let store = testing::store().await;
     let (org, known) = (OrgId::generate(), KnownDays::default());
     let rows = (0..10).map(|ago| testing::usage_row(org, now() - days(ago))).collect();
-    store.ingest_usage(rows, &known).await.unwrap();
+    store.ingest_usage(&testing::journal(), rows, &known).await.unwrap();
     let metrics = RetentionMetrics::default();
     let report = run_once(&store.store, keep(6), now().date(), &metrics).await.unwrap();
     let day = |ago| name(Kept::RequestLog, now().date() - days(ago));
@@ -96,13 +99,14 @@ async fn usage_of_a_dropped_day_is_counted_and_neither_stored_nor_summed_again()
     let store = testing::store().await;
     let (org, known) = (OrgId::generate(), KnownDays::default());
     let old = testing::usage_row(org, now() - days(9));
-    let first = store.ingest_usage(vec![old.clone()], &known).await.unwrap();
+    let first = store.ingest_usage(&testing::journal(), vec![old.clone()], &known).await.unwrap();
     assert_eq!(first, Ingested { inserted: 1, ..Ingested::default() });
     run(&store, keep(6)).await;
     // By this process, which knows the day, and by another, which does not.
     for known in [known, KnownDays::default()] {
         let (new, other) = (testing::usage_row(org, now()), testing::usage_row(org, now() - days(8)));
-        let ingested = store.ingest_usage(vec![old.clone(), other, new], &known).await.unwrap();
+        let ingested =
+            store.ingest_usage(&testing::journal(), vec![old.clone(), other, new], &known).await.unwrap();
         assert_eq!(ingested, Ingested { inserted: 1, expired: 2, ..Ingested::default() });
     }
     let sums: i64 = sqlx::query_scalar("SELECT sum(requests)::bigint FROM usage_hourly")
@@ -126,7 +130,7 @@ async fn usage_that_is_sent_again_while_its_day_is_dropped_counts_once() {
         senders.spawn(async move {
             let (known, mut sum) = (KnownDays::default(), Ingested::default());
             while sum.expired == 0 {
-                sum.add(&store.ingest_usage(rows.clone(), &known).await.unwrap());
+                sum.add(&store.ingest_usage(&testing::journal(), rows.clone(), &known).await.unwrap());
             }
             sum.inserted
         });
@@ -180,7 +184,10 @@ async fn rows_without_a_partition_of_their_own_expire_too() {
     let (org, known) = (OrgId::generate(), KnownDays::default());
     let mut ancient = testing::usage_row(org, now() - days(100));
     ancient.started_at = now() - days(100);
-    store.ingest_usage(vec![ancient, testing::usage_row(org, now())], &known).await.unwrap();
+    store
+        .ingest_usage(&testing::journal(), vec![ancient, testing::usage_row(org, now())], &known)
+        .await
+        .unwrap();
     run(&store, Retention { request_log_days: 30, usage_hourly_days: 32, usage_daily_days: 800 }).await;
     for (table, left) in [("request_log", 1), ("usage_hourly", 1), ("usage_daily", 2)] {
         let sql = format!("SELECT count(*) FROM {table}");
@@ -194,7 +201,7 @@ async fn rows_without_a_partition_of_their_own_expire_too() {
 async fn one_replica_drops_at_a_time() {
     let store = testing::store().await;
     let other = testing::usage_row(OrgId::generate(), now() - days(9));
-    store.ingest_usage(vec![other], &KnownDays::default()).await.unwrap();
+    store.ingest_usage(&testing::journal(), vec![other], &KnownDays::default()).await.unwrap();
     let mut elsewhere = PgConnection::connect(store.database.url()).await.unwrap();
     elsewhere
         .execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('nemo.retention', 0))")
@@ -209,7 +216,10 @@ async fn one_replica_drops_at_a_time() {
 async fn a_reader_that_takes_long_delays_retention_and_not_the_ingest() {
     let store = testing::store().await;
     let (org, known) = (OrgId::generate(), KnownDays::default());
-    store.ingest_usage(vec![testing::usage_row(org, now() - days(9))], &known).await.unwrap();
+    store
+        .ingest_usage(&testing::journal(), vec![testing::usage_row(org, now() - days(9))], &known)
+        .await
+        .unwrap();
     // Making a partition waits for readers as well; that is why they are made ahead.
     run(&store, keep(0)).await;
     let mut reader = PgConnection::connect(store.database.url()).await.unwrap();
@@ -218,7 +228,8 @@ async fn a_reader_that_takes_long_delays_retention_and_not_the_ingest() {
     let failed = run_once(&store.store, keep(6), now().date(), &RetentionMetrics::default()).await;
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     assert!(started.elapsed() < Duration::from_secs(10));
-    let ingested = store.ingest_usage(vec![testing::usage_row(org, now())], &known).await.unwrap();
+    let ingested =
+        store.ingest_usage(&testing::journal(), vec![testing::usage_row(org, now())], &known).await.unwrap();
     assert_eq!(ingested.inserted, 1);
     reader.execute("COMMIT").await.unwrap();
     assert_eq!(run(&store, keep(6)).await.dropped.len(), 1);

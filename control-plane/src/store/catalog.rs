@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 
 use sqlx::FromRow;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
-use super::{OwnerTx, StoreError, SystemTx, TenantTx};
+pub use super::prices::Amounts;
+use super::{
+    OwnerTx, StoreError, SystemTx, TenantTx,
+    prices::{self, NewPrice, amounts},
+};
 
 macro_rules! columns {
     () => {
@@ -47,32 +51,22 @@ pub struct ModelRow {
     pub source: String,
 }
 
-/// Nano-USD per million tokens; `None` is unknown, which is not free.
-#[derive(Clone, Debug, Default, PartialEq, Eq, FromRow)]
-pub struct Amounts {
-    pub input: Option<i64>,
-    pub output: Option<i64>,
-    pub cache_read: Option<i64>,
-    pub cache_write: Option<i64>,
-    /// As [`super::units`] writes them.
-    pub units: Option<String>,
-}
-
-impl Amounts {
-    /// True when no price is known at all: then there is no price row either.
-    pub fn is_unknown(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, FromRow)]
 pub struct OfferingRow {
     pub model_id: String,
     pub provider: String,
     pub upstream_model: String,
     pub price_id: Option<String>,
+    /// An operator has set it: an edition of the bundled catalog leaves it alone.
+    pub price_is_custom: bool,
     #[sqlx(flatten)]
     pub amounts: Amounts,
+}
+
+impl OfferingRow {
+    fn keeps_price(&self, source: Source) -> bool {
+        self.price_is_custom && source != Source::Custom
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +91,18 @@ pub struct NewOffering {
     pub amounts: Amounts,
     /// Identity of the price, should these amounts be new; `None`: `<provider>/<model>@<now>`.
     pub price_id: Option<String>,
+}
+
+impl NewOffering {
+    fn price<'a>(&'a self, model_id: &'a str, now: OffsetDateTime) -> NewPrice<'a> {
+        NewPrice {
+            provider: &self.provider,
+            model_id,
+            amounts: &self.amounts,
+            effective_from: now,
+            id: self.price_id.as_deref(),
+        }
+    }
 }
 
 pub async fn get(tx: &mut SystemTx, id: &str) -> Result<Option<StoredModel>, StoreError> {
@@ -128,9 +134,12 @@ pub async fn list(
 
 async fn with_offerings(tx: &mut SystemTx, rows: Vec<ModelRow>) -> Result<Vec<StoredModel>, StoreError> {
     let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    let sql = "SELECT o.model_id, o.provider, o.upstream_model, o.price_id, p.input, p.output, p.cache_read, \
-               p.cache_write, p.units FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
-               WHERE o.model_id = ANY ($1) ORDER BY o.position";
+    let sql = concat!(
+        "SELECT o.model_id, o.provider, o.upstream_model, o.price_id, o.price_is_custom, ",
+        amounts!(),
+        " FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
+         WHERE o.model_id = ANY ($1) ORDER BY o.position"
+    );
     let offerings: Vec<OfferingRow> = sqlx::query_as(sql).bind(ids).fetch_all(tx.conn()).await?;
     let mut by_model: HashMap<String, Vec<OfferingRow>> = HashMap::new();
     for offering in offerings {
@@ -163,29 +172,32 @@ pub async fn put(
         source.as_str().clone_into(&mut model.row.source);
         let old = stored.remove(&model.row.id);
         let is_custom = old.as_ref().is_some_and(|old| old.row.source == Source::Custom.as_str());
-        if (is_custom && source != Source::Custom) || old.as_ref().is_some_and(|old| is_same(old, &model)) {
+        if (is_custom && source != Source::Custom)
+            || old.as_ref().is_some_and(|old| is_same(old, &model, source))
+        {
             continue;
         }
-        write(tx, &model, old.map(|old| old.offerings).unwrap_or_default(), now).await?;
+        write(tx, &model, source, old.map(|old| old.offerings).unwrap_or_default(), now).await?;
         written += 1;
     }
     Ok(written)
 }
 
 /// Price ids do not count: they are made from the amounts.
-fn is_same(old: &StoredModel, new: &NewModel) -> bool {
+fn is_same(old: &StoredModel, new: &NewModel, source: Source) -> bool {
     old.row == new.row
         && old.offerings.len() == new.offerings.len()
         && old.offerings.iter().zip(&new.offerings).all(|(old, new)| {
             old.provider == new.provider
                 && old.upstream_model == new.upstream_model
-                && old.amounts == new.amounts
+                && (old.keeps_price(source) || old.amounts == new.amounts)
         })
 }
 
 async fn write(
     tx: &mut SystemTx,
     model: &NewModel,
+    source: Source,
     old: Vec<OfferingRow>,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
@@ -221,81 +233,29 @@ async fn write(
         .execute(tx.conn())
         .await?;
     for (position, offering) in (0_i32..).zip(&model.offerings) {
-        let old = old.iter().find(|old| old.provider == offering.provider && old.amounts == offering.amounts);
+        let old = old.iter().find(|old| old.provider == offering.provider);
+        let old = old.filter(|old| old.keeps_price(source) || old.amounts == offering.amounts);
         let price_id = match old {
             Some(old) => old.price_id.clone(),
             None if offering.amounts.is_unknown() => None,
-            None => Some(insert_price(tx, &row.id, offering, now).await?),
+            None => Some(prices::insert(tx, offering.price(&row.id, now)).await?),
         };
-        let sql = "INSERT INTO model_offerings (model_id, provider, position, upstream_model, price_id) \
-                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (model_id, provider) DO UPDATE SET \
+        let is_custom = old.is_some_and(|old| old.price_is_custom);
+        let sql = "INSERT INTO model_offerings (model_id, provider, position, upstream_model, price_id, \
+                   price_is_custom) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (model_id, provider) DO UPDATE SET \
                    position = EXCLUDED.position, upstream_model = EXCLUDED.upstream_model, \
-                   price_id = EXCLUDED.price_id";
+                   price_id = EXCLUDED.price_id, price_is_custom = EXCLUDED.price_is_custom";
         sqlx::query(sql)
             .bind(&row.id)
             .bind(&offering.provider)
             .bind(position)
             .bind(&offering.upstream_model)
             .bind(price_id)
+            .bind(is_custom)
             .execute(tx.conn())
             .await?;
     }
     Ok(())
-}
-
-/// Makes the immutable row and returns its id. An id that is taken by the very same price is used again; one that is
-/// taken by another price gets a number after it.
-async fn insert_price(
-    tx: &mut SystemTx,
-    model_id: &str,
-    offering: &NewOffering,
-    now: OffsetDateTime,
-) -> Result<String, StoreError> {
-    let NewOffering { provider, amounts, .. } = offering;
-    let base = offering.price_id.clone().unwrap_or_else(|| {
-        let at = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
-        format!("{provider}/{model_id}@{at}")
-    });
-    let sql = "INSERT INTO model_prices (id, provider, model_id, effective_from, input, output, cache_read, \
-               cache_write, units) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING";
-    let mut id = base.clone();
-    for number in 2..100 {
-        let inserted = sqlx::query(sql)
-            .bind(&id)
-            .bind(provider)
-            .bind(model_id)
-            .bind(now)
-            .bind(amounts.input)
-            .bind(amounts.output)
-            .bind(amounts.cache_read)
-            .bind(amounts.cache_write)
-            .bind(&amounts.units)
-            .execute(tx.conn())
-            .await?
-            .rows_affected();
-        if inserted == 1 || is_price(tx, &id, model_id, offering).await? {
-            return Ok(id);
-        }
-        id = format!("{base}#{number}");
-    }
-    Err(StoreError::Conflict { constraint: "model_prices_pkey".to_owned() })
-}
-
-async fn is_price(
-    tx: &mut SystemTx,
-    id: &str,
-    model_id: &str,
-    offering: &NewOffering,
-) -> Result<bool, StoreError> {
-    let sql = "SELECT input, output, cache_read, cache_write, units FROM model_prices \
-               WHERE id = $1 AND provider = $2 AND model_id = $3";
-    let found: Option<Amounts> = sqlx::query_as(sql)
-        .bind(id)
-        .bind(&offering.provider)
-        .bind(model_id)
-        .fetch_optional(tx.conn())
-        .await?;
-    Ok(found.as_ref() == Some(&offering.amounts))
 }
 
 /// False: there was none. Its prices stay.

@@ -9,6 +9,7 @@ use super::{
     StoreError,
     changes::ConfigRead,
     deployments::{Load, Timeouts},
+    prices::Amounts,
     tx::Inside,
 };
 
@@ -57,12 +58,8 @@ pub struct CredentialRow {
 #[derive(FromRow)]
 pub struct PriceRow {
     pub price_id: Option<String>,
-    pub input: Option<i64>,
-    pub output: Option<i64>,
-    pub cache_read: Option<i64>,
-    pub cache_write: Option<i64>,
-    /// As [`super::units`] writes them.
-    pub units: Option<String>,
+    #[sqlx(flatten)]
+    pub amounts: Amounts,
 }
 
 #[derive(FromRow)]
@@ -135,6 +132,32 @@ pub struct SettingRow {
     pub value: String,
 }
 
+#[derive(FromRow)]
+pub struct BudgetRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub team_id: Option<Uuid>,
+    pub key_id: Option<Uuid>,
+    pub name: String,
+    pub kind: String,
+    pub over_budget: String,
+    pub no_lease: String,
+    pub reservation: String,
+}
+
+#[derive(FromRow)]
+pub struct RateLimitRow {
+    pub id: Uuid,
+    pub org_id: Uuid,
+    pub team_id: Option<Uuid>,
+    pub key_id: Option<Uuid>,
+    pub name: String,
+    pub model: String,
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub concurrent: Option<i32>,
+}
+
 /// `None`: every row.
 pub type Ids<'a, T> = Option<&'a [T]>;
 
@@ -182,8 +205,8 @@ rows! {
     /// In no order.
     deployments(Uuid) -> DeploymentRow =
         "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, d.upstream_model, \
-                d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, p.units, \
-                d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, d.timeout_total_ms, \
+                d.weight, d.disabled, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, \
+                p.cache_write_1h, p.reasoning, p.units, p.steps, d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, d.timeout_total_ms, \
                 d.rpm, d.tpm \
          FROM deployments d LEFT JOIN deployment_prices p ON p.id = d.price_id AND p.owner = d.owner \
          WHERE $1::uuid[] IS NULL OR d.id = ANY ($1)";
@@ -195,7 +218,7 @@ rows! {
     /// By model, in the order in which the offerings were given.
     offerings(String) -> OfferingRow =
         "SELECT o.model_id, o.provider, o.upstream_model, p.id AS price_id, p.input, p.output, p.cache_read, p.cache_write, \
-                p.units \
+                p.cache_write_1h, p.reasoning, p.units, p.steps \
          FROM model_offerings o LEFT JOIN model_prices p ON p.id = o.price_id \
          WHERE $1::text[] IS NULL OR o.model_id = ANY ($1) ORDER BY o.model_id, o.position, o.provider";
     /// In no order.
@@ -209,4 +232,12 @@ rows! {
     /// In no order.
     settings(Uuid) -> SettingRow =
         "SELECT id, org_id, key, value::text AS value FROM settings WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    /// In no order; those that are switched off are not published.
+    budgets(Uuid) -> BudgetRow =
+        "SELECT id, org_id, team_id, key_id, name, kind, over_budget, no_lease, reservation \
+         FROM budgets WHERE NOT disabled AND ($1::uuid[] IS NULL OR id = ANY ($1))";
+    /// In no order.
+    rate_limits(Uuid) -> RateLimitRow =
+        "SELECT id, org_id, team_id, key_id, name, model, requests_per_minute, tokens_per_minute, concurrent \
+         FROM rate_limits WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
 }

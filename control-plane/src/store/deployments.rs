@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     Filter, Listed, OwnerTx, Page, StoreError,
     page::{page_of, page_query},
+    prices::Amounts,
 };
 
 macro_rules! select {
@@ -14,7 +15,7 @@ macro_rules! select {
         concat!(
             "SELECT d.id, d.org_id, d.name, d.provider, d.base_url, d.credential_id, d.model_id, \
              d.upstream_model, d.weight, d.disabled, d.created_at, d.price_id, p.input, p.output, p.cache_read, \
-             p.cache_write, p.units, d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, \
+             p.cache_write, p.cache_write_1h, p.reasoning, p.units, p.steps, d.timeout_connect_ms, d.timeout_first_byte_ms, d.timeout_idle_ms, \
              d.timeout_total_ms, d.rpm, d.tpm \
              FROM deployments d LEFT JOIN deployment_prices p ON p.owner = d.owner AND p.id = d.price_id ",
             $rest
@@ -37,14 +38,10 @@ pub struct DeploymentRow {
     pub weight: i64,
     pub disabled: bool,
     pub created_at: OffsetDateTime,
-    /// Set when this deployment has prices of its own, which are the four below.
+    /// Set when this deployment has prices of its own, which are those below.
     pub price_id: Option<String>,
-    pub input: Option<i64>,
-    pub output: Option<i64>,
-    pub cache_read: Option<i64>,
-    pub cache_write: Option<i64>,
-    /// As [`super::units`] writes them.
-    pub units: Option<String>,
+    #[sqlx(flatten)]
+    pub amounts: Amounts,
     #[sqlx(flatten)]
     pub timeouts: Timeouts,
     #[sqlx(flatten)]
@@ -89,11 +86,7 @@ pub struct NewDeployment<'a> {
 pub struct NewDeploymentPrice<'a> {
     pub id: &'a str,
     pub deployment_id: Uuid,
-    pub input: Option<i64>,
-    pub output: Option<i64>,
-    pub cache_read: Option<i64>,
-    pub cache_write: Option<i64>,
-    pub units: Option<&'a str>,
+    pub amounts: &'a Amounts,
 }
 
 /// What to change; `None` leaves it, `Some(None)` clears it.
@@ -140,16 +133,19 @@ pub async fn insert(tx: &mut OwnerTx, new: NewDeployment<'_>) -> Result<(), Stor
 
 pub async fn insert_price(tx: &mut OwnerTx, new: NewDeploymentPrice<'_>) -> Result<(), StoreError> {
     let sql = "INSERT INTO deployment_prices (id, org_id, deployment_id, input, output, cache_read, cache_write, \
-               units) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+               cache_write_1h, reasoning, units, steps) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     sqlx::query(sql)
         .bind(new.id)
         .bind(tx.org_id())
         .bind(new.deployment_id)
-        .bind(new.input)
-        .bind(new.output)
-        .bind(new.cache_read)
-        .bind(new.cache_write)
-        .bind(new.units)
+        .bind(new.amounts.input)
+        .bind(new.amounts.output)
+        .bind(new.amounts.cache_read)
+        .bind(new.amounts.cache_write)
+        .bind(new.amounts.cache_write_1h)
+        .bind(new.amounts.reasoning)
+        .bind(&new.amounts.units)
+        .bind(&new.amounts.steps)
         .execute(tx.conn())
         .await?;
     Ok(())

@@ -7,34 +7,49 @@
 pub mod admin_tokens;
 pub mod api_keys;
 pub mod audit;
+pub mod billing;
+pub mod budgets;
 pub mod catalog;
 pub mod changes;
 pub mod config_history;
 pub mod config_rows;
 mod connect;
 pub mod credentials;
+pub mod credits;
 pub mod decisions;
 pub mod deployments;
 mod error;
 pub mod fleet_nodes;
 pub mod idempotency;
+pub mod leases;
+pub mod ledger;
 pub mod members;
 pub mod model_groups;
 pub mod organizations;
 mod page;
+pub mod payments;
+pub mod prices;
+pub mod rate_demand;
+pub mod rate_limits;
 pub mod request_log;
+pub mod request_lookup;
+pub mod rerate;
 pub mod retention;
 pub mod revocations;
 pub mod settings;
 pub mod teams;
+pub mod thresholds;
 mod tx;
 pub mod units;
 pub mod usage_ingest;
 pub mod usage_query;
 pub mod usage_rollup;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod testing_money;
 #[cfg(test)]
 mod tests;
 

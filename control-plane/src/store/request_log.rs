@@ -17,7 +17,7 @@ macro_rules! columns {
          upstream_model, stream, outcome, http_status, error_code, finish_reason, input_tokens, output_tokens, \
          cache_read_tokens, cache_write_tokens, reasoning_tokens, usage_estimated, cost_nanos, cost_source, price_id, \
          attempts, strategy, config_revision, total_us, upstream_us, first_byte_us, overhead_us, request_bytes, \
-         response_bytes, client_request_id, metadata, node_id, units"
+         response_bytes, client_request_id, metadata, node_id, units, charges, service_tier, cache_write_1h_tokens"
     };
 }
 
@@ -63,6 +63,10 @@ pub struct RequestRow {
     pub node_id: String,
     /// As [`super::units`] writes them.
     pub units: Option<String>,
+    /// As [`crate::ledger::charge`] writes them.
+    pub charges: Option<String>,
+    pub service_tier: String,
+    pub cache_write_1h_tokens: Option<i64>,
 }
 
 /// Statuses that a search is for.

@@ -7,7 +7,10 @@ use sqlx::{PgConnection, postgres::PgConnectOptions};
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::{PoolSizes, Store, organizations, usage_ingest::Row};
+use super::{
+    PoolSizes, Store, organizations,
+    usage_ingest::{Journal, Row},
+};
 
 /// A store and what it lives in: the database goes when this is dropped.
 pub(crate) struct TestStore {
@@ -73,6 +76,11 @@ impl TestStore {
 pub(crate) fn now() -> OffsetDateTime {
     let micros = i128::from(nemo_runtime::clock::unix_us());
     OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).unwrap()
+}
+
+/// Where the rows of tests come from, unless the test is about that.
+pub(crate) fn journal() -> Journal {
+    Journal { node_id: "node-1".into(), epoch: 1 }
 }
 
 /// The id of a request of that time, as a node makes it.

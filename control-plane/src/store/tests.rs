@@ -64,12 +64,46 @@ async fn fill(superuser: &mut PgConnection, org: Option<OrgId>, number: u8) {
               price_id, attempts, strategy, config_revision, total_us, upstream_us, overhead_us, request_bytes,
               response_bytes, client_request_id, metadata, node_id)
              VALUES (now()::date, {request}, {org_id}, {team}, {key}, now(), '', '', '', '', '', false, 'ok', 200, '',
-                     '', false, '', '', 1, '', 1, 1, 1, 1, 1, 1, '', '', 'n');"
+                     '', false, '', '', 1, '', 1, 1, 1, 1, 1, 1, '', '', 'n');
+         INSERT INTO ledger_entries (kind, org_id, nanos, source) VALUES ('grant', {org_id}, 1, 'test {number}');
+         INSERT INTO usage_unlogged (request_id, org_id, reason) VALUES ({request}, {org_id}, 'expired');"
     );
+    let money = format!(
+        "INSERT INTO credit_movements (id, org_id, kind, nanos, source) VALUES ({setting}, {org_id}, 'grant', 1, 's');
+         INSERT INTO payments (id, org_id, paid_nanos, credit_nanos, fee_nanos, tier)
+             VALUES ('pi_{number}', {org_id}, 1, 1, 0, '');
+         INSERT INTO payment_events (id, org_id, event_type, payment_id, outcome, reason)
+             VALUES ('evt_{number}', {org_id}, 'x', '', 'ignored', '');
+         INSERT INTO credit_alerts (org_id, low) VALUES ({org_id}, false);
+         INSERT INTO webhooks (id, org_id, name, url, sealed) VALUES ({setting}, {org_id}, 'w', 'https://x', 'sealed');
+         INSERT INTO webhook_events (id, org_id, event_type, dedupe_key, body)
+             VALUES ({setting}, {org_id}, 'x', 'x', '{{}}');
+         INSERT INTO webhook_deliveries (id, org_id, webhook_id, event_id)
+             VALUES ({setting}, {org_id}, {setting}, {setting});"
+    );
+    let tenant = tenant + &money;
+    let limits = format!(
+        "INSERT INTO budgets (id, org_id, key_id, name, limit_nanos, window_kind)
+             VALUES ({request}, {org_id}, {key}, 'b', 1, 'total');
+         INSERT INTO rate_limits (id, org_id, team_id, name, concurrent) VALUES ({request}, {org_id}, {team}, 'l', 1);
+         INSERT INTO budget_crossings (budget_id, org_id, window_start, percent, limit_nanos, spent_nanos)
+             VALUES ({request}, {org_id}, 'epoch', 80, 1, 1);
+         INSERT INTO budget_windows (budget_id, org_id, window_start, limit_nanos)
+             VALUES ({request}, {org_id}, 'epoch', 1);
+         INSERT INTO budget_leases (lease_id, budget_id, org_id, window_start, session_id, node_id, epoch,
+                                    granted_nanos, ttl_ms)
+             VALUES ({request}, {request}, {org_id}, 'epoch', 1, 'n', 1, 1, 1);
+         INSERT INTO budget_slots (budget_id, org_id, hour) VALUES ({request}, {org_id}, 0);
+         INSERT INTO cost_corrections (event_day, request_id, org_id, rerate_id, price_id, cost_nanos)
+             VALUES (now()::date, {request}, {org_id}, {request}, 'p', 1);"
+    );
+    let tenant = tenant + &limits;
     let sums = ["usage_hourly", "usage_daily"].map(|table| {
-        let zeros = "0, ".repeat(usage_rollup::Measures::NAMES.len());
+        let (names, zeros) = (usage_rollup::Measures::NAMES.join(", "), "0, ".repeat(usage_rollup::Measures::NAMES.len()));
         format!(
-            "INSERT INTO {table} VALUES ({org_id}, date_trunc('day', now(), 'UTC'), {team}, {key}, '', '', '', {zeros} '{{}}', '{{}}');"
+            "INSERT INTO {table} (org_id, bucket, team_id, key_id, model, provider, endpoint, {names}, total_histogram,
+                                  first_byte_histogram)
+                 VALUES ({org_id}, date_trunc('day', now(), 'UTC'), {team}, {key}, '', '', '', {zeros} '{{}}', '{{}}');"
         )
     });
     let tenant = tenant + &sums.concat();

@@ -1,4 +1,4 @@
-//! Prices and counts in other units than text tokens, as they stand in a column: one JSON array in one spelling, so
+//! Prices and counts in other units than text tokens, and steps of prices, as they stand in a column: one JSON array in one spelling, so
 //! that equal lists are equal text. Called by what reads and writes prices and the request log.
 
 use nemo_proto::{admin as pb, common};
@@ -31,6 +31,29 @@ pub fn published_prices(column: Option<&str>) -> Vec<common::UnitPrice> {
         price: it.price,
     };
     prices(column).into_iter().map(published).collect()
+}
+
+pub fn steps_to_column(steps: &[pb::PriceStep]) -> Option<String> {
+    to_column(steps)
+}
+
+pub fn steps(column: Option<&str>) -> Vec<pb::PriceStep> {
+    from_column(column)
+}
+
+/// The steps as they are published to the nodes.
+pub fn published_steps(column: Option<&str>) -> Vec<common::PriceStep> {
+    let published = |it: pb::PriceStep| common::PriceStep {
+        above_input_tokens: it.above_input_tokens,
+        service_tier: it.service_tier,
+        input: it.input,
+        output: it.output,
+        cache_read: it.cache_read,
+        cache_write: it.cache_write,
+        cache_write_1h: it.cache_write_1h,
+        reasoning: it.reasoning,
+    };
+    steps(column).into_iter().map(published).collect()
 }
 
 /// What a request consumed, from its usage event: at most [`MAX_MEASURES`], each text cut to a bound.
@@ -74,6 +97,15 @@ mod tests {
         assert_eq!(prices(Some(&column)), [price]);
         assert_eq!(published_prices(Some(&column))[0].quality, "hd");
         assert_eq!((prices_to_column(&[]), prices(None)), (None, Vec::new()));
+        let step = pb::PriceStep {
+            above_input_tokens: 200_000,
+            service_tier: "flex".into(),
+            input: Some(3),
+            ..Default::default()
+        };
+        let column = steps_to_column(std::slice::from_ref(&step)).unwrap();
+        assert_eq!(steps(Some(&column)), [step]);
+        assert_eq!(published_steps(Some(&column))[0].input, Some(3));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Usage events become rows of the request log and part of the rollups, at most once each. Called by
-//! `grpc/usage_service.rs`.
+//! Usage events become rows of the request log, part of the rollups and entries of the ledger, at most once each (I6).
+//! Called by `grpc/usage_service.rs`.
 //!
-//! A batch is one transaction: `INSERT .. SELECT FROM UNNEST .. ON CONFLICT DO NOTHING RETURNING`, then the sums of what
-//! was really inserted. An event that can't be stored is skipped and counted; it never holds up the ones behind it.
+//! A batch is one transaction: how far the node's journal is in, `INSERT .. SELECT FROM UNNEST .. ON CONFLICT DO NOTHING
+//! RETURNING`, the sums of what was really inserted, and the settlement of its charges ([`settlement`]). An event that
+//! can't be stored is skipped and counted; it never holds up the ones behind it, and its money is settled all the same.
 
 mod event;
+mod settlement;
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -17,11 +19,19 @@ use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 pub use event::{Malformed, Row};
+pub use settlement::{Settled, Unlogged};
 
 use super::{Store, StoreError, usage_rollup};
 
 /// Most events of one statement.
 pub const MAX_BATCH: usize = 1000;
+
+/// Whose journal events come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    pub node_id: String,
+    pub epoch: u64,
+}
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +43,8 @@ pub struct Ingested {
     pub expired: u64,
     /// Refused by the database one by one; logged there.
     pub refused: u64,
+    /// The money of all of them that were new.
+    pub settled: Settled,
 }
 
 /// Days whose partition this process has made sure of. Bounded: at most the 32 days that events may have.
@@ -113,6 +125,9 @@ columns! {
     40 node_id: String = "text";
     41 units: Option<String> = "text";
     42 decision: Option<Vec<u8>> = "bytea";
+    43 charges: Option<String> = "text";
+    44 service_tier: String = "text";
+    45 cache_write_1h_tokens: Option<i64> = "bigint";
 }
 
 impl Row {
@@ -126,52 +141,95 @@ impl Row {
 }
 
 impl Store {
-    /// Writes rows, at most [`MAX_BATCH`], and returns after the commit. Rows that are there already stay as they are.
+    /// Writes rows, at most [`MAX_BATCH`], settles what they are charged, and returns after the commit. Rows that are
+    /// there already stay as they are.
     ///
     /// # Errors
     /// When the database can't be written now. Nothing is lost by trying again.
-    pub async fn ingest_usage(&self, mut rows: Vec<Row>, known: &KnownDays) -> Result<Ingested, StoreError> {
+    pub async fn ingest_usage(
+        &self,
+        journal: &Journal,
+        mut rows: Vec<Row>,
+        known: &KnownDays,
+    ) -> Result<Ingested, StoreError> {
         // In one order everywhere: two batches with the same events can't wait for each other.
         rows.sort_by_key(|row| (row.event_day, row.request_id));
-        self.ensure_days(rows.iter().map(|row| row.event_day).collect(), known).await?;
-        match self.insert_usage(&rows).await {
-            Err(error) if is_about_data(&error) => self.insert_one_by_one(&rows).await,
+        let days = rows.iter().filter(|row| !row.too_old).map(|row| row.event_day).collect();
+        self.ensure_days(days, known).await?;
+        match self.insert_usage(journal, &rows).await {
+            Err(error) if is_about_data(&error) => self.insert_one_by_one(journal, &rows).await,
             ingested => ingested,
         }
     }
 
-    async fn insert_usage(&self, rows: &[Row]) -> Result<Ingested, StoreError> {
+    async fn insert_usage(&self, journal: &Journal, rows: &[Row]) -> Result<Ingested, StoreError> {
         let mut columns = Columns::default();
         let mut once: Vec<&Row> = rows.iter().collect();
         // The sort before was stable: the first of two is the one that counts.
         once.dedup_by_key(|row| (row.event_day, row.request_id));
-        once.iter().for_each(|row| columns.push(row));
+        once.iter().filter(|row| !row.too_old).for_each(|row| columns.push(row));
         let mut tx = self.system().await?;
+        let seen = settlement::advance(tx.conn(), journal, rows).await?;
         let inserted: HashSet<Uuid> = columns.insert(tx.conn()).await?.into_iter().collect();
-        usage_rollup::add(tx.conn(), once.into_iter().filter(|row| inserted.contains(&row.request_id)))
-            .await?;
-        let expired =
-            if inserted.len() < rows.len() { expired(tx.conn(), rows, &inserted).await? } else { 0 };
+        let new = || once.iter().copied().filter(|row| inserted.contains(&row.request_id));
+        usage_rollup::add(tx.conn(), new()).await?;
+        let expired: Vec<&Row> =
+            if inserted.len() < rows.len() { expired(tx.conn(), rows, &inserted).await? } else { Vec::new() };
+        let mut due = settlement::due(tx.conn(), new(), seen).await?;
+        due.extend(settlement::late(tx.conn(), &expired, seen).await?);
+        let settled = settlement::settle(tx.conn(), &due).await?;
         tx.commit().await?;
-        let inserted = inserted.len() as u64;
-        Ok(Ingested { inserted, expired, duplicates: rows.len() as u64 - inserted - expired, refused: 0 })
+        let (inserted, expired) = (inserted.len() as u64, expired.len() as u64);
+        let duplicates = rows.len() as u64 - inserted - expired;
+        Ok(Ingested { inserted, expired, duplicates, refused: 0, settled })
     }
 
-    /// One bad row must not keep the others out for ever.
-    async fn insert_one_by_one(&self, rows: &[Row]) -> Result<Ingested, StoreError> {
+    /// One bad row must not keep the others out for ever, nor its money.
+    async fn insert_one_by_one(&self, journal: &Journal, rows: &[Row]) -> Result<Ingested, StoreError> {
         let mut ingested = Ingested::default();
         for row in rows {
-            match self.insert_usage(std::slice::from_ref(row)).await {
+            match self.insert_usage(journal, std::slice::from_ref(row)).await {
                 Ok(one) => ingested.add(&one),
                 Err(error) if is_about_data(&error) => {
                     tracing::error!(%error, request_id = %row.request_id, node = row.node_id,
                         "the database refuses a usage event; it is skipped");
                     ingested.refused += 1;
+                    ingested.settled.add(&self.settle_unlogged(journal, row).await?);
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(ingested)
+    }
+
+    /// Settles the charges of a row that the log does not take. When the bank refuses them too, they are kept for
+    /// people to see.
+    async fn settle_unlogged(&self, journal: &Journal, row: &Row) -> Result<Settled, StoreError> {
+        match self.settle_one(journal, row, Unlogged::Refused).await {
+            Err(error) if is_about_data(&error) => {
+                tracing::error!(%error, request_id = %row.request_id, node = row.node_id, charges = ?row.charges,
+                    "charges can't be settled; they are kept in usage_unlogged");
+                self.settle_one(journal, row, Unlogged::Unsettled).await
+            }
+            settled => settled,
+        }
+    }
+
+    async fn settle_one(
+        &self,
+        journal: &Journal,
+        row: &Row,
+        reason: Unlogged,
+    ) -> Result<Settled, StoreError> {
+        let mut tx = self.system().await?;
+        settlement::advance(tx.conn(), journal, std::slice::from_ref(row)).await?;
+        let new = settlement::unlogged(tx.conn(), &[row], reason).await?;
+        let settled = match reason {
+            Unlogged::Unsettled => Settled::refused(&new),
+            Unlogged::Refused | Unlogged::Expired => settlement::settle(tx.conn(), &new).await?,
+        };
+        tx.commit().await?;
+        Ok(settled)
     }
 
     /// Makes the partitions before the rows, in a transaction of its own: attaching one locks the parent table, which
@@ -191,13 +249,17 @@ impl Store {
     }
 }
 
-/// How many of the rows that were not inserted are older than what is kept.
-async fn expired(tx: &mut PgConnection, rows: &[Row], inserted: &HashSet<Uuid>) -> Result<u64, sqlx::Error> {
+/// Those of the rows that were not inserted because they are older than what is kept.
+async fn expired<'a>(
+    tx: &mut PgConnection,
+    rows: &'a [Row],
+    inserted: &HashSet<Uuid>,
+) -> Result<Vec<&'a Row>, sqlx::Error> {
     let from: Option<Date> =
         sqlx::query_scalar("SELECT request_log_from FROM usage_retention").fetch_optional(tx).await?;
     let from = from.unwrap_or(Date::MIN);
-    let late = rows.iter().filter(|row| row.event_day < from && !inserted.contains(&row.request_id));
-    Ok(late.count() as u64)
+    let late = |row: &&Row| (row.too_old || row.event_day < from) && !inserted.contains(&row.request_id);
+    Ok(rows.iter().filter(late).collect())
 }
 
 impl Ingested {
@@ -207,6 +269,7 @@ impl Ingested {
         self.duplicates += part.duplicates;
         self.expired += part.expired;
         self.refused += part.refused;
+        self.settled.add(&part.settled);
     }
 }
 

@@ -58,6 +58,8 @@ measures! {
     response_bytes,
     total_us,
     first_byte_us,
+    lost,
+    cache_write_1h_tokens,
 }
 
 /// What a sum is for. The order of the members is the order of the locks.
@@ -90,7 +92,8 @@ impl Sum {
         let is = i64::from;
         let or_zero = |value: Option<i64>| value.unwrap_or_default();
         // A request that was refused costs nothing; one that was served and has no price is a gap in the sum.
-        let served = row.outcome == "ok" || row.input_tokens.is_some() || row.output_tokens.is_some();
+        let served =
+            matches!(row.outcome, "ok" | "lost") || row.input_tokens.is_some() || row.output_tokens.is_some();
         self.measures.add(&Measures {
             requests: 1,
             errors: is(row.outcome == "error"),
@@ -111,6 +114,8 @@ impl Sum {
             response_bytes: row.response_bytes,
             total_us: row.total_us,
             first_byte_us: or_zero(row.first_byte_us),
+            lost: is(row.outcome == "lost"),
+            cache_write_1h_tokens: or_zero(row.cache_write_1h_tokens),
         });
         self.total.record(row.total_us);
         if let Some(micros) = row.first_byte_us {

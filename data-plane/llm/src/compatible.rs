@@ -8,7 +8,7 @@ use crate::{
         Rerank, Responses, Speech, Transcriptions, Translations,
     },
     extras::ExtraField,
-    provider::StreamUsage,
+    provider::{LimitName, StreamUsage},
 };
 
 const TEXT: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
@@ -57,6 +57,7 @@ const fn home(id: &str) -> &'static str {
 const OPENROUTER: Quirks = Quirks {
     stream_usage: StreamUsage::Inject,
     native: &[ExtraField::Provider, ExtraField::Plugins, ExtraField::Transforms, ExtraField::Usage],
+    ..Quirks::STANDARD
 };
 
 pub(crate) const PROVIDERS: &[Provider] = &[
@@ -66,6 +67,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         base_url: home("openai"),
         env: &["OPENAI_API_KEY"],
         endpoints: OPENAI,
+        quirks: Quirks { limit: LimitName::MaxCompletionTokens, ..Quirks::STANDARD },
         ..REMOTE
     },
     Provider {

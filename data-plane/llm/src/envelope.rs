@@ -12,7 +12,7 @@ use crate::{
     Asked, Chain, Endpoint, Extras, Features, Said,
     extras::ExtraField,
     features::Inlined,
-    json::{Cursor, JsonError, Kind, Member, Members, Value},
+    json::{Cursor, Kind, Member, Members, Value},
     meter,
 };
 
@@ -20,6 +20,7 @@ mod fields;
 mod overrides;
 mod parts;
 mod refusal;
+mod values;
 
 use fields::Field;
 use parts::Parts;
@@ -47,6 +48,10 @@ pub struct Envelope<'a> {
     /// `max_completion_tokens`, else `max_tokens`, or `max_output_tokens`. `None` also for `-1`, which local servers read as "no limit".
     pub max_output: Option<u64>,
     pub n: Option<u64>,
+    /// Answers that are made: `n`, or `best_of` if that is more, of each prompt. At least 1.
+    pub choices: u64,
+    /// Images among the parts of messages.
+    pub images: u64,
     /// What the call is billed by, where that is not text alone.
     pub asked: Option<Box<Asked>>,
     /// What a model must be capable of.
@@ -54,8 +59,18 @@ pub struct Envelope<'a> {
     pub inlined: Inlined,
     pub extras: Extras<'a>,
     pub(crate) stream_options: StreamOptions,
+    pub(crate) limits: OutputLimits,
     /// Members that may have to go, in the order of the body.
     pub(crate) removable: SmallVec<[RemovableMember; 4]>,
+}
+
+/// The limits of the output that the client sent: where the value stands, and how many tokens it allows. `None`: null, or
+/// `-1`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct OutputLimits {
+    /// `max_tokens`, or `max_output_tokens` of the Responses API.
+    pub(crate) max_tokens: Option<(Span, Option<u64>)>,
+    pub(crate) max_completion_tokens: Option<(Span, Option<u64>)>,
 }
 
 /// `stream_options` as the client sent it.
@@ -117,6 +132,7 @@ pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Envelope<'_>, EnvelopeEr
                 let value = members.value_observed(&mut parts).map_err(json_error)?;
                 reader.envelope.features.insert(parts.found);
                 reader.envelope.inlined = parts.inlined;
+                reader.envelope.images = parts.images();
                 value
             }
             _ => members.value().map_err(json_error)?,
@@ -163,8 +179,9 @@ struct Reader<'a> {
     open: bool,
     model: Option<Cow<'a, str>>,
     has_content: bool,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
+    best_of: Option<u64>,
+    /// Of legacy completions, which take several.
+    prompts: u64,
     usage_include: bool,
     /// Aliases of `nemo_no_fallback`, which win over it in no case.
     no_fallback_alias: Option<bool>,
@@ -185,11 +202,14 @@ impl<'a> Reader<'a> {
             include_usage: false,
             max_output: None,
             n: None,
+            choices: 1,
+            images: 0,
             asked: (!endpoint.is_text()).then(Box::default),
             features: Features::default(),
             inlined: Inlined::default(),
             extras: Extras::default(),
             stream_options: StreamOptions::Absent,
+            limits: OutputLimits::default(),
             removable: SmallVec::new(),
         };
         Self {
@@ -201,8 +221,8 @@ impl<'a> Reader<'a> {
             open: false,
             model: None,
             has_content: false,
-            max_tokens: None,
-            max_completion_tokens: None,
+            best_of: None,
+            prompts: 1,
             usage_include: false,
             no_fallback_alias: None,
             models_alias: None,
@@ -270,12 +290,27 @@ impl<'a> Reader<'a> {
             Field::Content => self.has_content = self.content(value)?,
             Field::Stream => self.envelope.stream = self.boolean("stream", value)?.unwrap_or(false),
             Field::StreamOptions => self.envelope.stream_options = self.stream_options(value)?,
-            Field::MaxTokens => self.max_tokens = self.token_limit("max_tokens", value)?,
-            Field::MaxCompletionTokens => {
-                self.max_completion_tokens = self.token_limit("max_completion_tokens", value)?;
+            Field::MaxTokens => {
+                self.envelope.limits.max_tokens = Some((value.span, self.token_limit("max_tokens", value)?));
             }
-            Field::MaxOutputTokens => self.max_tokens = self.token_limit("max_output_tokens", value)?,
+            Field::MaxCompletionTokens => {
+                let limit = self.token_limit("max_completion_tokens", value)?;
+                self.envelope.limits.max_completion_tokens = Some((value.span, limit));
+            }
+            Field::MaxOutputTokens => {
+                let limit = self.token_limit("max_output_tokens", value)?;
+                self.envelope.limits.max_tokens = Some((value.span, limit));
+            }
             Field::N => self.envelope.n = self.positive("n", value)?,
+            // Whatever else it is, is the upstream's to refuse.
+            Field::BestOf => self.best_of = value.unsigned(self.body()),
+            Field::KeptElsewhere if value.kind != Kind::Null => {
+                self.envelope.features.insert(Features::UNKNOWN_INPUT);
+            }
+            Field::WebSearch if value.kind != Kind::Null => {
+                self.envelope.features.insert(Features::PROVIDER_TOOLS);
+            }
+            Field::KeptElsewhere | Field::WebSearch => {}
             Field::Quality | Field::Size => {
                 // Anything else than text is the upstream's to refuse.
                 let text = value.text(self.body()).map(|text| meter::kept(&text));
@@ -409,7 +444,11 @@ impl<'a> Reader<'a> {
         if let Some(asked) = &mut envelope.asked {
             asked.images = envelope.n.filter(|_| self.endpoint.is_image());
         }
-        envelope.max_output = self.max_completion_tokens.or(self.max_tokens);
+        let limit = |limit: Option<(Span, Option<u64>)>| limit.and_then(|(_, limit)| limit);
+        envelope.max_output =
+            limit(envelope.limits.max_completion_tokens).or(limit(envelope.limits.max_tokens));
+        let each = envelope.n.unwrap_or(1).max(self.best_of.unwrap_or(1));
+        envelope.choices = if self.endpoint.has_choices() { each.saturating_mul(self.prompts) } else { 1 };
         envelope.extras.no_fallback = envelope.extras.no_fallback.or(self.no_fallback_alias);
         Ok(envelope)
     }
@@ -469,6 +508,14 @@ impl<'a> Reader<'a> {
             _ => return Err(EnvelopeError::wrong_type(name, expected, value)),
         }
         self.measure(value);
+        if self.endpoint == Endpoint::Completions && value.kind == Kind::Array {
+            let mut prompts = 0;
+            let is_prompt = |item: &Value| matches!(item.kind, Kind::String | Kind::Array);
+            crate::usage_scan::text::for_each_object(self.body(), value, |item| {
+                prompts += u64::from(is_prompt(item));
+            });
+            self.prompts = prompts.max(1);
+        }
         Ok(true)
     }
 
@@ -487,87 +534,6 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-    }
-
-    fn boolean(&self, name: &'static str, value: &Value) -> Result<Option<bool>, EnvelopeError> {
-        match value.kind {
-            Kind::Null => Ok(None),
-            Kind::Boolean => Ok(value.boolean(self.body())),
-            _ => Err(EnvelopeError::wrong_type(name, "a boolean", value)),
-        }
-    }
-
-    fn positive(&self, name: &'static str, value: &Value) -> Result<Option<u64>, EnvelopeError> {
-        match (value.kind, value.unsigned(self.body())) {
-            (Kind::Null, _) => Ok(None),
-            (Kind::Number, Some(number)) if number > 0 => Ok(Some(number)),
-            (Kind::Number, _) => Err(EnvelopeError::invalid(name, "a positive integer")),
-            _ => Err(EnvelopeError::wrong_type(name, "a positive integer", value)),
-        }
-    }
-
-    fn token_limit(&self, name: &'static str, value: &Value) -> Result<Option<u64>, EnvelopeError> {
-        match (value.kind, value.unsigned(self.body())) {
-            (Kind::Null, _) => Ok(None),
-            (Kind::Number, Some(limit)) => Ok(Some(limit)),
-            (Kind::Number, None) if value.raw(self.body()) == b"-1" => Ok(None),
-            (Kind::Number, None) => Err(EnvelopeError::invalid(name, "a non-negative integer")),
-            _ => Err(EnvelopeError::wrong_type(name, "a non-negative integer", value)),
-        }
-    }
-
-    fn metadata(&self, value: &Value) -> Result<Option<&'a str>, EnvelopeError> {
-        match value.kind {
-            Kind::Null => Ok(None),
-            Kind::Object if value.span.end - value.span.start > Extras::MAX_METADATA => {
-                Err(EnvelopeError::invalid("nemo_metadata", "at most 4096 bytes of JSON"))
-            }
-            Kind::Object => Ok(self.text.get(value.span.start..value.span.end)),
-            _ => Err(EnvelopeError::wrong_type("nemo_metadata", "an object", value)),
-        }
-    }
-
-    fn stream_options(&self, value: &Value) -> Result<StreamOptions, EnvelopeError> {
-        const FLAG: &str = "stream_options.include_usage";
-        if value.kind == Kind::Null {
-            return Ok(StreamOptions::Null(value.span));
-        }
-        let Some(mut members) = Members::of(self.body(), value) else {
-            return Err(EnvelopeError::wrong_type("stream_options", "an object", value));
-        };
-        let mut options = StreamOptions::WithoutFlag { inside: value.span.start + 1, empty: true };
-        while let Some(member) = self.inner(members.next())? {
-            let is_flag = member.name.text(self.body()).is_some_and(|name| name == "include_usage");
-            match &mut options {
-                StreamOptions::Flag { .. } if is_flag => {
-                    return Err(EnvelopeError::repeated(FLAG));
-                }
-                _ if is_flag => {
-                    let asked = self.boolean(FLAG, &member.value)?.unwrap_or(false);
-                    options = StreamOptions::Flag { asked, span: member.value.span };
-                }
-                StreamOptions::WithoutFlag { empty, .. } => *empty = false,
-                _ => {}
-            }
-        }
-        Ok(options)
-    }
-
-    /// The boolean member `name` of an object of another gateway's making; anything else there is not ours to
-    /// judge.
-    fn flag_inside(&self, value: &Value, name: &str) -> Result<Option<bool>, EnvelopeError> {
-        let Some(mut members) = Members::of(self.body(), value) else { return Ok(None) };
-        let mut flag = None;
-        while let Some(member) = self.inner(members.next())? {
-            if member.name.text(self.body()).is_some_and(|text| text == name) {
-                flag = member.value.boolean(self.body());
-            }
-        }
-        Ok(flag)
-    }
-
-    fn inner<T>(&self, result: Result<T, JsonError>) -> Result<T, EnvelopeError> {
-        result.map_err(|error| EnvelopeError::json(self.body(), error))
     }
 }
 

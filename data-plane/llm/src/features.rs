@@ -29,6 +29,10 @@ impl Features {
     pub const TOOLS: Self = Self(16);
     /// The answer must be JSON, of a schema or of any.
     pub const JSON: Self = Self(32);
+    /// The provider runs tools of its own, which cost by themselves and put what they find into the prompt.
+    pub const PROVIDER_TOOLS: Self = Self(64);
+    /// What goes in is not all in the request, or says nothing about its size.
+    pub const UNKNOWN_INPUT: Self = Self(128);
 
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

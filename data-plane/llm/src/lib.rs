@@ -9,11 +9,14 @@
 //! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
 //! - [`sse`] and [`stream`]: a streamed answer, observed frame by frame and forwarded as it came
-//! - [`usage_scan`], [`estimate`] and [`meter`]: what a call consumed, as reported or as guessed, in its own units
+//! - [`usage_scan`], [`estimate`] and [`meter`]: what a call consumed, as reported or as guessed, in its own units;
+//!   [`bound`]: what it can consume at most
+//! - [`stop_chunk`]: the last chunk of a stream that the gateway stops
 //! - [`error`]: upstream error bodies in, our error bodies out
 //!
 //! [`json`] is the strict, allocation-free walker under all of them, [`decimal`] reads money exactly.
 
+pub mod bound;
 pub mod compatible;
 pub mod decimal;
 pub mod dialect;
@@ -30,11 +33,14 @@ pub mod multipart;
 pub mod preferences;
 pub mod provider;
 pub mod registry;
+pub mod service_tier;
 pub mod splice;
 pub mod sse;
+pub mod stop_chunk;
 pub mod stream;
 pub mod usage_scan;
 
+pub use bound::MostInput;
 pub use dialect::ErrorDialect;
 pub use endpoint::Endpoint;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse};
@@ -46,9 +52,11 @@ pub use finish_reason::FinishReason;
 pub use meter::{Asked, measures};
 pub use multipart::{Form, FormScanner, MultipartError, Piece};
 pub use preferences::{MaxPrice, Preferences, Sort};
-pub use provider::{AuthScheme, Provider, Quirks, StreamUsage};
+pub use provider::{AuthScheme, LimitName, Provider, Quirks, StreamUsage};
 pub use registry::{provider, providers};
-pub use splice::{EditSet, Segments, Spliced, Target, splice};
+pub use service_tier::ServiceTier;
+pub use splice::{EditSet, Segments, Spliced, Target, splice, splice_capped};
 pub use sse::{SseError, SseEvent, SseScanner};
+pub use stop_chunk::stop_chunk;
 pub use stream::{StreamError, StreamObserver};
-pub use usage_scan::{UnaryInfo, scan_response};
+pub use usage_scan::{CostEdit, CostPlace, Pricing, Told, UnaryInfo, scan_response};

@@ -24,19 +24,30 @@ pub enum StreamUsage {
     Never,
 }
 
+/// What the member is called that limits the output of a chat completion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitName {
+    /// What everybody understands, but for OpenAI's own models that reason.
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
 /// Where a provider departs from OpenAI's behaviour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quirks {
     pub stream_usage: StreamUsage,
     /// Gateway extras that are this provider's own request fields, and so are not stripped.
     pub native: &'static [ExtraField],
+    /// The name that is put into a request that has none.
+    pub limit: LimitName,
 }
 
 impl Quirks {
     /// Behaves like OpenAI.
-    pub const STANDARD: Self = Self { stream_usage: StreamUsage::Inject, native: &[] };
+    pub const STANDARD: Self =
+        Self { stream_usage: StreamUsage::Inject, native: &[], limit: LimitName::MaxTokens };
     /// Sends usage unasked and refuses `stream_options`.
-    pub const USAGE_ALWAYS: Self = Self { stream_usage: StreamUsage::Always, native: &[] };
+    pub const USAGE_ALWAYS: Self = Self { stream_usage: StreamUsage::Always, ..Self::STANDARD };
 }
 
 /// A service that speaks the OpenAI dialect.
@@ -65,6 +76,21 @@ pub struct Provider {
 impl Provider {
     pub fn serves(&self, endpoint: Endpoint) -> bool {
         self.endpoints.contains(&endpoint)
+    }
+
+    /// The member that limits the output of `upstream_model`, for a request that has none; `None`: there is no such member.
+    pub fn limit_name(&self, endpoint: Endpoint, upstream_model: &str) -> Option<&'static str> {
+        // Behind a proxy or a gateway OpenAI's models refuse `max_tokens` as well.
+        let model = upstream_model.rsplit('/').next().unwrap_or(upstream_model);
+        let reasons = ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family));
+        match endpoint {
+            Endpoint::ChatCompletions if reasons || self.quirks.limit == LimitName::MaxCompletionTokens => {
+                Some("max_completion_tokens")
+            }
+            Endpoint::ChatCompletions | Endpoint::Completions => Some("max_tokens"),
+            Endpoint::Responses => Some("max_output_tokens"),
+            _ => None,
+        }
     }
 
     /// Where `endpoint` is, for a deployment with this base URL (without trailing slash).

@@ -44,6 +44,8 @@ impl EditSet {
     pub const MODEL: Self = Self(2);
     /// `stream_options` was changed so that the upstream reports usage.
     pub const USAGE: Self = Self(4);
+    /// The limit of the output was lowered, or set.
+    pub const CAP: Self = Self(8);
 
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -59,8 +61,24 @@ impl EditSet {
 
     /// Value of the response header `x-nemo-edits`; `None` when the body went upstream as it came.
     pub fn header_value(self) -> Option<&'static str> {
-        const VALUES: [&str; 8] =
-            ["", "strip", "model", "strip,model", "usage", "strip,usage", "model,usage", "strip,model,usage"];
+        const VALUES: [&str; 16] = [
+            "",
+            "strip",
+            "model",
+            "strip,model",
+            "usage",
+            "strip,usage",
+            "model,usage",
+            "strip,model,usage",
+            "cap",
+            "strip,cap",
+            "model,cap",
+            "strip,model,cap",
+            "usage,cap",
+            "strip,usage,cap",
+            "model,usage,cap",
+            "strip,model,usage,cap",
+        ];
         VALUES.get(usize::from(self.0)).copied().filter(|value| !value.is_empty())
     }
 }
@@ -89,7 +107,21 @@ impl Edit {
 /// # Panics
 /// When `envelope` was parsed from another, longer body.
 pub fn splice(body: &Bytes, envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> Spliced {
-    let edits = plan(envelope, endpoint, target);
+    splice_capped(body, envelope, endpoint, target, None)
+}
+
+/// The same with an output of at most `cap` tokens for each choice.
+///
+/// # Panics
+/// As [`splice`].
+pub fn splice_capped(
+    body: &Bytes,
+    envelope: &Envelope<'_>,
+    endpoint: Endpoint,
+    target: &Target<'_>,
+    cap: Option<u64>,
+) -> Spliced {
+    let edits = plan(envelope, endpoint, target, cap);
     let mut spliced =
         Spliced { segments: SmallVec::new(), len: 0, edits: EditSet::default(), strip_usage_chunk: false };
     let mut copied = 0;
@@ -115,7 +147,12 @@ impl Spliced {
 }
 
 /// The edits for `target`, in the order of the body, none overlapping another.
-pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> SmallVec<[Edit; 4]> {
+pub(crate) fn plan(
+    envelope: &Envelope<'_>,
+    endpoint: Endpoint,
+    target: &Target<'_>,
+    cap: Option<u64>,
+) -> SmallVec<[Edit; 4]> {
     let mut edits = removals(envelope, target.provider);
     let span = envelope.model_span;
     let absent = span.start == span.end;
@@ -126,6 +163,9 @@ pub(crate) fn plan(envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<
     if envelope.stream && endpoint.has_choices() && target.provider.quirks.stream_usage == StreamUsage::Inject
     {
         edits.extend(request_usage(envelope));
+    }
+    if let Some(cap) = cap {
+        limit_output(envelope, endpoint, target, cap, &mut edits);
     }
     // An insertion sorts before a deletion that starts where it stands.
     edits.sort_by_key(|edit| (edit.start, edit.end));
@@ -182,6 +222,31 @@ fn request_usage(envelope: &Envelope<'_>) -> Option<Edit> {
         }
         StreamOptions::Flag { asked: false, span } => Some(Edit::usage(span.start, span.end, b"true")),
         StreamOptions::Flag { asked: true, .. } => None,
+    }
+}
+
+/// Lowers the limits that are there, or puts one in. None that is lower already is touched.
+fn limit_output(
+    envelope: &Envelope<'_>,
+    endpoint: Endpoint,
+    target: &Target<'_>,
+    cap: u64,
+    edits: &mut SmallVec<[Edit; 4]>,
+) {
+    let limits = [envelope.limits.max_tokens, envelope.limits.max_completion_tokens];
+    let number = || Bytes::from(cap.to_string());
+    let told = || limits.into_iter().flatten();
+    let mut lower = |span: Span| {
+        edits.push(Edit { start: span.start, end: span.end, insert: number(), kind: EditSet::CAP });
+    };
+    if told().any(|(_, limit)| limit.is_some()) {
+        told().filter(|(_, limit)| limit.is_some_and(|limit| limit > cap)).for_each(|(span, _)| lower(span));
+    } else if let Some((span, _)) = told().next() {
+        lower(span);
+    } else if let Some(name) = target.provider.limit_name(endpoint, target.upstream_model) {
+        let Span { start, end } = envelope.model_span;
+        let member = if start == end { format!("\"{name}\":{cap},") } else { format!(",\"{name}\":{cap}") };
+        edits.push(Edit { start: end, end, insert: Bytes::from(member), kind: EditSet::CAP });
     }
 }
 

@@ -1,11 +1,12 @@
 //! A streamed answer on its way through: every frame is forwarded as it came, and looked at in passing. The one
-//! thing that is ever taken out is the usage-only chunk that the gateway itself has asked for. Driven by the
-//! data plane's metered body, one observer per stream.
+//! thing that is ever taken out is the usage-only chunk that the gateway itself has asked for, and the one thing that is
+//! ever put in is the call's cost, into the last chunk with usage of a client that has asked for that. Driven by the data
+//! plane's metered body, one observer per stream.
 //!
 //! - Nothing is parsed that need not be: [`chunk`] looks for a few names in each chunk and walks the JSON only
 //!   of those that carry a report, an error or an end.
-//! - Without the cut, frames leave at once, whole. With it, only an event that is still incomplete is held back
-//!   (up to [`MAX_HELD`] bytes; a usage-only chunk is never longer), so that it can be cut out whole.
+//! - Without an edit, frames leave at once, whole. With one, only an event that is still incomplete is held back
+//!   (up to [`MAX_HELD`] bytes; a usage-only chunk is never longer), so that it can be cut out or changed whole.
 //! - Some upstreams put `"usage":null` on every chunk because usage was asked for. Those stay: a client that
 //!   did not ask ignores the member, and cutting it out would mean rewriting every chunk.
 
@@ -14,8 +15,9 @@ use nemo_types::{Measure, Nanos, Usage};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    Endpoint, FinishReason, UpstreamErrorInfo,
+    Endpoint, FinishReason, Pricing, ServiceTier, UpstreamErrorInfo,
     sse::{RawEvent, SseError, SseScanner},
+    usage_scan::CostEdit,
 };
 
 mod chunk;
@@ -43,8 +45,8 @@ pub enum StreamError {
 pub struct StreamObserver {
     scanner: SseScanner,
     notes: Notes,
-    /// Cut out the usage-only chunk.
-    cut: bool,
+    /// Something may be cut out of it or put into it.
+    edits: bool,
     /// The incomplete event has grown beyond [`MAX_HELD`] and is being forwarded piecemeal.
     released: bool,
     /// The last complete event was cut out: so is what still belongs to its line end.
@@ -59,11 +61,19 @@ impl StreamObserver {
         Self {
             scanner: SseScanner::new(),
             notes: Notes::new(endpoint, strip_usage_chunk),
-            cut: strip_usage_chunk,
+            edits: strip_usage_chunk,
             released: false,
             last_was_cut: false,
             ended_within_event: false,
         }
+    }
+
+    /// Puts what the call costs into the last chunk with usage. For a client that has asked for usage, and no other.
+    #[must_use]
+    pub fn with_pricing(mut self, pricing: Pricing) -> Self {
+        self.notes.pricing = Some(pricing);
+        self.edits = true;
+        self
     }
 
     /// Takes the next frame of the upstream, returns what the client gets for it: the frame itself, unless
@@ -75,11 +85,11 @@ impl StreamObserver {
         if self.notes.malformed {
             return Ok(Pieces::new());
         }
-        if self.cut {
+        if self.edits {
             let mut pieces = Pieces::new();
             // In steps, so that what is held back never grows far beyond its bound.
             for start in (0..frame.len()).step_by(MAX_HELD) {
-                self.frame_with_cut(&frame.slice(start..frame.len().min(start + MAX_HELD)), &mut pieces)?;
+                self.frame_with_edits(&frame.slice(start..frame.len().min(start + MAX_HELD)), &mut pieces)?;
             }
             return Ok(pieces);
         }
@@ -115,19 +125,26 @@ impl StreamObserver {
         self.ended_within_event |= !self.is_between_events();
         let mut pieces = Pieces::new();
         // Some upstreams leave out the blank line after the last event. Two, as the line may be open as well.
-        let held = if self.cut && !self.released && !self.notes.malformed {
+        let held = if self.edits && !self.released && !self.notes.malformed {
             self.scanner.partial().to_vec()
         } else {
             Vec::new()
         };
-        let (notes, mut verdict) = (&mut self.notes, Verdict::Keep);
+        let (notes, mut verdict, mut data) = (&mut self.notes, Verdict::Keep, Vec::new());
         self.scanner.scan(b"\n\n", |raw| {
-            if raw.event.is_some() {
+            if let Some(event) = raw.event {
                 verdict = notes.raw(&raw);
+                if matches!(verdict, Verdict::Price(_)) {
+                    data = event.data.trim_ascii().to_vec();
+                }
             }
         })?;
-        if verdict == Verdict::Keep && !held.is_empty() {
-            pieces.push(Bytes::from(held));
+        match verdict {
+            Verdict::Keep if !held.is_empty() => pieces.push(Bytes::from(held)),
+            Verdict::Price(edit) if !held.is_empty() => {
+                pieces.push(Bytes::from(edited(&held, &data, &edit).unwrap_or(held)));
+            }
+            _ => {}
         }
         if self.notes.is_complete() { Ok(pieces) } else { Err(StreamError::Truncated) }
     }
@@ -135,7 +152,7 @@ impl StreamObserver {
     /// Whether what the client has got ends with a complete event. If not, a blank line must go before an event
     /// of our own. Holds after [`Self::finish`] too, when that has failed.
     pub fn is_between_events(&self) -> bool {
-        let open = if self.cut { self.released } else { !self.scanner.is_between_events() };
+        let open = if self.edits { self.released } else { !self.scanner.is_between_events() };
         // What follows a malformed event is not forwarded.
         (!open || self.notes.malformed) && !self.ended_within_event
     }
@@ -154,6 +171,11 @@ impl StreamObserver {
     /// What the upstream says the call costs.
     pub fn provider_cost(&self) -> Option<Nanos> {
         self.notes.cost
+    }
+
+    /// The tier that the call was served in.
+    pub fn service_tier(&self) -> ServiceTier {
+        self.notes.tier
     }
 
     /// Of the first choice that has ended.
@@ -176,8 +198,8 @@ impl StreamObserver {
         self.notes.error.as_ref()
     }
 
-    /// Forwards complete events but for those to be cut, and holds back the incomplete one.
-    fn frame_with_cut(&mut self, frame: &Bytes, pieces: &mut Pieces) -> Result<(), StreamError> {
+    /// Forwards complete events, edited where they must be, and holds back the incomplete one.
+    fn frame_with_edits(&mut self, frame: &Bytes, pieces: &mut Pieces) -> Result<(), StreamError> {
         // What of the frame is decided to be forwarded but not yet in `pieces`.
         let mut kept = 0..0;
         if self.scanner.owes_line_feed() && frame.first() == Some(&b'\n') {
@@ -189,16 +211,27 @@ impl StreamObserver {
             let was_malformed = notes.malformed;
             let verdict = notes.raw(&raw);
             let began_earlier = began_earlier(&raw);
-            let RawEvent { in_frame, bytes, .. } = raw;
+            let RawEvent { in_frame, bytes, event } = raw;
             // Its beginning is with the client already.
             let begun = std::mem::take(released);
             if verdict == Verdict::Malformed && !was_malformed {
                 *within_event = begun;
             }
             *last_was_cut = verdict == Verdict::Cut && !begun || notes.malformed;
+            let with_cost = match &verdict {
+                Verdict::Price(edit) if !begun => {
+                    bytes.zip(event).and_then(|(bytes, event)| edited(bytes, event.data.trim_ascii(), edit))
+                }
+                _ => None,
+            };
             match bytes {
                 _ if *last_was_cut => {
                     push(pieces, frame, &kept);
+                    kept = in_frame.end..in_frame.end;
+                }
+                _ if with_cost.is_some() => {
+                    push(pieces, frame, &kept);
+                    pieces.extend(with_cost.map(Bytes::from));
                     kept = in_frame.end..in_frame.end;
                 }
                 Some(bytes) if began_earlier && !begun => {
@@ -228,6 +261,11 @@ impl StreamObserver {
             pieces.push(Bytes::copy_from_slice(held));
         }
     }
+}
+
+/// An event with the edit made in its data; `None` when the data stands in several lines of it.
+fn edited(event: &[u8], data: &[u8], edit: &CostEdit) -> Option<Vec<u8>> {
+    edit.apply(event, memchr::memmem::find(event, data)?)
 }
 
 /// Whether a part of it was in frames before.

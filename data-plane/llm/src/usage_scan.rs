@@ -6,16 +6,24 @@
 use std::sync::LazyLock;
 
 use memchr::memmem::{Finder, FinderRev};
-use nemo_types::{Measure, Nanos, Unit, Usage};
+use nemo_types::{Measure, Nanos, Usage};
 
-use self::plain::Plain;
+pub use self::cost_place::{CostEdit, CostPlace, Pricing, Told};
+pub(crate) use self::counts::{Report, Units};
+use self::{
+    counts::{Counts, Details},
+    plain::Plain,
+};
 use crate::{
-    Endpoint, FinishReason, decimal,
+    Endpoint, FinishReason, ServiceTier,
     json::{Cursor, Kind, Members, Value},
 };
 
+mod cost_place;
+mod counts;
 mod plain;
 pub(crate) mod text;
+mod tools;
 pub(crate) mod units;
 
 /// What a response body reports.
@@ -30,35 +38,10 @@ pub struct UnaryInfo {
     pub output_bytes: u64,
     /// What was consumed in other units than text tokens.
     pub measures: Vec<Measure>,
-}
-
-/// Token counts and cost of one `usage` object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) usage: Usage,
-    pub(crate) cost: Option<Nanos>,
-    pub(crate) units: Units,
-}
-
-/// Counts of other units in a `usage` object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Units {
-    /// Part of the input tokens that is images.
-    pub(crate) image_input: Option<u64>,
-    /// Part of the output tokens that is images.
-    pub(crate) image_output: Option<u64>,
-    pub(crate) audio_ms: Option<u64>,
-}
-
-impl Units {
-    pub(crate) fn measures(self) -> impl Iterator<Item = Measure> {
-        let counts = [
-            (Unit::AudioMilliseconds, self.audio_ms),
-            (Unit::ImageInputTokens, self.image_input),
-            (Unit::ImageOutputTokens, self.image_output),
-        ];
-        counts.into_iter().filter_map(|(unit, count)| Some(Measure::new(unit, count?)))
-    }
+    /// The tier that it was served in.
+    pub service_tier: ServiceTier,
+    /// Where the call's cost belongs, for a client that wants it there: for answers with choices.
+    pub cost_place: Option<CostPlace>,
 }
 
 /// Reads the report in a response body. Never fails: what cannot be read is `None`.
@@ -73,21 +56,33 @@ pub fn scan_response(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
     // Usage comes last with nearly everybody: behind the text, or behind megabytes of numbers, that then need not be
     // walked.
     let report = match report_at_end(endpoint, body) {
-        Some(report) => {
+        Some((report, after)) => {
             info.finish_reason = finish_reason(body);
+            info.service_tier = report.tier.or(after);
+            if !info.service_tier.is_told() {
+                info.service_tier = tier_at_start(body);
+            }
             Some(report)
         }
         None => walk(endpoint, body, &mut info),
     };
-    info.usage = report.map(|report| report.usage).filter(|usage| !usage.is_unknown());
-    info.provider_cost = report.and_then(|report| report.cost);
+    if let Some(report) = report {
+        info.usage = Some(report.usage).filter(|usage| !usage.is_unknown());
+        info.provider_cost = report.cost;
+        info.service_tier = report.tier.or(info.service_tier);
+        info.measures = report.units.of_chat();
+        let priced = endpoint.has_choices() && info.usage.is_some();
+        info.cost_place = priced.then_some(CostPlace { usage_at: report.at });
+    }
     info
 }
 
 const FINISH_REASON: &[u8] = b"\"finish_reason\"";
+const SERVICE_TIER: &[u8] = b"\"service_tier\"";
 const USAGE: &[u8] = b"\"usage\"";
 // Preparing a search costs more than most searches.
 static FIND_FINISH_REASON: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(FINISH_REASON));
+static FIND_SERVICE_TIER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(SERVICE_TIER));
 static FIND_USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(USAGE));
 static FIND_USAGE_FROM_END: LazyLock<FinderRev<'_>> = LazyLock::new(|| FinderRev::new(USAGE));
 
@@ -104,6 +99,25 @@ fn finish_reason(body: &[u8]) -> Option<FinishReason> {
     })
 }
 
+/// How far from the beginning of a body its tier stands where it does not stand behind the usage.
+const NEAR_THE_START: usize = 256;
+
+/// The tier among the first members.
+fn tier_at_start(body: &[u8]) -> ServiceTier {
+    let Some(at) = FIND_SERVICE_TIER.find(&body[..body.len().min(NEAR_THE_START)]) else {
+        return ServiceTier::default();
+    };
+    let mut cursor = Cursor::new(body, at + SERVICE_TIER.len());
+    cursor.skip_whitespace();
+    let value = (cursor.peek() == Some(b':')).then(|| Cursor::new(body, cursor.position() + 1).value(1));
+    value.and_then(Result::ok).map(|value| tier(body, &value)).unwrap_or_default()
+}
+
+/// A tier, of a value that is a word.
+pub(crate) fn tier(document: &[u8], value: &Value) -> ServiceTier {
+    if value.kind == Kind::String { ServiceTier::new(value.inner(document)) } else { ServiceTier::default() }
+}
+
 /// Reads the members of the body one by one. What precedes a defect is still used.
 fn walk(endpoint: Endpoint, body: &[u8], info: &mut UnaryInfo) -> Option<Report> {
     let mut members = Members::open(body, 0)?;
@@ -112,6 +126,7 @@ fn walk(endpoint: Endpoint, body: &[u8], info: &mut UnaryInfo) -> Option<Report>
         match member.name.inner(body) {
             b"usage" => report = self::report(endpoint, body, &member.value).or(report),
             b"choices" => choices(body, &member.value, info),
+            b"service_tier" => info.service_tier = tier(body, &member.value),
             _ => {}
         }
     }
@@ -138,9 +153,9 @@ fn choices(body: &[u8], value: &Value, info: &mut UnaryInfo) {
 /// How far from the end of a body its usage is mostly found.
 const NEAR_THE_END: usize = 512;
 
-/// The report of a body whose last members include a top-level `usage`. In valid JSON, what follows a member of
-/// the outermost object is members and one closing brace.
-fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<Report> {
+/// The report of a body whose last members include a top-level `usage`, and the tier if it is among those behind it. In
+/// valid JSON, what follows a member of the outermost object is members and one closing brace.
+fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<(Report, ServiceTier)> {
     // Searching backwards takes many times as long per byte.
     let near = body.len().saturating_sub(NEAR_THE_END);
     let last = FIND_USAGE.find_iter(&body[near..]).last().map(|at| near + at);
@@ -152,9 +167,14 @@ fn report_at_end(endpoint: Endpoint, body: &[u8]) -> Option<Report> {
     }
     let (report, end) = report_from(endpoint, body, cursor.position() + 1)?;
     let mut rest = Members::rest(body, end);
-    while rest.next().ok()?.is_some() {}
+    let mut behind = ServiceTier::default();
+    while let Some(member) = rest.next().ok()? {
+        if member.name.inner(body) == b"service_tier" {
+            behind = tier(body, &member.value);
+        }
+    }
     Cursor::new(body, rest.end()).end_of_document().ok()?;
-    Some(report)
+    Some((report, behind))
 }
 
 /// The report of the `usage` object at `at`, and where it ends.
@@ -162,24 +182,11 @@ fn report_from(endpoint: Endpoint, body: &[u8], at: usize) -> Option<(Report, us
     if let Some(mut plain) = Plain::open(body, at)
         && let Some(counts) = plain.counts()
     {
-        return Some((counts.normalise(endpoint), plain.end()));
+        return Some((Report { at, ..counts.normalise(endpoint) }, plain.end()));
     }
     let mut members = Members::open(body, at)?;
     let report = report_of(endpoint, body, &mut members)?;
-    Some((report, members.end()))
-}
-
-/// Counts as the providers name them.
-#[derive(Default)]
-struct Counts {
-    prompt: Option<u64>,
-    completion: Option<u64>,
-    total: Option<u64>,
-    /// `prompt_cache_hit_tokens`, `cached_tokens`: outside of the details.
-    cached: Option<u64>,
-    usage: Usage,
-    cost: Option<Nanos>,
-    units: Units,
+    Some((Report { at, ..report }, members.end()))
 }
 
 /// Reads a `usage` object; `None` for another value.
@@ -200,119 +207,21 @@ fn report_of(endpoint: Endpoint, document: &[u8], members: &mut Members<'_>) -> 
             continue;
         };
         while let Some(detail) = inner.next().ok()? {
+            let name = detail.name.inner(document);
             // Null and the like say nothing.
             if let Some(count) = detail.value.unsigned(document) {
-                counts.detail(details, detail.name.inner(document), count);
+                counts.detail(details, name, count);
+            } else if let Some(deeper) = Details::of(name).filter(|it| *it == Details::CacheWrite) {
+                text::for_each_member(document, &detail.value, |name, value| {
+                    if let Some(count) = value.unsigned(document) {
+                        counts.detail(deeper, name, count);
+                    }
+                });
             }
         }
         members.leave(&inner);
     }
     Some(counts.normalise(endpoint))
-}
-
-/// What a count is a part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Details {
-    Prompt,
-    Completion,
-}
-
-impl Details {
-    fn of(name: &[u8]) -> Option<Self> {
-        match name {
-            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => Some(Self::Prompt),
-            b"completion_tokens_details" | b"output_tokens_details" => Some(Self::Completion),
-            _ => None,
-        }
-    }
-}
-
-/// A number of dollars, or an object with such a `total_cost` (Perplexity, LLM Gateway).
-fn cost(document: &[u8], value: &Value) -> Option<Nanos> {
-    match value.kind {
-        Kind::Number => decimal::nanos(std::str::from_utf8(value.raw(document)).ok()?),
-        Kind::Object => {
-            let mut members = Members::of(document, value)?;
-            while let Ok(Some(member)) = members.next() {
-                if member.name.inner(document) == b"total_cost" && member.value.kind == Kind::Number {
-                    return cost(document, &member.value);
-                }
-            }
-            None
-        }
-        _ => None,
-    }
-}
-
-impl Counts {
-    fn take(&mut self, document: &[u8], name: &[u8], value: &Value) {
-        match name {
-            b"seconds" => self.units.audio_ms = units::millis(document, value),
-            b"cost" => self.cost = cost(document, value).or(self.cost),
-            b"cost_details" => self.cost = self.cost.or_else(|| cost(document, value)),
-            _ => _ = self.count(name, value.unsigned(document)),
-        }
-    }
-
-    /// Takes a count, or that there is none; false for a member that is no count.
-    fn count(&mut self, name: &[u8], count: Option<u64>) -> bool {
-        match name {
-            b"prompt_tokens" | b"input_tokens" => self.prompt = count.or(self.prompt),
-            b"completion_tokens" | b"output_tokens" => self.completion = count.or(self.completion),
-            b"total_tokens" => self.total = count,
-            b"prompt_cache_hit_tokens" | b"cached_tokens" => self.cached = count,
-            b"reasoning_tokens" => self.usage.reasoning = self.usage.reasoning.or(count),
-            b"seconds" | b"cost" | b"cost_details" => return false,
-            _ => {}
-        }
-        true
-    }
-
-    fn detail(&mut self, of: Details, name: &[u8], count: u64) {
-        let (usage, units) = (&mut self.usage, &mut self.units);
-        let place = match (of, name) {
-            (Details::Prompt, b"cached_tokens") => &mut usage.cache_read,
-            (Details::Prompt, b"cache_write_tokens" | b"cache_creation_tokens") => &mut usage.cache_write,
-            (Details::Prompt, b"audio_tokens") => &mut usage.audio_input,
-            (Details::Prompt, b"image_tokens") => &mut units.image_input,
-            (Details::Completion, b"reasoning_tokens") => &mut usage.reasoning,
-            (Details::Completion, b"audio_tokens") => &mut usage.audio_output,
-            (Details::Completion, b"image_tokens") => &mut units.image_output,
-            _ => return,
-        };
-        *place = Some(count);
-    }
-
-    /// Brings the counts to the conventions of [`Usage`]: cached tokens inside the prompt (so counts everyone
-    /// here) and reasoning inside the completion (so counts OpenAI; the others are told by their sums).
-    fn normalise(self, endpoint: Endpoint) -> Report {
-        let Self { prompt, completion, total, cached, mut usage, cost, units } = self;
-        usage.input = match (prompt, endpoint) {
-            // All tokens of an embedding are prompt tokens, and of a ranking.
-            (None, Endpoint::Embeddings | Endpoint::Rerank) => total,
-            (prompt, _) => prompt,
-        };
-        usage.cache_read = usage.cache_read.or(cached);
-        let reasoning = usage.reasoning.unwrap_or(0);
-        let beyond = total.zip(prompt.zip(completion)).and_then(|(total, (prompt, completion))| {
-            total.checked_sub(prompt)?.checked_sub(completion).filter(|beyond| *beyond > 0)
-        });
-        usage.output = match (completion, beyond) {
-            // xAI reports reasoning beside the completion.
-            (Some(completion), Some(beyond)) if beyond == reasoning => completion.checked_add(reasoning),
-            // Google leaves thinking out of the completion and says only in the total that there was some.
-            (Some(completion), Some(beyond))
-                if usage.reasoning.is_none() && endpoint != Endpoint::Embeddings =>
-            {
-                usage.reasoning = Some(beyond);
-                completion.checked_add(beyond)
-            }
-            // Perplexity's research models reason more than they complete.
-            (Some(completion), _) if reasoning > completion => completion.checked_add(reasoning),
-            (completion, _) => completion,
-        };
-        Report { usage, cost, units }
-    }
 }
 
 #[cfg(test)]

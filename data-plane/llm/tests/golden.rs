@@ -3,7 +3,7 @@
 //!
 //! | input | expectation |
 //! |---|---|
-//! | `case.json`: `endpoint`, `upstream_model`; both optional | |
+//! | `case.json`: `endpoint`, `upstream_model`, `price` (of `common.v1.PriceSheet`); all optional | with a price: `priced_usd` in `info.json`, and `usage.cost` in streams that asked for usage |
 //! | `request.in.json` | `request.out.json`: what goes upstream; `edits.txt`: which edits are declared |
 //! | `stream.in.sse` | `stream.out.sse`: what the client gets; `stream` in `info.json` |
 //! | `response.in.json`, `error.in.json` | `response`, `error` in `info.json` |
@@ -20,10 +20,10 @@ use std::{
 
 use bytes::Bytes;
 use nemo_llm::{
-    EditSet, Endpoint, FinishReason, Spliced, StreamObserver, Target, UpstreamErrorInfo, decode_error, parse,
-    provider, scan_response, splice,
+    EditSet, Endpoint, FinishReason, Pricing, Spliced, StreamObserver, Target, Told, UpstreamErrorInfo,
+    decode_error, parse, provider, scan_response, splice,
 };
-use nemo_types::{Measure, Nanos, Usage};
+use nemo_types::{Measure, Nanos, NanosPerMillion, PriceSheet, PriceStep, Unit, UnitPrice, Usage};
 use serde_json::{Map, Value, json};
 
 const INPUTS: [&str; 4] = ["request.in.json", "stream.in.sse", "response.in.json", "error.in.json"];
@@ -34,6 +34,36 @@ struct Case {
     provider: &'static nemo_llm::Provider,
     endpoint: Endpoint,
     upstream_model: Option<String>,
+    price: Option<PriceSheet>,
+}
+
+/// Prices in nano-USD per million tokens or units.
+fn price_sheet(price: &Value) -> PriceSheet {
+    let of = |price: &Value, name: &str| price[name].as_i64().map(NanosPerMillion);
+    let units = price["units"].as_object().into_iter().flatten().map(|(unit, price)| UnitPrice {
+        unit: Unit::from_name(unit).unwrap(),
+        quality: "".into(),
+        size: "".into(),
+        price: NanosPerMillion(price.as_i64().unwrap()),
+    });
+    let steps = price["steps"].as_array().into_iter().flatten().map(|step| PriceStep {
+        above_input_tokens: step["above_input_tokens"].as_u64().unwrap_or(0),
+        service_tier: step["service_tier"].as_str().unwrap_or("").into(),
+        input: of(step, "input"),
+        output: of(step, "output"),
+        ..PriceStep::default()
+    });
+    PriceSheet {
+        id: "golden".into(),
+        input: of(price, "input"),
+        output: of(price, "output"),
+        cache_read: of(price, "cache_read"),
+        cache_write: of(price, "cache_write"),
+        cache_write_1h: of(price, "cache_write_1h"),
+        reasoning: of(price, "reasoning"),
+        units: units.collect(),
+        steps: steps.collect(),
+    }
 }
 
 impl Case {
@@ -45,6 +75,7 @@ impl Case {
             provider: provider(provider_id).unwrap_or_else(|| panic!("no provider {provider_id}")),
             endpoint: Endpoint::ALL.into_iter().find(|endpoint| endpoint.label() == label).expect(label),
             upstream_model: settings["upstream_model"].as_str().map(str::to_owned),
+            price: settings.get("price").map(price_sheet),
             folder,
         }
     }
@@ -75,13 +106,24 @@ impl Case {
         let spliced = self.input("request.in.json").map(|body| self.request(&body));
         if let Some(stream) = self.input("stream.in.sse") {
             let spliced = spliced.expect("a stream case has a request: it decides what is cut");
-            info.insert("stream".into(), self.stream(&stream, spliced.strip_usage_chunk));
+            let asked = self.input("request.in.json").unwrap();
+            let asked = parse(self.endpoint, &asked).unwrap().include_usage;
+            info.insert("stream".into(), self.stream(&stream, spliced.strip_usage_chunk, asked));
         }
         if let Some(body) = self.input("response.in.json") {
             let found = scan_response(self.endpoint, &body);
             let report =
                 report(found.usage, found.provider_cost, found.finish_reason.as_ref(), found.output_bytes);
             let report = with_measures(report, &found.measures);
+            let report = self.priced(
+                report,
+                &Told {
+                    usage: found.usage.as_ref(),
+                    measures: &found.measures,
+                    service_tier: found.service_tier,
+                    provider_cost: found.provider_cost,
+                },
+            );
             info.insert("response".into(), report);
         }
         if let Some(body) = self.input("error.in.json") {
@@ -90,6 +132,20 @@ impl Case {
         if !info.is_empty() {
             self.expect("info.json", format!("{:#}\n", Value::Object(info)).as_bytes());
         }
+    }
+
+    /// Only where there is a price, or something new is told.
+    fn priced(&self, mut report: Value, told: &Told<'_>) -> Value {
+        if told.service_tier.is_told() {
+            report["service_tier"] = told.service_tier.as_str().into();
+        }
+        if let Some(hour) = told.usage.and_then(|usage| usage.cache_write_1h) {
+            report["usage"]["cache_write_1h"] = hour.into();
+        }
+        if let Some(price) = &self.price {
+            report["priced_usd"] = cost(price, told).map(|cost| cost.to_string()).into();
+        }
+        report
     }
 
     fn request(&self, body: &Bytes) -> Spliced {
@@ -108,8 +164,9 @@ impl Case {
         spliced
     }
 
-    fn stream(&self, stream: &Bytes, cut: bool) -> Value {
-        let (out, info) = self.replay(stream, cut, [stream.len()]);
+    fn stream(&self, stream: &Bytes, cut: bool, asked: bool) -> Value {
+        let priced = asked && self.price.is_some();
+        let (out, info) = self.replay(stream, cut, priced, [stream.len()]);
         self.expect("stream.out.sse", &out);
         let same = |frames: &str, (other_out, other_info): (Vec<u8>, Value)| {
             assert!(
@@ -119,11 +176,11 @@ impl Case {
             );
         };
         for at in 0..=stream.len() {
-            same(&format!("a cut at {at}"), self.replay(stream, cut, [at]));
+            same(&format!("a cut at {at}"), self.replay(stream, cut, priced, [at]));
         }
-        same("frames of one byte", self.replay(stream, cut, vec![1; stream.len()]));
-        same("frames of seven bytes", self.replay(stream, cut, vec![7; stream.len() / 7]));
-        if !cut {
+        same("frames of one byte", self.replay(stream, cut, priced, vec![1; stream.len()]));
+        same("frames of seven bytes", self.replay(stream, cut, priced, vec![7; stream.len() / 7]));
+        if !cut && !priced {
             assert_eq!(out, stream[..], "{}: changed without reason", self.folder.display());
         }
         info
@@ -134,9 +191,13 @@ impl Case {
         &self,
         stream: &Bytes,
         cut: bool,
+        priced: bool,
         lengths: impl IntoIterator<Item = usize>,
     ) -> (Vec<u8>, Value) {
         let mut observer = StreamObserver::new(self.endpoint, cut);
+        if let Some(price) = self.price.clone().filter(|_| priced) {
+            observer = observer.with_pricing(Pricing::new(move |told| cost(&price, told)));
+        }
         let (mut out, mut rest) = (Vec::new(), stream.clone());
         for length in lengths {
             out.extend(observer.frame(rest.split_to(length)).unwrap().concat());
@@ -151,11 +212,24 @@ impl Case {
             observer.output_bytes(),
         );
         info = with_measures(info, &observer.measures());
+        info = self.priced(
+            info,
+            &Told {
+                usage: observer.usage().as_ref(),
+                measures: &observer.measures(),
+                service_tier: observer.service_tier(),
+                provider_cost: observer.provider_cost(),
+            },
+        );
         info["complete"] = end.is_ok().into();
         info["seen_content"] = observer.seen_content().into();
         info["error"] = observer.error().map(error_info).into();
         (out, info)
     }
+}
+
+fn cost(price: &PriceSheet, told: &Told<'_>) -> Option<Nanos> {
+    told.provider_cost.or_else(|| price.cost_in(told.service_tier.as_str(), told.usage, told.measures))
 }
 
 fn report(
@@ -165,7 +239,16 @@ fn report(
     output_bytes: u64,
 ) -> Value {
     let usage = usage.map(|usage| {
-        let Usage { input, output, cache_read, cache_write, reasoning, audio_input, audio_output } = usage;
+        let Usage {
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            audio_input,
+            audio_output,
+            cache_write_1h: _,
+        } = usage;
         json!({
             "input": input, "output": output, "cache_read": cache_read, "cache_write": cache_write,
             "reasoning": reasoning, "audio_input": audio_input, "audio_output": audio_output,

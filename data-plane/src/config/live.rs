@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use nemo_llm::{AuthScheme, Endpoint, Provider, StreamUsage};
+use nemo_llm::{AuthScheme, Endpoint, Provider};
 use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
 use nemo_types::{DeploymentId, Keyring, Secret};
 
@@ -132,7 +132,7 @@ static COMPATIBLE: Provider = Provider {
     auth: AuthScheme::Bearer,
     env: &[],
     endpoints: &Endpoint::ALL,
-    quirks: nemo_llm::Quirks { stream_usage: StreamUsage::Inject, native: &[] },
+    quirks: nemo_llm::Quirks::STANDARD,
     static_headers: &[],
     origin_paths: &[],
 };

@@ -40,6 +40,7 @@ pub struct Settings {
     pub trusted_proxies: Box<[IpNet]>,
     pub timeouts: Timeouts,
     pub drain: Drain,
+    pub journal: Journal,
     pub otlp: OtlpSettings,
 }
 
@@ -55,6 +56,7 @@ pub struct Timeouts {
     pub idle_ms: u64,
     pub total_ms: u64,
     pub config_wait_ms: u64,
+    pub lease_wait_ms: u64,
 }
 
 /// Milliseconds.
@@ -64,6 +66,14 @@ pub struct Drain {
     pub notice_ms: u64,
     pub deadline_ms: u64,
     pub flush_ms: u64,
+}
+
+/// The usage journal.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    pub max_bytes: u64,
+    pub sync_ms: u64,
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[IpNet]>, D::Error> {
@@ -129,6 +139,11 @@ impl Settings {
     /// How long `x-nemo-min-config-version` waits.
     pub fn config_wait(&self) -> Duration {
         Duration::from_millis(self.timeouts.config_wait_ms)
+    }
+
+    /// How long a request waits for a part of a budget.
+    pub fn lease_wait(&self) -> Duration {
+        Duration::from_millis(self.timeouts.lease_wait_ms)
     }
 
     /// Addresses of the control plane's replicas.

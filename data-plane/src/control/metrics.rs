@@ -18,6 +18,9 @@ pub struct ControlMetrics {
     pub events_shipped: Counter,
     pub events_waiting: Gauge,
     pub events_dropped: Gauge<u64, AtomicU64>,
+    pub journal_bytes: Gauge<u64, AtomicU64>,
+    /// 1 while requests on hard budgets are refused for it.
+    pub journal_full: Gauge,
 }
 
 impl ControlMetrics {
@@ -31,6 +34,8 @@ impl ControlMetrics {
             events_shipped: Counter::default(),
             events_waiting: Gauge::default(),
             events_dropped: Gauge::default(),
+            journal_bytes: Gauge::default(),
+            journal_full: Gauge::default(),
         };
         let it = metrics.clone();
         registry.register("control_connected", "1 while the control plane is connected", it.connected);
@@ -48,7 +53,13 @@ impl ControlMetrics {
             it.events_shipped,
         );
         registry.register("usage_events_waiting", "Usage events not yet acknowledged", it.events_waiting);
-        registry.register("usage_events_dropped", "Usage events lost to a full buffer", it.events_dropped);
+        registry.register("usage_events_dropped", "Usage events lost to a full journal", it.events_dropped);
+        registry.register(
+            "usage_journal_bytes",
+            "What the usage journal takes on the disk",
+            it.journal_bytes,
+        );
+        registry.register("usage_journal_full", "1 while the usage journal is full", it.journal_full);
         metrics
     }
 }

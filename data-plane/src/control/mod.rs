@@ -1,11 +1,12 @@
 //! Every conversation with the control plane: one session after the other with any of its replicas, each with a config
-//! stream, a revocation stream, a cooldown stream and a usage stream. Nothing here is on a request's way; when no replica answers,
+//! stream, a revocation stream, a cooldown stream, a quota stream and a usage stream. Nothing here is on a request's way; when no replica answers,
 //! sessions are retried with backoff and the node serves what it has (I4).
 
 pub mod config_stream;
 pub mod cooldown_stream;
 pub mod identity;
 pub mod metrics;
+pub mod quota_stream;
 pub mod revocation_stream;
 pub mod saver;
 pub mod usage_stream;
@@ -23,12 +24,13 @@ use tonic::{service::interceptor::InterceptedService, transport::Channel};
 
 use self::{
     config_stream::ConfigStream, cooldown_stream::CooldownStream, metrics::ControlMetrics,
-    revocation_stream::RevocationStream, saver::Saver, usage_stream::UsageStream,
+    quota_stream::QuotaStream, revocation_stream::RevocationStream, saver::Saver, usage_stream::UsageStream,
 };
 use crate::{
     config::{SnapshotHandle, apply::Applier, last_good::LastGood},
     health::HealthBoard,
-    usage::UsageBuffer,
+    quota::QuotaTable,
+    usage::Journal,
 };
 
 /// A channel that carries the fleet's token.
@@ -40,6 +42,9 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end of the last session may take: a node that is not heard of any more is waited for, needlessly.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// How long the control plane may take to hear that leases are handed back.
+const HAND_BACK: Duration = Duration::from_secs(2);
+
 /// What the conversations need.
 pub struct Control {
     /// One per replica of the control plane; at least one.
@@ -48,7 +53,8 @@ pub struct Control {
     pub info: NodeInfo,
     pub snapshot: SnapshotHandle,
     pub health: HealthBoard,
-    pub usage: UsageBuffer,
+    pub quota: QuotaTable,
+    pub journal: Journal,
     pub flush_deadline: Duration,
     pub metrics: ControlMetrics,
 }
@@ -65,17 +71,23 @@ pub fn spawn(
     let (sets, saver_drain) = (saver.subscribe(), drain.clone());
     tasks.spawn("last-good", saver::run(sets, last_good, keyring, saver_drain));
     let drain = drain.clone();
-    tasks.spawn("control plane", async move { sessions(control, applier, saver, drain).await });
+    tasks.spawn("control plane", async move {
+        let journal = control.journal.clone();
+        sessions(control, applier, saver, drain).await;
+        journal.finish();
+    });
 }
 
 async fn sessions(control: Control, applier: Applier, saver: Saver, drain: DrainWatcher) {
-    let Control { channels, token, info, snapshot, health, usage, flush_deadline, metrics } = control;
+    let Control { channels, token, info, snapshot, health, quota, journal, flush_deadline, metrics } =
+        control;
     let mut replicas = Replicas::new(channels, &token);
     let revocations = RevocationStream::new(info.clone(), snapshot, metrics.clone());
     let cooldowns = CooldownStream::new(info.clone(), health);
+    let quotas = QuotaStream::new(info.clone(), quota.clone(), journal.clone());
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     let mut config = ConfigStream::new(info.clone(), applier, saver, metrics.clone());
-    let mut usage = UsageStream::new(info.clone(), usage, metrics.clone());
+    let mut usage = UsageStream::new(info.clone(), journal, metrics.clone());
     let deadline = async {
         drain.signaled().await;
         tokio::time::sleep(flush_deadline).await;
@@ -88,10 +100,12 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
             metrics.connected.set(1);
             tracing::info!("connected to the control plane");
             backoff.reset();
-            let shipped = CancellationToken::new();
+            let (shipped, handed_back) = (CancellationToken::new(), CancellationToken::new());
             let shipping = async {
                 let ended = usage.run(channel, &welcome, &drain).await;
                 if ended.is_ok() && drain.is_draining() && usage.waiting() == 0 {
+                    // What is not handed back is locked until it expires.
+                    let _ = tokio::time::timeout(HAND_BACK, handed_back.cancelled()).await;
                     // The goodbye must have arrived before the connection goes: the server's end of its stream says so.
                     shipped.cancel();
                     tokio::time::sleep(GOODBYE).await;
@@ -102,6 +116,7 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
                 ended = config.run(channel, &welcome, &drain, &shipped) => ended,
                 ended = revocations.run(channel) => ended,
                 ended = cooldowns.run(channel) => ended,
+                ended = quotas.run(channel, &drain, &handed_back) => ended,
                 ended = shipping => ended,
             }
         };
@@ -114,7 +129,7 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
         };
         metrics.connected.set(0);
         match ended {
-            Ok(()) if drain.is_draining() && usage.waiting() == 0 => return,
+            Ok(()) if drain.is_draining() && usage.waiting() == 0 && quota.is_empty() => return,
             Ok(()) => {}
             Err(status) => tracing::warn!(
                 code = ?status.code(),
@@ -122,7 +137,7 @@ async fn sessions(control: Control, applier: Applier, saver: Saver, drain: Drain
                 status.message()
             ),
         }
-        if drain.is_draining() && usage.waiting() == 0 {
+        if drain.is_draining() && usage.waiting() == 0 && quota.is_empty() {
             return;
         }
         // Whatever ended this session, another replica may be better off.

@@ -1,9 +1,9 @@
-//! Ships usage events in batches, at least once. A batch is kept until it is acknowledged and sent again in the
-//! next session otherwise; the control plane drops what it already has. Called by [`super`].
+//! Ships usage events in batches, at least once: those of former epochs first, then this process's own. A batch is kept
+//! until it is acknowledged and sent again in the next session otherwise, and what it was made of stays in the journal,
+//! for a later process; the control plane drops what it already has. Called by [`super`].
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use nemo_proto::{common::NodeInfo, fleet::RegisterResponse, usage::UsageAck};
 use nemo_runtime::drain::DrainWatcher;
@@ -13,7 +13,7 @@ use tonic::{Request, Status, Streaming, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use super::{NodeChannel, metrics::ControlMetrics};
-use crate::usage::{EncodedBatch, UsageBuffer, WAKE_AT};
+use crate::usage::{EncodedBatch, Journal, WAKE_AT, journal::Batch};
 
 /// When the control plane does not say.
 const DEFAULT_FLUSH: Duration = Duration::from_millis(200);
@@ -24,22 +24,20 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The node's side of `UsageService.Ingest`, over all sessions.
 pub struct UsageStream {
     info: NodeInfo,
-    buffer: UsageBuffer,
+    journal: Journal,
     metrics: ControlMetrics,
-    /// Taken from the buffer, not yet acknowledged.
-    unacked: Vec<Bytes>,
-    /// Sequence of the first unacknowledged event.
-    next_seq: u64,
+    /// Taken from the journal, not yet acknowledged; never without an event.
+    unacked: Option<Batch>,
 }
 
 impl UsageStream {
-    pub fn new(info: NodeInfo, buffer: UsageBuffer, metrics: ControlMetrics) -> Self {
-        Self { info, buffer, metrics, unacked: Vec::new(), next_seq: 1 }
+    pub fn new(info: NodeInfo, journal: Journal, metrics: ControlMetrics) -> Self {
+        Self { info, journal, metrics, unacked: None }
     }
 
     /// Events that are not acknowledged.
     pub fn waiting(&self) -> usize {
-        self.unacked.len() + self.buffer.len()
+        usize::try_from(self.journal.stats().waiting).unwrap_or(usize::MAX)
     }
 
     /// One session. Ends with `Ok` when draining and everything is acknowledged, or when the server ends it.
@@ -60,25 +58,28 @@ impl UsageStream {
         loop {
             self.observe();
             // A message costs both planes more than an event: what is not yet worth one waits for company, but not long.
-            if self.unacked.is_empty() && self.buffer.len() < WAKE_AT && !drain.is_draining() {
+            if self.unacked.is_none() && self.journal.untaken() < WAKE_AT && !drain.is_draining() {
                 tokio::select! {
                     () = tokio::time::sleep(flush) => {}
-                    () = full_batch(&self.buffer) => {}
+                    () = full_batch(&self.journal) => {}
                     () = drain.signaled() => {}
                     // Nothing is owed: only the end of the stream can come.
                     ack = acks.message() => if ack?.is_none() { return Ok(()) },
                 }
             }
-            if self.unacked.is_empty() {
-                self.unacked = self.buffer.take(batch.min(MAX_BATCH));
+            if self.unacked.is_none() {
+                self.unacked = take(&self.journal, batch.min(MAX_BATCH)).await;
             }
-            if self.unacked.is_empty() {
+            let Some(unacked) = &self.unacked else {
                 if drain.is_draining() {
                     return Ok(());
                 }
                 continue;
-            }
-            batches.send(self.batch()).await.map_err(|_| Status::unavailable("the stream has ended"))?;
+            };
+            batches
+                .send(self.batch(unacked))
+                .await
+                .map_err(|_| Status::unavailable("the stream has ended"))?;
             let ack = tokio::time::timeout(ACK_TIMEOUT, acks.message());
             match ack.await.map_err(|_| Status::deadline_exceeded("no acknowledgement"))?? {
                 Some(ack) => self.acknowledged(&ack),
@@ -87,35 +88,52 @@ impl UsageStream {
         }
     }
 
-    fn batch(&self) -> EncodedBatch {
+    fn batch(&self, unacked: &Batch) -> EncodedBatch {
         EncodedBatch {
             node_id: self.info.node_id.clone(),
-            epoch: self.info.epoch,
-            first_seq: self.next_seq,
-            events: self.unacked.clone(),
-            dropped_total: self.buffer.dropped(),
+            epoch: unacked.epoch,
+            first_seq: unacked.first_seq,
+            events: unacked.events.clone(),
+            dropped_total: self.journal.stats().dropped,
         }
     }
 
     fn acknowledged(&mut self, ack: &UsageAck) {
-        let through = (ack.through_seq + 1).saturating_sub(self.next_seq);
-        let count = usize::try_from(through).unwrap_or(usize::MAX).min(self.unacked.len());
-        self.unacked.drain(..count);
-        self.next_seq += count as u64;
+        let Some(batch) = &mut self.unacked else { return };
+        let through = (ack.through_seq + 1).saturating_sub(batch.first_seq);
+        let count = usize::try_from(through).unwrap_or(usize::MAX).min(batch.events.len());
+        batch.events.drain(..count);
+        batch.first_seq += count as u64;
+        if batch.events.is_empty() {
+            self.unacked = None;
+        }
+        self.journal.acknowledged(count);
         self.metrics.events_shipped.inc_by(count as u64);
     }
 
     fn observe(&self) {
-        self.metrics.events_waiting.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
-        self.metrics.events_dropped.set(self.buffer.dropped());
+        let stats = self.journal.stats();
+        self.metrics.events_waiting.set(i64::try_from(stats.waiting).unwrap_or(i64::MAX));
+        self.metrics.events_dropped.set(stats.dropped);
+        self.metrics.journal_bytes.set(stats.bytes);
+        self.metrics.journal_full.set(stats.full.into());
     }
 }
 
+/// What is behind comes from the disk, which may take its time.
+async fn take(journal: &Journal, max: usize) -> Option<Batch> {
+    if !journal.has_backlog() {
+        return journal.take(max);
+    }
+    let journal = journal.clone();
+    tokio::task::spawn_blocking(move || journal.take(max)).await.ok()?
+}
+
 /// The wake-up of a batch that was taken meanwhile is none.
-async fn full_batch(buffer: &UsageBuffer) {
+async fn full_batch(journal: &Journal) {
     loop {
-        buffer.full_batch().await;
-        if buffer.len() >= WAKE_AT {
+        journal.full_batch().await;
+        if journal.untaken() >= WAKE_AT {
             return;
         }
     }

@@ -22,7 +22,7 @@ use super::{
     failure::Failure,
     headers,
     original::Original,
-    respond,
+    reserve, respond,
     retry::{Limits, Next, Plan},
     timeouts::Deadline,
 };
@@ -133,12 +133,19 @@ pub async fn run(
     deadline: Deadline,
     slot: &mut Option<Box<RequestContext>>,
 ) -> Result<Response<Body>, GatewayError> {
+    slot.as_mut().ok_or_else(gone)?.opening()?;
     let mut due = Due { pick: 0, outgoing, deadline, waited: Duration::ZERO };
     let mut recovery = None;
     loop {
-        let Due { pick: at, outgoing, deadline, waited } = due;
+        let at = due.pick;
         let pick = chain.decision.picks.get(at).ok_or_else(gone)?;
-        let call = dispatch::Call { pick, endpoint: chain.endpoint, outgoing, deadline, waited };
+        let call = dispatch::Call {
+            pick,
+            endpoint: chain.endpoint,
+            outgoing: due.outgoing,
+            deadline: due.deadline,
+            waited: due.waited,
+        };
         let context = slot.as_mut().ok_or_else(gone)?;
         let failure = match dispatch::run(chain.state, chain.live, call, chain.headers, context).await {
             Ok(reply) => match chain.too_long(at, recovery.as_deref(), &reply) {
@@ -233,7 +240,8 @@ impl Chain<'_> {
             }
         };
         let unsent = failure.unsent.take();
-        let prepared = next.and_then(|next| Some((next, self.prepare(next.pick, org, unsent)?)));
+        let prepared =
+            next.and_then(|next| Some((next, self.prepare(next.pick, org, unsent, context.cap())?)));
         let Some((Next { pick, wait }, (outgoing, deadline))) = prepared else {
             let soonest = recovery.soonest.map(|at| at.saturating_duration_since(now));
             return Err(self.exhausted(context, *failure, sendable, soonest));
@@ -249,6 +257,9 @@ impl Chain<'_> {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+        if let Err(refused) = reserve::further(context, pick).await {
+            return Err(unpaid(refused, &context.attempts));
+        }
         Ok(Due { pick, outgoing, deadline, waited: wait })
     }
 
@@ -257,10 +268,11 @@ impl Chain<'_> {
         at: usize,
         org: OrgId,
         unsent: Option<crate::upstream::SegmentBody>,
+        cap: Option<u64>,
     ) -> Option<(Outgoing, Deadline)> {
         let pick = self.decision.picks.get(at)?;
         let upstream = self.live.upstreams.get(pick.deployment.slot)?;
-        let outgoing = self.original.outgoing(self.endpoint, (upstream, &pick.deployment), unsent)?;
+        let outgoing = self.original.outgoing(self.endpoint, (upstream, &pick.deployment), unsent, cap)?;
         Some((outgoing, self.deadline(org, pick)))
     }
 
@@ -327,6 +339,15 @@ impl Recovery {
             self.soonest = Some(self.soonest.map_or(at, |soonest| soonest.min(at)));
         }
     }
+}
+
+/// The budgets do not pay for another attempt, so this is the end.
+fn unpaid(mut refused: GatewayError, records: &[AttemptRecord]) -> GatewayError {
+    let metadata = refused.metadata.get_or_insert_with(|| Box::new(json!({})));
+    metadata["attempts"] = list(records).into();
+    let begin = format!("{} attempts have failed, and another one is not paid for: ", records.len());
+    refused.message = format!("{begin}{}", refused.message).into();
+    refused
 }
 
 /// All attempts, for `error.metadata.attempts`.

@@ -27,7 +27,7 @@ pub fn run(live: &Live, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecor
     };
     let token = ApiKey::parse(presented).map_err(|_| refused())?;
     let key = live.snapshot.tenancy.key(&token.public_id).ok_or_else(refused)?;
-    if !key.verify(&token.hash, now_ms) {
+    if !key.accepts(&token, now_ms) {
         return Err(refused());
     }
     if let Some(disabled) = live.disabled(key) {

@@ -3,6 +3,8 @@
 //! Exactly one ending is recorded. When the client leaves, hyper drops whatever holds the context, and the drop
 //! records that (C4: a client that leaves is still accounted for).
 
+mod billing;
+
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -11,24 +13,37 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderValue;
-use nemo_llm::{Asked, Endpoint, FinishReason, estimate_input_tokens, estimate_output_tokens};
-use nemo_proto::usage::{CostSource, Outcome};
+use nemo_llm::{
+    Asked, Endpoint, FinishReason, Pricing, ServiceTier, estimate_input_tokens, estimate_output_tokens,
+};
+use nemo_proto::usage::{self as wire, CostSource, Outcome};
 use nemo_runtime::clock;
 use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
 use nemo_types::{Measure, Nanos, RequestId, Usage};
+use smallvec::SmallVec;
 
+use self::billing::Recorded;
 use super::{
     attempts::{AttemptRecord, Attempts, micros as micros32},
     error::GatewayError,
     failure::Failure,
     metrics::Metrics,
+    reserve::{
+        refusal,
+        spending::{Charges, Spending},
+    },
     telemetry::{Ended, Telemetry, Trace},
+    throttle,
     upload::Upload,
 };
 use crate::{
     health::{self, FailureClass},
+    quota::{Charge, Pass},
     routing::{Pick, record},
-    usage::{Event, UsageBuffer},
+    usage::{
+        Event, Journal,
+        journal::{Full, Ticket},
+    },
 };
 
 /// Longest `model` of a client that is kept.
@@ -36,7 +51,7 @@ const MAX_REQUESTED_MODEL: usize = 256;
 
 /// Where endings go.
 pub struct Sinks {
-    pub usage: UsageBuffer,
+    pub journal: Journal,
     pub metrics: Metrics,
     /// `None`: nothing is exported.
     pub telemetry: Option<Telemetry>,
@@ -94,12 +109,24 @@ pub struct RequestContext {
     /// Bytes of completion text that were seen, for when it never comes.
     pub output_bytes: u64,
     pub provider_cost: Option<Nanos>,
+    /// The tier that the answer was served in.
+    pub service_tier: ServiceTier,
+    /// The client wants its usage in the answer, and so its cost.
+    pub usage_asked: bool,
     /// What the request said of its own size, where that is not text alone.
     pub asked: Option<Box<Asked>>,
     /// The same for a form, which is read while it is sent.
     pub upload: Option<Arc<Upload>>,
     /// What the answer reported in other units than text tokens.
     pub measures: Vec<Measure>,
+    /// Of the journal, from when the request is about to be sent until it is over.
+    pub ticket: Option<Ticket>,
+    /// What the request counts against rate limits, and its place among the requests at once.
+    pub pass: Option<Pass>,
+    /// What the answer tells of rate limits.
+    pub rates: throttle::Told,
+    /// What is held of budgets; `None`: nothing limits what the request costs.
+    pub spending: Option<Box<Spending>>,
     ended: bool,
 }
 
@@ -171,9 +198,15 @@ impl RequestContext {
             usage: None,
             output_bytes: 0,
             provider_cost: None,
+            service_tier: ServiceTier::default(),
+            usage_asked: false,
             asked: None,
             upload: None,
             measures: Vec::new(),
+            ticket: None,
+            pass: None,
+            rates: None,
+            spending: None,
             ended: false,
         }))
     }
@@ -251,6 +284,10 @@ impl RequestContext {
         }
     }
 
+    pub fn metrics(&self) -> &Metrics {
+        &self.sinks.metrics
+    }
+
     /// Closes the record of the attempt under way; health is to be told by the caller.
     pub fn attempt_failed(&mut self, failure: &Failure) -> Option<health::Attempt> {
         let took = self.dispatched.map_or(Duration::ZERO, |sent| sent.elapsed());
@@ -258,13 +295,23 @@ impl RequestContext {
         self.upstream = self.upstream_before;
         let price = self.deployment.as_ref().and_then(|it| it.price.as_ref());
         let priced = failure.usage.as_ref().zip(price).and_then(|(usage, price)| price.cost(usage));
+        let mut cost = failure.provider_cost.or(priced);
+        if let Some(spending) = &mut self.spending {
+            match cost {
+                Some(cost) => spending.failed(cost),
+                // What it has cost nobody knows; that it was read is likely (D 3).
+                None if failure.is_ambiguous() => cost = Some(spending.no_answer()),
+                None => {}
+            }
+        }
         if let Some(attempt) = self.attempts.last_mut() {
             (attempt.status, attempt.error) = (failure.status, Some(failure.error()));
-            (attempt.took_us, attempt.cost) = (micros32(took), failure.provider_cost.or(priced));
+            (attempt.took_us, attempt.cost) = (micros32(took), cost);
             attempt.span = self.trace.as_mut().map(Trace::next_attempt);
         }
         // What was seen of its answer is not of the next one's.
         (self.usage, self.provider_cost, self.finish_reason) = (None, None, None);
+        self.service_tier = ServiceTier::default();
         (self.status, self.finished, self.first_byte) = (0, None, None);
         self.health.take()
     }
@@ -306,6 +353,8 @@ impl RequestContext {
                 let class = match code {
                     // The client's fault, or so late that it says nothing.
                     "total_timeout" | "upstream_rejected" => None,
+                    // We stopped it ourselves.
+                    _ if refusal::stops_streams(code) => None,
                     "upstream_rate_limited" => Some(FailureClass::RateLimited),
                     "upstream_credential_rejected" => Some(FailureClass::Credential),
                     "idle_timeout" | "first_byte_timeout" => Some(FailureClass::Timeout),
@@ -364,7 +413,7 @@ impl RequestContext {
 
     /// What was consumed in other units than text tokens.
     fn units(&self, ending: Ending<'_>) -> Vec<Measure> {
-        if self.endpoint.is_text() || !self.is_billable(ending) {
+        if !self.is_billable(ending) {
             return Vec::new();
         }
         let form = self.upload.as_ref().map(|upload| upload.asked(self.endpoint));
@@ -385,9 +434,20 @@ impl RequestContext {
         if let Some(nanos) = self.provider_cost {
             return Some(Cost { nanos, source: CostSource::Provider });
         }
-        let nanos = self.deployment.as_ref()?.price.as_ref()?.cost_of(usage, units)?;
+        let nanos =
+            self.deployment.as_ref()?.price.as_ref()?.cost_in(self.service_tier.as_str(), usage, units)?;
         let source = if estimated { CostSource::Estimated } else { CostSource::Priced };
         Some(Cost { nanos, source })
+    }
+
+    /// The same for a stream that is under way, whose last chunk shall tell its cost.
+    pub fn pricing(&self) -> Pricing {
+        let price = self.deployment.as_ref().and_then(|it| it.price.clone());
+        let lost = self.lost().unwrap_or(Nanos::ZERO);
+        Pricing::new(move |told| {
+            let priced = || price.as_ref()?.cost_in(told.service_tier.as_str(), told.usage, told.measures);
+            told.provider_cost.or_else(priced)?.checked_add(lost)
+        })
     }
 
     /// What the request costs if it ended well now, for the response headers.
@@ -406,6 +466,7 @@ impl RequestContext {
         let (usage, estimated) = self.measured(ending);
         let units = self.units(ending);
         let cost = self.cost_of(usage.as_ref(), &units, estimated);
+        let (cost, charges) = self.settle(ending, cost, usage.as_ref());
         let (outcome, code) = match ending {
             Ending::Complete => (Outcome::Ok, ""),
             Ending::Failed(error) => (Outcome::Error, error.code()),
@@ -438,64 +499,12 @@ impl RequestContext {
                 estimated,
                 cost,
                 decision: &decision,
+                charges: &charges,
             };
-            self.sinks.usage.push(&self.event(&key, &recorded, &units));
+            let ticket = self.ticket.take();
+            self.sinks.journal.closed(ticket, &self.event(&key, &recorded, &units));
         }
     }
-
-    fn event<'a>(&'a self, key: &'a KeyRecord, recorded: &Recorded<'a>, units: &'a [Measure]) -> Event<'a> {
-        let Recorded { outcome, code, total, usage, estimated, cost, decision } = *recorded;
-        let deployment = self.deployment.as_deref();
-        let price = deployment.and_then(|it| it.price.as_ref()).filter(|_| cost.is_some());
-        Event {
-            request_id: self.id.as_bytes(),
-            org_id: key.org_id.as_bytes(),
-            team_id: key.team_id.as_bytes(),
-            key_id: key.id.as_bytes(),
-            deployment_id: deployment.map(|it| it.id.as_bytes()),
-            endpoint: self.endpoint.label(),
-            requested_model: &self.requested_model,
-            model: self.group.as_ref().map_or("", |group| &group.name),
-            provider: deployment.map_or("", |it| &it.provider),
-            upstream_model: deployment.map_or("", |it| &it.upstream_model),
-            stream: self.stream,
-            outcome,
-            http_status: self.status,
-            error_code: code,
-            finish_reason: self.finish_reason.as_ref().map_or("", FinishReason::as_str),
-            usage,
-            usage_estimated: usage.is_some() && estimated,
-            cost_nanos: cost.map(|cost| cost.nanos.0),
-            cost_source: cost.map_or(CostSource::Unspecified, |cost| cost.source),
-            price_id: price.map_or("", |price| &price.id),
-            attempts: u32::try_from(self.attempts.len()).unwrap_or(u32::MAX),
-            strategy: self.strategy.map_or("", Strategy::name),
-            config_revision: self.config_revision,
-            started_unix_us: self.started_unix_us,
-            total_us: micros(total),
-            upstream_us: micros(self.upstream),
-            first_byte_us: self.first_byte.map(micros),
-            overhead_us: micros(self.overhead),
-            request_bytes: self.request_bytes,
-            response_bytes: self.response_bytes,
-            client_request_id: self.client_request_id.as_ref().map_or(b"", HeaderValue::as_bytes),
-            metadata: self.metadata.as_deref().unwrap_or(&key.policy.metadata),
-            units,
-            decision,
-        }
-    }
-}
-
-/// What an ending came to.
-#[derive(Clone, Copy)]
-struct Recorded<'a> {
-    outcome: Outcome,
-    code: &'a str,
-    total: Duration,
-    usage: Option<&'a Usage>,
-    estimated: bool,
-    cost: Option<Cost>,
-    decision: &'a [u8],
 }
 
 impl Drop for RequestContext {
@@ -503,8 +512,4 @@ impl Drop for RequestContext {
         self.finish(Ending::Cancelled);
         self.sinks.metrics.in_flight.dec();
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -91,6 +91,7 @@ pub async fn run(
     if let Some(trace) = context.trace {
         trace.onto(context.telemetry(), request.headers_mut());
     }
+    context.sending();
     deadline.sent(sent.into());
     let (head_by, waited) = deadline.next_frame(None);
     let patience = Patience { now: sent, connect: deadline.connect, head_by };

@@ -25,9 +25,10 @@ use super::{
     headers,
     keep_alive::COMMENT,
     original::Original,
+    reserve, throttle,
     timeouts::Deadline,
 };
-use crate::{app::State, config::Live, routing::Decision};
+use crate::{app::State, config::Live, quota::Denied, routing::Decision};
 
 /// All that is needed to answer a request that was routed.
 pub struct Answering {
@@ -44,6 +45,8 @@ pub struct Answering {
     pub retries: Option<u8>,
     pub endpoint: Endpoint,
     pub dialect: ErrorDialect,
+    /// Nothing is held for the request yet.
+    pub denied: Option<Denied>,
 }
 
 type Slot = Option<Box<RequestContext>>;
@@ -51,6 +54,25 @@ type Answered = (Result<Response<Body>, GatewayError>, Slot);
 type Work = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 impl Answering {
+    /// Waits for a moment for what the budgets did not have.
+    ///
+    /// # Errors
+    /// When they still don't.
+    pub async fn park(&mut self, slot: &mut Slot) -> Result<(), GatewayError> {
+        let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
+        let context = slot.as_mut().ok_or_else(gone)?;
+        if let Some(denied) = self.denied.take() {
+            reserve::park(context, denied).await?;
+        }
+        if let Some(cap) = context.cap() {
+            let deployment = &self.decision.first().ok_or_else(gone)?.deployment;
+            let upstream = self.live.upstreams.get(deployment.slot).ok_or_else(gone)?;
+            let outgoing = self.original.outgoing(self.endpoint, (upstream, deployment), None, Some(cap));
+            self.outgoing = outgoing.ok_or_else(gone)?;
+        }
+        Ok(())
+    }
+
     /// Sends the request and answers. A stream's answer begins early when the upstream's does not.
     ///
     /// # Errors
@@ -90,6 +112,7 @@ impl Answering {
             [only] => only.deployment.slot,
             _ => usize::MAX,
         };
+        let rates = slot.as_ref().and_then(|context| context.rates);
         let mut own = slot.take();
         let mut work: Work = Box::pin(async move {
             let answered = self.whole(&mut own).await;
@@ -100,17 +123,20 @@ impl Answering {
                 *slot = rest;
                 answered
             }
-            Err(_) => Ok(head(&live, only, EarlyBody::new(work, silence, dialect))),
+            Err(_) => Ok(head(&live, only, rates, EarlyBody::new(work, silence, dialect))),
         }
     }
 }
 
-fn head(live: &Live, deployment: usize, body: EarlyBody) -> Response<Body> {
+fn head(live: &Live, deployment: usize, rates: throttle::Told, body: EarlyBody) -> Response<Body> {
     let mut response = Response::new(Body::Early(Box::new(body)));
     let own = response.headers_mut();
     own.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     own.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     own.insert(headers::CONFIG_VERSION, live.revision.clone());
+    if let Some(rates) = &rates {
+        throttle::describe(rates, own);
+    }
     if let Some(upstream) = live.upstreams.get(deployment) {
         own.insert(headers::PROVIDER, upstream.provider_header.clone());
         own.insert(headers::MODEL, upstream.model_header.clone());

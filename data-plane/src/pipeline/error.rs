@@ -1,7 +1,7 @@
 //! Every way in which a request can fail, and the one table that says what the client sees of it (requirements
 //! E.1, B11). Status, code, metric label, whether to retry and log level are decided here and nowhere else.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, num::NonZeroU64};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use nemo_llm::{ErrorBody, ErrorDialect, render_error};
@@ -21,6 +21,10 @@ pub enum Kind {
     MethodNotAllowed,
     NoCandidate,
     NoHealthyDeployment,
+    RateLimited,
+    BudgetExceeded,
+    InsufficientCredits,
+    BudgetUnavailable,
     UpstreamRateLimited,
     UpstreamCredential,
     UpstreamTimeout,
@@ -69,9 +73,10 @@ const fn no_retry(row: Row) -> Row {
 const INVALID: &str = "invalid_request_error";
 const UPSTREAM: &str = "upstream_error";
 const SERVER: &str = "server_error";
+const QUOTA: &str = "insufficient_quota";
 
 /// In the order of [`Kind`].
-pub const TABLE: [Row; 23] = [
+pub const TABLE: [Row; 27] = [
     row(Kind::InvalidRequest, 400, INVALID, "invalid_request", Level::Debug),
     row(Kind::UnsupportedMediaType, 415, INVALID, "unsupported_media_type", Level::Debug),
     row(Kind::PayloadTooLarge, 413, INVALID, "payload_too_large", Level::Debug),
@@ -82,6 +87,11 @@ pub const TABLE: [Row; 23] = [
     row(Kind::MethodNotAllowed, 405, INVALID, "method_not_allowed", Level::Debug),
     row(Kind::NoCandidate, 400, INVALID, "no_candidate_for_endpoint", Level::Debug),
     row(Kind::NoHealthyDeployment, 503, SERVER, "no_healthy_deployment", Level::Warn),
+    row(Kind::RateLimited, 429, "rate_limit_error", "rate_limit_exceeded", Level::Debug),
+    // An SDK that retried would only be refused again (B11).
+    no_retry(row(Kind::BudgetExceeded, 402, QUOTA, "budget_exceeded", Level::Debug)),
+    no_retry(row(Kind::InsufficientCredits, 402, QUOTA, "insufficient_credits", Level::Debug)),
+    row(Kind::BudgetUnavailable, 503, SERVER, "budget_unavailable", Level::Warn),
     // The client may try again when the upstream's hint says so: `retry-after` travels with it.
     row(Kind::UpstreamRateLimited, 429, "rate_limit_error", "upstream_rate_limited", Level::Warn),
     // The chain is exhausted (B4): an SDK that retried would multiply it.
@@ -117,6 +127,8 @@ pub struct GatewayError {
     /// Instead of the table's code, where the upstream or the parser knows better.
     pub code: Option<&'static str>,
     pub retry_after_secs: Option<u64>,
+    /// The same, exactly.
+    pub retry_after_ms: Option<NonZeroU64>,
     pub metadata: Option<Box<serde_json::Value>>,
 }
 
@@ -129,6 +141,7 @@ impl GatewayError {
             param: None,
             code: None,
             retry_after_secs: None,
+            retry_after_ms: None,
             metadata: None,
         }
     }
@@ -173,11 +186,16 @@ impl GatewayError {
 
     fn hints(&self, headers: &mut HeaderMap) {
         const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-        if let Some(retry) = self.kind.row().should_retry {
+        const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+        // Who is told when to come back is not told to stay away.
+        if let Some(retry) = self.kind.row().should_retry.filter(|_| self.retry_after_secs.is_none()) {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         }
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(millis) = self.retry_after_ms {
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis.get()));
         }
     }
 }
@@ -198,10 +216,16 @@ mod tests {
     /// B11: an infrastructure fault is 503 and retryable, never 401; an exhausted chain is not retried.
     #[test]
     fn our_faults_are_never_the_clients() {
-        for kind in [Kind::NotReady, Kind::Overloaded, Kind::StaleConfig, Kind::NoHealthyDeployment] {
+        for kind in [
+            Kind::NotReady,
+            Kind::Overloaded,
+            Kind::StaleConfig,
+            Kind::NoHealthyDeployment,
+            Kind::BudgetUnavailable,
+        ] {
             assert_eq!((kind.row().status, kind.row().should_retry), (503, None), "{kind:?}");
         }
-        for row in TABLE.iter().filter(|row| row.status == 502) {
+        for row in TABLE.iter().filter(|row| matches!(row.status, 402 | 502)) {
             assert_eq!(row.should_retry, Some(false), "{}", row.code);
         }
     }

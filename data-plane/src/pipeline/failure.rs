@@ -166,6 +166,14 @@ impl Failure {
         })
     }
 
+    /// Whether it was sent, and nobody knows what it has cost: there was no answer, or none that came to its end.
+    pub fn is_ambiguous(&self) -> bool {
+        let sent = self.unsent.is_none() && self.class != Some(FailureClass::Connect);
+        let ours = matches!(self.kind, Kind::NoHealthyDeployment | Kind::Internal);
+        let told = self.said.is_some() || self.label == "error_event";
+        sent && !ours && !told && matches!(self.status, 0 | 200)
+    }
+
     /// How `x-nemo-chain` and `error.metadata.attempts` call it.
     pub fn error(&self) -> &'static str {
         self.label

@@ -239,6 +239,14 @@ impl Feed {
         Ok(())
     }
 
+    /// Bytes of generated text that were seen.
+    pub fn output_bytes(&self) -> u64 {
+        match &self.observer {
+            Observer::Stream(observer) => observer.output_bytes(),
+            Observer::Tail(_) | Observer::Opaque => 0,
+        }
+    }
+
     /// Whether events can be put in here; only streams have any.
     pub fn has_events(&self) -> bool {
         matches!(self.observer, Observer::Stream(_))
@@ -269,6 +277,7 @@ impl Feed {
                 context.finish_reason = observer.finish_reason().cloned();
                 context.output_bytes = observer.output_bytes();
                 context.measures = observer.measures();
+                context.service_tier = observer.service_tier();
             }
             Observer::Tail(tail) => {
                 let info = tail.scan();
@@ -277,6 +286,7 @@ impl Feed {
                 // Text without its framing is about half of an answer.
                 context.output_bytes = tail.total / 2;
                 context.measures = info.measures;
+                context.service_tier = info.service_tier;
             }
             Observer::Opaque => {}
         }

@@ -4,11 +4,14 @@
 //! the request's context, so that every ending is recorded once. A stream that breaks off ends with an error event
 //! in the client's dialect and a cut connection, never as if it were complete (B7, C15).
 
-use std::task::{Context, Poll, ready};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use nemo_llm::{ErrorDialect, render_stream_error};
+use nemo_llm::{ErrorDialect, render_stream_error, stop_chunk};
 use tokio::time::Instant;
 
 use super::{
@@ -17,6 +20,7 @@ use super::{
     error::GatewayError,
     feed::Feed,
     keep_alive::{self, KeepAlive},
+    reserve::{self, spending::Cover},
 };
 
 /// The body of a streamed answer.
@@ -27,7 +31,17 @@ pub struct MeteredBody {
     keep_alive: KeepAlive,
     /// A comment is to go out next.
     comment: bool,
+    /// Of a stream that may have to be stopped. Boxed: every answer is moved about with this in it.
+    paid: Option<Box<Paid>>,
     state: State,
+}
+
+/// A stream that is paid for as it comes.
+struct Paid {
+    /// A frame like those that are coming.
+    sample: Bytes,
+    /// Nothing pays for more of it yet, and so nothing more is read.
+    parked: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +65,14 @@ impl MeteredBody {
         {
             feed.timer.as_mut().reset(comment);
         }
-        let mut body = Self { feed, context, dialect, keep_alive, comment: false, state: State::Open };
+        let limited = context.spending.is_some() && feed.has_events();
+        let sample = || feed.queue.front().cloned().unwrap_or_default();
+        let paid = limited.then(|| Box::new(Paid { sample: sample(), parked: None }));
+        let mut body = Self { feed, context, dialect, keep_alive, comment: false, paid, state: State::Open };
         if body.feed.ended {
             body.end();
+        } else {
+            body.pay(false);
         }
         body
     }
@@ -91,9 +110,17 @@ impl MeteredBody {
 
     /// Takes one step: queues frames, or changes the state.
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(paid) = &mut self.paid
+            && let Some(parked) = &mut paid.parked
+        {
+            ready!(parked.as_mut().poll(cx));
+            paid.parked = None;
+            self.pay(true);
+            return Poll::Ready(());
+        }
         match self.feed.poll_frame(cx) {
             Poll::Ready(Ok(())) if self.feed.ended => self.end(),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => self.pay(false),
             Poll::Ready(Err(fault)) => self.cut(&fault.error()),
             Poll::Pending => return self.poll_timer(cx),
         }
@@ -132,13 +159,42 @@ impl MeteredBody {
         self.context.finish(reported.map_or(Ending::Complete, Ending::Interrupted));
     }
 
+    /// Holds what pays for the output so far and for some more, or stops the stream. `last`: it has waited for that.
+    fn pay(&mut self, last: bool) {
+        let Some(paid) = &mut self.paid else { return };
+        match reserve::cover(&mut self.context, self.feed.output_bytes(), last) {
+            Cover::Paid => {}
+            Cover::Wait(denied) => {
+                paid.parked = self.context.spending.as_ref().map(|it| Box::pin(it.waited(&denied)) as Pin<_>);
+                self.context.metrics().parked.inc();
+            }
+            Cover::Stop(error) => self.stop(&error),
+        }
+    }
+
+    /// Nothing pays for more: what has come is the answer, and the client is told that it was cut.
+    fn stop(&mut self, error: &GatewayError) {
+        let choices = self.context.spending.as_ref().map_or(1, |spending| spending.choices());
+        let sample = self.paid.as_ref().map(|paid| paid.sample.clone()).unwrap_or_default();
+        if let Some(chunk) = stop_chunk(self.context.endpoint, &sample, choices) {
+            self.close_event();
+            self.feed.queue.push_back(chunk);
+        }
+        self.context.metrics().stopped.inc();
+        self.cut(error);
+    }
+
+    /// Half an event may have gone out: what follows must not be read as its other half.
+    fn close_event(&mut self) {
+        if !self.feed.is_between_events() {
+            self.feed.queue.push_back(Bytes::from_static(b"\n\n"));
+        }
+    }
+
     fn cut(&mut self, error: &GatewayError) {
         self.feed.collect(&mut self.context);
         if self.feed.has_events() {
-            if !self.feed.is_between_events() {
-                // Half an event has gone out: the error must not be read as its other half.
-                self.feed.queue.push_back(Bytes::from_static(b"\n\n"));
-            }
+            self.close_event();
             self.feed.queue.push_back(render_stream_error(self.dialect, &error.body()));
         }
         tracing::warn!(

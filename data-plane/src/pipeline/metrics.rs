@@ -59,6 +59,12 @@ pub struct Metrics {
     output_tokens: Counter,
     cost_nanos: Counter,
     further_attempts: Counter,
+    /// Requests that waited for a part of a budget.
+    pub parked: Counter,
+    /// Streams that were stopped because nothing paid for more of them.
+    pub stopped: Counter,
+    /// Requests whose output was limited to what can be paid for.
+    pub capped: Counter,
 }
 
 impl Metrics {
@@ -76,6 +82,7 @@ impl Metrics {
         let first_byte = histogram(&DURATION_BUCKETS);
         let (in_flight, rejected, cost_nanos) = (Gauge::default(), Counter::default(), Counter::default());
         let further_attempts = Counter::default();
+        let (parked, stopped, capped) = (Counter::default(), Counter::default(), Counter::default());
         let metrics = Self {
             in_flight: in_flight.clone(),
             rejected: rejected.clone(),
@@ -97,6 +104,9 @@ impl Metrics {
             output_tokens: tokens.get_or_create_owned(&DirectionLabels { direction: "output" }),
             cost_nanos: cost_nanos.clone(),
             further_attempts: further_attempts.clone(),
+            parked: parked.clone(),
+            stopped: stopped.clone(),
+            capped: capped.clone(),
         };
         registry.register("requests", "Requests by endpoint and outcome", requests);
         registry.register("responses", "Responses by HTTP status", statuses);
@@ -108,6 +118,13 @@ impl Metrics {
         registry.register("tokens", "Tokens as reported or estimated", tokens);
         registry.register("cost_nanos_usd", "Cost of all requests in nano-USD", cost_nanos);
         registry.register("further_attempts", "Attempts after a request's first", further_attempts);
+        registry.register("budget_waits", "Requests that waited for a part of a budget", parked);
+        registry.register("budget_stopped_streams", "Streams stopped because nothing paid for more", stopped);
+        registry.register(
+            "budget_capped",
+            "Requests whose output was limited to what can be paid for",
+            capped,
+        );
         metrics
     }
 

@@ -24,12 +24,14 @@ pub mod multipart;
 pub mod original;
 pub mod pace;
 pub mod portkey;
+pub mod reserve;
 pub mod respond;
 pub mod retry;
 pub mod route;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 pub mod timeouts;
 pub mod upload;
 pub mod wishes;
@@ -39,7 +41,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use nemo_llm::{Endpoint, ErrorDialect, Target, splice};
+use nemo_llm::{Endpoint, Envelope, ErrorDialect, Target, splice_capped};
 use nemo_snapshot::KeyRecord;
 
 pub use self::body::Body;
@@ -121,8 +123,12 @@ async fn run(
     context.body_read = pace.waited();
     context.accepted_body(&body);
 
-    let portkey = asked.portkey.then(|| parts.headers.clone());
-    let answering = routed(state, context, (live, &key), parts.headers, asked, body, dialect)?;
+    // Boxed: the future of every request has room for it.
+    let portkey = asked.portkey.then(|| Box::new(parts.headers.clone()));
+    let mut answering = routed(state, context, (live, &key), parts.headers, asked, body, dialect)?;
+    if answering.denied.is_some() {
+        Box::pin(answering.park(slot)).await?;
+    }
     let mut response = answering.run(slot).await?;
     if let Some(headers) = portkey {
         portkey::answer(&headers, response.headers_mut());
@@ -146,6 +152,7 @@ fn routed(
     let mut envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;
     context.requested(&envelope.model);
     context.stream = envelope.stream && endpoint.streams();
+    context.usage_asked = envelope.include_usage && endpoint.has_choices();
     context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
     let wishes = asked.wishes.or_body(&mut envelope.extras);
 
@@ -156,13 +163,26 @@ fn routed(
     let named = authorize::named(&live.snapshot, key, &model, "model")?;
     context.group = Some(named.group.clone());
     let shape = route::Shape::of(endpoint, &envelope, body.len());
+    let bounds = live.snapshot.tenancy.bounds(key);
+    let tokens = throttle::tokens(shape.input_tokens, allowed(&envelope));
+    context.pass = throttle::run(&state.quota, bounds, &named.group.name, tokens, &mut context.rates)?;
     let request = route::Request { state, live: &live, key, named: &named, shape, wishes };
-    let Routed { decision, retries, timeout } = route::run(request, &mut context.decision)?;
+    let Routed { mut decision, retries, timeout, ceiling } = route::run(request, &mut context.decision)?;
     context.strategy = Some(decision.strategy);
+    let money = reserve::Routed {
+        quota: &state.quota,
+        bounds,
+        ceiling,
+        features: envelope.features,
+        stream: context.stream,
+        patience: state.settings.lease_wait(),
+    };
+    let size = || reserve::terms::Size::of(endpoint, &envelope, body.len());
+    let denied = reserve::run(&money, size, &mut decision, context)?;
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
     let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;
     let target = Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
-    let outgoing = splice(&body, &envelope, endpoint, &target).into();
+    let outgoing = splice_capped(&body, &envelope, endpoint, &target, context.cap()).into();
     context.asked = envelope.asked;
 
     let clock = (context.started.into(), timeout);
@@ -181,7 +201,13 @@ fn routed(
         retries,
         endpoint,
         dialect,
+        denied,
     }))
+}
+
+/// Tokens of output that the request allows, over all answers.
+fn allowed(envelope: &Envelope<'_>) -> Option<u64> {
+    envelope.max_output.map(|most| most.saturating_mul(envelope.choices))
 }
 
 fn fresh_enough(live: &Live, wanted: Option<u64>) -> Result<(), GatewayError> {
@@ -220,6 +246,9 @@ fn failed(
         log(&context, error);
         response.headers_mut().insert(headers::CONFIG_VERSION, HeaderValue::from(context.config_revision));
         attempts::describe(&context.attempts, response.headers_mut());
+        if let Some(rates) = &context.rates {
+            throttle::describe(rates, response.headers_mut());
+        }
         context.finish(Ending::Failed(error));
     }
     response

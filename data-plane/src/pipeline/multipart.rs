@@ -17,13 +17,14 @@ use super::{
     dispatch::Outgoing,
     error::{GatewayError, Kind},
     original::{Form, Original},
-    pace, portkey,
+    pace, portkey, reserve,
     route::{self, Routed},
+    throttle,
     timeouts::Deadline,
     upload::{Ahead, Source, too_large},
     wishes::HeaderExtras,
 };
-use crate::{app::State, config::Live};
+use crate::{app::State, config::Live, quota::Denied};
 
 /// The boundary of a form; `None` when the request is JSON, where the endpoint takes that too.
 ///
@@ -89,15 +90,22 @@ pub async fn run(
     let ahead = source.read_ahead(limits.max_body_bytes).await;
     context.body_read = reading.elapsed();
     let portkey = asked.portkey;
-    let routed =
-        ahead.and_then(|ahead| Ok((routed(state, live, key, headers, asked, &source, context)?, ahead)));
-    let (Routed { decision, timeout, retries }, ahead) = match routed {
+    let most = announced.unwrap_or(limits.max_upload_bytes);
+    let routed = ahead
+        .and_then(|ahead| Ok((routed(state, live, key, headers, asked, (&source, most), context)?, ahead)));
+    let ((Routed { decision, timeout, retries, .. }, denied), ahead) = match routed {
         Ok(routed) => routed,
         Err(error) => {
             source.drain().await;
             return Err(error);
         }
     };
+    if let Some(denied) = denied
+        && let Err(refused) = reserve::park(context, denied).await
+    {
+        source.drain().await;
+        return Err(refused);
+    }
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
     let (outgoing, form) = outgoing(source, ahead, announced, &deployment, headers)?;
     let clock = (context.started.into(), timeout);
@@ -127,9 +135,9 @@ fn routed(
     key: &KeyRecord,
     headers: &HeaderMap,
     asked: HeaderExtras,
-    source: &Source,
+    (source, most): (&Source, u64),
     context: &mut RequestContext,
-) -> Result<Routed, GatewayError> {
+) -> Result<(Routed, Option<Denied>), GatewayError> {
     let form = source.form();
     let missing = || {
         let message =
@@ -148,12 +156,27 @@ fn routed(
     let named = authorize::named(&live.snapshot, key, &model, "model")?;
     context.group = Some(named.group.clone());
     let shape = route::Shape::of_form(context.endpoint);
+    let bounds = live.snapshot.tenancy.bounds(key);
+    // How long a recording is, or how large an image, nobody knows before: what was used is charged afterwards.
+    let tokens = throttle::tokens(0, None);
+    context.pass = throttle::run(&state.quota, bounds, &named.group.name, tokens, &mut context.rates)?;
     let request = route::Request { state, live, key, named: &named, shape, wishes };
-    let routed = route::run(request, &mut context.decision)?;
+    let mut routed = route::run(request, &mut context.decision)?;
+    let money = reserve::Routed {
+        quota: &state.quota,
+        bounds,
+        ceiling: routed.ceiling,
+        features: shape.features,
+        stream: false,
+        patience: state.settings.lease_wait(),
+    };
+    let endpoint = context.endpoint;
+    let size = || reserve::terms::Size::of_form(endpoint, &form.asked(endpoint), most);
+    let denied = reserve::run(&money, size, &mut routed.decision, context)?;
     let decision = &routed.decision;
     context.strategy = Some(decision.strategy);
     context.deployment = decision.first().map(|pick| pick.deployment.clone());
-    Ok(routed)
+    Ok((routed, denied))
 }
 
 /// What was read ahead and what is still to come, with the length of the whole where the client told its own; and what

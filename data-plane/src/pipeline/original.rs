@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::HeaderValue;
-use nemo_llm::{EditSet, Endpoint, Target, splice};
+use nemo_llm::{EditSet, Endpoint, Target, splice_capped};
 use nemo_snapshot::Deployment;
 
 use super::{dispatch::Outgoing, upload::Ahead};
@@ -37,13 +37,14 @@ impl Original {
         }
     }
 
-    /// The body for this deployment. `unsent`: that of an attempt of which nothing was sent; needed where the original
+    /// The body for this deployment. `cap`: tokens that each answer may have at most. `unsent`: that of an attempt of which nothing was sent; needed where the original
     /// is not replayable. `None` when it can't be made.
     pub fn outgoing(
         &self,
         endpoint: Endpoint,
         (upstream, deployment): (&Upstream, &Deployment),
         unsent: Option<SegmentBody>,
+        cap: Option<u64>,
     ) -> Option<Outgoing> {
         match self {
             Self::Json(body) => {
@@ -51,7 +52,7 @@ impl Original {
                 let envelope = nemo_llm::parse(endpoint, body).ok()?;
                 let target =
                     Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
-                Some(splice(body, &envelope, endpoint, &target).into())
+                Some(splice_capped(body, &envelope, endpoint, &target, cap).into())
             }
             Self::Form(form) => {
                 let tail = unsent.map(SegmentBody::into_tail);

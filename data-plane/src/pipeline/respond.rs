@@ -25,6 +25,7 @@ use super::{
     feed::{Feed, Observer, TailScanner},
     headers,
     metered_body::MeteredBody,
+    throttle,
     timeouts::{Deadline, Waited},
 };
 use crate::{
@@ -54,6 +55,9 @@ pub async fn run(
     let own = response.headers_mut();
     headers::to_client(&head.headers, own);
     attempts::list_failed(&context.attempts, own);
+    if let Some(rates) = &context.rates {
+        throttle::describe(rates, own);
+    }
     if let Some(edits) = edits.header_value() {
         own.insert(headers::EDITS, HeaderValue::from_static(edits));
     }
@@ -65,7 +69,7 @@ pub async fn run(
     let events = is_event_stream(&head.headers);
     if events || is_opaque(context.endpoint, &head.headers) {
         let observer = match events {
-            true => Observer::Stream(StreamObserver::new(context.endpoint, strip_usage_chunk)),
+            true => Observer::Stream(observer(&context, strip_usage_chunk)),
             false => Observer::Opaque,
         };
         let mut feed = Box::new(Feed::new(incoming, observer, deadline));
@@ -75,6 +79,9 @@ pub async fn run(
         }
         context.content_came(feed.last_frame.into());
         if events {
+            if context.usage_asked && context.deployment.as_ref().is_some_and(|it| it.price.is_some()) {
+                declare_cost(response.headers_mut());
+            }
             context.stream = true;
             context.release_body();
         } else {
@@ -117,6 +124,21 @@ fn own(live: &Live, deployment: usize, context: &RequestContext) -> HeaderMap {
         overhead_ms: Some(millis(context.overhead)),
     };
     own.into_map()
+}
+
+/// Names the edit of an answer that puts its cost into it, after those of the request.
+fn declare_cost(headers: &mut HeaderMap) {
+    let made = headers.get(headers::EDITS).map(HeaderValue::as_bytes).unwrap_or_default();
+    let all = if made.is_empty() { b"cost".to_vec() } else { [made, b",cost"].concat() };
+    if let Ok(value) = HeaderValue::from_bytes(&all) {
+        headers.insert(headers::EDITS, value);
+    }
+}
+
+/// A client that wants its usage gets the cost with it.
+fn observer(context: &RequestContext, strip_usage_chunk: bool) -> StreamObserver {
+    let observer = StreamObserver::new(context.endpoint, strip_usage_chunk);
+    if context.usage_asked { observer.with_pricing(context.pricing()) } else { observer }
 }
 
 /// Milliseconds with three decimals.
@@ -218,11 +240,24 @@ fn unary(
     context.usage = info.usage;
     context.provider_cost = info.provider_cost;
     context.finish_reason = info.finish_reason;
+    context.service_tier = info.service_tier;
     context.response_bytes = whole.len() as u64;
     context.output_bytes = info.output_bytes;
     context.measures = info.measures;
     context.answer_came();
     price(response.headers_mut(), &context);
+    let with_cost = info.cost_place.filter(|_| context.usage_asked).and_then(|place| {
+        let edit = place.edit(whole, context.cost()?.nanos)?;
+        edit.apply(whole, 0)
+    });
+    let frames = match with_cost {
+        Some(body) => {
+            declare_cost(response.headers_mut());
+            context.response_bytes = body.len() as u64;
+            vec![Bytes::from(body)]
+        }
+        None => frames,
+    };
     context.finish(Ending::Complete);
     *response.body_mut() = Body::frames(frames);
     response

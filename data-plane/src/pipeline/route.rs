@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::{
     authorize::{self, Named},
     error::{GatewayError, Kind},
+    reserve::spending::Ceiling,
     wishes::Wishes,
 };
 use crate::{
@@ -84,6 +85,8 @@ pub struct Routed {
     pub retries: Option<u8>,
     /// Total deadline, within the ceiling.
     pub timeout: Option<Duration>,
+    /// The most that the request may cost.
+    pub ceiling: Option<Ceiling>,
 }
 
 /// What is asked of routing, owned: the [`Ask`] borrows from it.
@@ -200,7 +203,9 @@ pub fn run(request: Request<'_>, record: &mut Vec<u8>) -> Result<Routed, Gateway
     *record = record::begin(&asked, &routing.tags, decided.as_ref().map_err(|none| &**none));
     let decision = decided.map_err(|none| refusal::of(live, &demand, &none))?;
     let timeout = wishes.timeout.map(|wanted| timeout(wanted, live, key, state, &decision)).transpose()?;
-    Ok(Routed { decision, retries, timeout })
+    let field = demand.max_cost_field.unwrap_or("routing.max_cost_usd");
+    let ceiling = demand.max_cost.map(|most| Ceiling { most, field });
+    Ok(Routed { decision, retries, timeout, ceiling })
 }
 
 /// What few requests have.

@@ -29,6 +29,7 @@ use nemo_types::Usage;
 use super::{
     attempts::AttemptRecord,
     context::{Cost, RequestContext},
+    reserve::refusal,
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -190,7 +191,7 @@ impl Ended<'_> {
         match self.outcome {
             Outcome::Ok | Outcome::Unspecified => None,
             Outcome::Cancelled => Some("client_disconnected"),
-            Outcome::Interrupted => Some("interrupted"),
+            Outcome::Interrupted | Outcome::Lost => Some("interrupted"),
             Outcome::Error => Some(known_code(self.code)),
         }
     }
@@ -198,8 +199,16 @@ impl Ended<'_> {
 
 /// The code as a label: codes are from a table, apart from those that a timeout or an upstream gives.
 fn known_code(code: &str) -> &'static str {
-    const MORE: [&str; 5] =
-        ["connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "upstream_rejected"];
+    const MORE: [&str; 8] = [
+        "connect_timeout",
+        "first_byte_timeout",
+        "idle_timeout",
+        "total_timeout",
+        "upstream_rejected",
+        refusal::MAX_COST,
+        refusal::UNBOUNDED,
+        refusal::JOURNAL_FULL,
+    ];
     let known = super::error::TABLE.iter().map(|row| row.code).chain(MORE);
     known.into_iter().find(|known| *known == code).unwrap_or("_OTHER")
 }

@@ -2,6 +2,7 @@
 //!
 //! Called by `pipeline::dispatch`. `http` is HTTP/1.1; `https` is whichever of HTTP/2 and HTTP/1.1 the server chooses.
 
+mod alarm;
 pub mod body;
 pub mod classify;
 pub mod hints;
@@ -115,10 +116,7 @@ impl UpstreamClient {
         patience: Patience,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let (Route::Http1(origin) | Route::Https(origin)) = route;
-        let answer = origin.send(request, patience.now, patience.connect);
-        tokio::time::timeout_at(patience.head_by, answer)
-            .await
-            .unwrap_or_else(|_| Err(CallError::Timeout.into()))
+        origin.send(request, patience).await
     }
 
     /// Closes the connections and waits for their tasks. For the end of a drain, when nothing uses them.

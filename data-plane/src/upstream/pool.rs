@@ -27,7 +27,8 @@ use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    CallError, SegmentBody, SendError,
+    CallError, Patience, SegmentBody, SendError,
+    alarm::{Alarm, Late},
     multiplex::{Multiplexed, Protocol, Stream},
 };
 
@@ -38,7 +39,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections that turned out closed before anything was sent, in one request. Then the origin is taken for down.
 const MAX_REPLACED: usize = 8;
 
-type Sender = SendRequest<SegmentBody>;
+/// A connection that is free.
+#[derive(Debug)]
+struct Sender {
+    connection: SendRequest<SegmentBody>,
+    /// For the heads of answers.
+    alarm: Alarm,
+}
 
 /// The tasks of the connections of all origins: they end together.
 #[derive(Clone, Debug, Default)]
@@ -107,42 +114,48 @@ impl Origin {
     pub(super) async fn send(
         self: &Arc<Self>,
         request: Request<SegmentBody>,
-        now: Instant,
-        connect: Duration,
+        patience: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
         match &self.tls {
-            None => self.send_http1(request, now, connect).await,
+            None => self.send_http1(request, patience).await,
             // Boxed: the larger of the two branches must not be in the future of the other.
-            Some(tls) => Box::pin(self.send_tls(tls, request, now, connect)).await,
+            Some(tls) => {
+                let answer = Box::pin(self.send_tls(tls, request, patience));
+                timely(tokio::time::timeout_at(patience.head_by, answer).await)
+            }
         }
     }
 
     async fn send_http1(
         self: &Arc<Self>,
         mut request: Request<SegmentBody>,
-        now: Instant,
-        connect: Duration,
+        patience: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
-        while let Some(mut sender) = self.checkout(now) {
-            if sender.ready().await.is_err() {
-                continue;
+        while let Some(Sender { mut connection, mut alarm }) = self.checkout(patience.now) {
+            // It is ready, mostly at once, or it was closed meanwhile.
+            match alarm.within(patience.head_by, connection.ready()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => continue,
+                Err(Late) => return Err(CallError::Timeout.into()),
             }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.answered(response, sender)),
-                Err(mut error) => match error.take_message() {
+            let answer = connection.try_send_request(request);
+            match alarm.within(patience.head_by, answer).await {
+                Ok(Ok(response)) => return Ok(self.answered(response, Sender { connection, alarm })),
+                Ok(Err(mut error)) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(CallError::from_hyper(error.error()).into()),
                 },
+                Err(Late) => return Err(CallError::Timeout.into()),
             }
         }
         // Boxed: connections are opened rarely, and the hot future is the smaller for it.
-        Box::pin(async move {
-            match within(connect, self.dial()).await {
+        let answer = Box::pin(async move {
+            match within(patience.connect, self.dial()).await {
                 Ok(stream) => Ok(self.first(stream, request).await?),
                 Err(error) => Err(unsent(error, request)),
             }
-        })
-        .await
+        });
+        timely(tokio::time::timeout_at(patience.head_by, answer).await)
     }
 
     /// The first request on a fresh HTTP/1.1 connection.
@@ -154,13 +167,13 @@ impl Origin {
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut sender, connection) = http1::Builder::new()
+        let (mut connection, task) = http1::Builder::new()
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| CallError::from_hyper(&error))?;
-        self.connections.spawn(connection.map(|_| ()));
-        match sender.send_request(request).await {
-            Ok(response) => Ok(self.answered(response, sender)),
+        self.connections.spawn(task.map(|_| ()));
+        match connection.send_request(request).await {
+            Ok(response) => Ok(self.answered(response, Sender { connection, alarm: Alarm::default() })),
             Err(error) => Err(CallError::from_hyper(&error)),
         }
     }
@@ -169,8 +182,7 @@ impl Origin {
         self: &Arc<Self>,
         tls: &Tls,
         mut request: Request<SegmentBody>,
-        now: Instant,
-        connect: Duration,
+        Patience { now, connect, .. }: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
         for _ in 0..MAX_REPLACED {
             let place = match self.place(tls, connect).await {
@@ -200,10 +212,10 @@ impl Origin {
                         }
                         return Ok(self.first(stream, request).await?);
                     };
-                    if sender.ready().await.is_err() {
+                    if sender.connection.ready().await.is_err() {
                         continue;
                     }
-                    match sender.try_send_request(request).await {
+                    match sender.connection.try_send_request(request).await {
                         Ok(response) => return Ok(self.answered(response, sender)),
                         Err(mut error) => match error.take_message() {
                             Some(unsent) => request = unsent,
@@ -296,7 +308,7 @@ impl Origin {
                 idle.clear();
                 return None;
             }
-            if !sender.is_closed() {
+            if !sender.connection.is_closed() {
                 return Some(sender);
             }
         }
@@ -304,7 +316,7 @@ impl Origin {
     }
 
     fn checkin(&self, sender: Sender) {
-        if sender.is_closed() {
+        if sender.connection.is_closed() {
             return;
         }
         let mut idle = self.idle();
@@ -355,6 +367,10 @@ async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>
         Ok(Err(_)) => Err(CallError::Connect),
         Err(_) => Err(CallError::ConnectTimeout),
     }
+}
+
+fn timely<T>(answered: Result<Result<T, SendError>, tokio::time::error::Elapsed>) -> Result<T, SendError> {
+    answered.unwrap_or_else(|_| Err(CallError::Timeout.into()))
 }
 
 fn origin_form(request: &mut Request<SegmentBody>) {

@@ -6,6 +6,9 @@ use nemo_proto::{
     usage::{CostSource, Outcome},
 };
 use nemo_types::{Measure, Usage};
+use prost::encoding::encoded_len_varint;
+
+use crate::quota::Charge;
 
 /// Field by field the `UsageEvent` of `usage.proto`.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,8 @@ pub struct Event<'a> {
     pub units: &'a [Measure],
     /// Encoded, as `routing::record` makes it.
     pub decision: &'a [u8],
+    pub charges: &'a [Charge],
+    pub service_tier: &'a str,
 }
 
 impl Event<'_> {
@@ -94,6 +99,10 @@ impl Event<'_> {
             out.message(33, &common::Measure::from(unit));
         }
         out.bytes(34, self.decision);
+        for charge in self.charges {
+            out.charge(35, charge);
+        }
+        out.bytes(36, self.service_tier.as_bytes());
     }
 }
 
@@ -137,6 +146,8 @@ impl Event<'static> {
             metadata: "",
             units: &[],
             decision: &[],
+            charges: &[],
+            service_tier: "",
         }
     }
 }
@@ -179,6 +190,18 @@ impl Fields<'_> {
         }
     }
 
+    fn charge(&mut self, tag: u32, charge: &Charge) {
+        let (window, nanos) = (charge.window_start_unix_s.cast_unsigned(), charge.nanos.0.cast_unsigned());
+        let number = |value: u64| if value == 0 { 0 } else { 1 + encoded_len_varint(value) };
+        let lease = if charge.lease.is_some() { 18 } else { 0 };
+        self.key(tag, Self::LENGTH_DELIMITED);
+        self.varint((18 + number(window) + lease + number(nanos)) as u64);
+        self.bytes(1, charge.budget.as_bytes());
+        self.count(2, window);
+        self.bytes(3, charge.lease.as_ref().map_or(&[], |lease| lease.as_bytes()));
+        self.count(4, nanos);
+    }
+
     fn message(&mut self, tag: u32, message: &impl prost::Message) {
         self.key(tag, Self::LENGTH_DELIMITED);
         self.varint(message.encoded_len() as u64);
@@ -189,7 +212,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use nemo_proto::usage::UsageEvent;
-    use nemo_types::Unit;
+    use nemo_types::{BudgetId, LeaseId, Nanos, Unit};
     use prost::Message as _;
 
     use super::*;
@@ -211,7 +234,12 @@ mod tests {
             reasoning: Some(3),
             audio_input: Some(4),
             audio_output: Some(5),
+            cache_write_1h: Some(1),
         };
+        let (budget, lease) = (BudgetId::from_bytes(&id(6)).unwrap(), LeaseId::from_bytes(&id(7)));
+        let charge = Charge { budget, window_start_unix_s: 1_790_000_000, lease, nanos: Nanos(5) };
+        let charges =
+            [charge, Charge { lease: None, window_start_unix_s: 0, nanos: Nanos(i64::MAX), ..charge }];
         let units = [
             Measure { quality: "high".into(), size: "1x1".into(), ..Measure::new(Unit::Images, 2) },
             Measure::new(Unit::Requests, 1),
@@ -251,6 +279,8 @@ mod tests {
             metadata: "{}",
             units: &units,
             decision: b"decision",
+            charges: &charges,
+            service_tier: "flex",
         };
         let mut encoded = Vec::new();
         event.encode(&mut encoded);
@@ -289,6 +319,8 @@ mod tests {
             metadata: "{}".into(),
             units: units.iter().map(Into::into).collect(),
             decision: b"decision".to_vec().into(),
+            charges: charges.iter().map(Into::into).collect(),
+            service_tier: "flex".into(),
         };
         assert_eq!(UsageEvent::decode(&*encoded).unwrap(), expected);
         assert_eq!(encoded, expected.encode_to_vec());

@@ -9,11 +9,14 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use nemo_proto::admin::{
     ListOrganizationsRequest, Organization, audit_service_client::AuditServiceClient,
-    catalog_service_client::CatalogServiceClient, cooldown_admin_service_client::CooldownAdminServiceClient,
+    budget_service_client::BudgetServiceClient, catalog_service_client::CatalogServiceClient,
+    cooldown_admin_service_client::CooldownAdminServiceClient, credit_service_client::CreditServiceClient,
     fleet_admin_service_client::FleetAdminServiceClient, key_service_client::KeyServiceClient,
-    model_group_service_client::ModelGroupServiceClient, provider_service_client::ProviderServiceClient,
+    ledger_service_client::LedgerServiceClient, model_group_service_client::ModelGroupServiceClient,
+    provider_service_client::ProviderServiceClient, rate_limit_service_client::RateLimitServiceClient,
     request_log_service_client::RequestLogServiceClient, setting_service_client::SettingServiceClient,
     tenancy_service_client::TenancyServiceClient, usage_query_service_client::UsageQueryServiceClient,
+    webhook_service_client::WebhookServiceClient,
 };
 use nemo_runtime::{
     grpc,
@@ -73,6 +76,8 @@ impl AdminClient {
         tenancy: TenancyServiceClient,
         keys: KeyServiceClient,
         providers: ProviderServiceClient,
+        budgets: BudgetServiceClient,
+        rate_limits: RateLimitServiceClient,
         catalog: CatalogServiceClient,
         model_groups: ModelGroupServiceClient,
         settings: SettingServiceClient,
@@ -80,7 +85,10 @@ impl AdminClient {
         requests: RequestLogServiceClient,
         fleet: FleetAdminServiceClient,
         usage: UsageQueryServiceClient,
+        ledger: LedgerServiceClient,
         audit: AuditServiceClient,
+        credits: CreditServiceClient,
+        webhooks: WebhookServiceClient,
     }
 
     /// # Errors

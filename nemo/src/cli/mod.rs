@@ -17,9 +17,11 @@ pub use self::{
     values::{Seconds, duration, moment},
 };
 use crate::commands::{
-    apply::Apply, audit::Audit, completion::Completion, cooldowns::Cooldowns, credentials::Credentials,
-    deployments::Deployments, fleet::Fleet, groups::Groups, keys::Keys, members::Members, models::Models,
-    orgs::Orgs, replay::Replay, requests::Requests, settings::Settings, teams::Teams, tokens::Tokens, usage,
+    apply::Apply, audit::Audit, budgets::Budgets, completion::Completion, cooldowns::Cooldowns,
+    credentials::Credentials, credits::Credits, deployments::Deployments, fleet::Fleet, groups::Groups,
+    keys::Keys, ledger::Ledger, limits::Limits, members::Members, models::Models, orgs::Orgs, prices::Prices,
+    replay::Replay, requests::Requests, rerate::Rerate, settings::Settings, teams::Teams, tokens::Tokens,
+    usage, webhooks::Webhooks,
 };
 
 /// Nemo Router: a self-hosted, OpenAI-compatible gateway to language models.
@@ -65,6 +67,12 @@ pub enum Command {
     /// Virtual keys: what clients authenticate with
     #[command(subcommand)]
     Keys(Box<Keys>),
+    /// Budgets: money that may be spent within a window
+    #[command(subcommand)]
+    Budgets(Box<Budgets>),
+    /// Rate limits: requests, tokens and concurrency
+    #[command(subcommand)]
+    Limits(Box<Limits>),
     /// Admin tokens: what this command line and other tools of operators authenticate with
     #[command(subcommand)]
     Tokens(Box<Tokens>),
@@ -86,14 +94,28 @@ pub enum Command {
     /// Cooldowns: deployments that the fleet keeps away from for a while
     #[command(subcommand)]
     Cooldowns(Box<Cooldowns>),
+    /// Credits: the prepaid balance of an organization
+    #[command(subcommand)]
+    Credits(Box<Credits>),
+    /// Webhooks: where an organization is told of events
+    #[command(subcommand)]
+    Webhooks(Box<Webhooks>),
     /// The request log
     #[command(subcommand)]
     Requests(Box<Requests>),
     /// Make logged routing decisions again, and see what another policy would change
     Replay(Box<Replay>),
+    /// The price book: what models cost, since when and from when on
+    #[command(subcommand)]
+    Prices(Box<Prices>),
+    /// Compute what logged requests cost at other prices, and book the difference
+    Rerate(Box<Rerate>),
     /// What was used and what it cost: spend, tokens, requests, errors, latency
     #[command(subcommand)]
     Usage(Box<usage::Usage>),
+    /// What happened to money, and whether it adds up
+    #[command(subcommand)]
+    Ledger(Box<Ledger>),
     /// Who changed what
     #[command(subcommand)]
     Audit(Box<Audit>),

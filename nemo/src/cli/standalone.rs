@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
-use nemo_control_plane::{admin::oidc::OidcOptions, retention::RetentionOptions};
+use nemo_control_plane::{admin::oidc::OidcOptions, credits::BillingOptions, retention::RetentionOptions};
 
 use super::tls::PortTls;
 
@@ -37,7 +37,7 @@ pub struct Standalone {
     /// Health and metrics of the control plane [default: 127.0.0.1:9081, a free port when that is taken]
     #[arg(long, value_name = "ADDRESS", env = "NEMO_ADMIN_OPS_LISTEN")]
     pub admin_ops_listen: Option<SocketAddr>,
-    /// Providers, deployments, model groups and keys (TOML), instead of the environment
+    /// Providers, deployments, model groups, keys, budgets and limits (TOML), instead of the environment
     #[arg(long, value_name = "FILE", env = "NEMO_CONFIG")]
     pub config: Option<PathBuf>,
     /// A PostgreSQL server to use instead of starting one
@@ -64,6 +64,8 @@ pub struct Standalone {
     pub oidc: OidcOptions,
     #[command(flatten)]
     pub retention: RetentionOptions,
+    #[command(flatten)]
+    pub billing: BillingOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

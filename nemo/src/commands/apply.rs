@@ -35,9 +35,9 @@ Examples:
   nemo apply -f nemo.toml --prune       also remove what an earlier file declared and this one does not
 
 The file is that of `nemo standalone --config`. What others made is left alone. Without --prune nothing is removed,
-but for a deployment or credential that the file moved to another model or provider. --prune removes credentials and
-deployments that came from a file, and model groups that consist of such deployments; never organizations, teams, keys
-or settings. Secrets cannot be read back: one is sent again when its last four characters differ, or with --update-secrets.
+but for what the file moved to what it can't become: a deployment or credential to another model or provider, a budget
+to another window, team or key. --prune removes credentials, deployments, budgets and limits that came from a file, and
+model groups that consist of such deployments; never organizations, teams, keys or settings. Secrets cannot be read back: one is sent again when its last four characters differ, or with --update-secrets.
 
 Exit codes: 0 nothing to change, or changed; 1 failed; 2 changes found by --dry-run, or --yes is missing.")]
 pub struct Apply {

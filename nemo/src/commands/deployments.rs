@@ -139,6 +139,15 @@ pub struct Prices {
     /// USD per million tokens written to the provider's cache
     #[arg(long, value_name = "USD", value_parser = price)]
     price_cache_write: Option<i64>,
+    /// The same for what is kept for an hour [default: as the other]
+    #[arg(long, value_name = "USD", value_parser = price)]
+    price_cache_write_1h: Option<i64>,
+    /// USD per million tokens of reasoning [default: as output]
+    #[arg(long, value_name = "USD", value_parser = price)]
+    price_reasoning: Option<i64>,
+    /// Take a price that is far from every known one
+    #[arg(long)]
+    pub(super) confirm_unusual_price: bool,
 }
 
 impl Prices {
@@ -151,6 +160,8 @@ impl Prices {
             (self.price_output, &mut price.output),
             (self.price_cache_read, &mut price.cache_read),
             (self.price_cache_write, &mut price.cache_write),
+            (self.price_cache_write_1h, &mut price.cache_write_1h),
+            (self.price_reasoning, &mut price.reasoning),
         ] {
             if given.is_some() {
                 *field = given;
@@ -222,6 +233,7 @@ pub async fn run(command: Deployments) -> anyhow::Result<()> {
                 rpm: fields.rpm.filter(|count| *count > 0),
                 tpm: fields.tpm.filter(|count| *count > 0),
                 price: fields.price.over(None),
+                confirm_unusual_price: fields.price.confirm_unusual_price,
                 ..Default::default()
             };
             let mut client = session.client.providers();
@@ -252,6 +264,7 @@ pub async fn run(command: Deployments) -> anyhow::Result<()> {
                 rpm: fields.rpm,
                 tpm: fields.tpm,
                 price: fields.price.over(found.price),
+                confirm_unusual_price: fields.price.confirm_unusual_price,
                 ..Default::default()
             };
             let mut client = session.client.providers();
@@ -285,7 +298,7 @@ pub(super) async fn all(client: &AdminClient, org_id: &str, model: &str) -> anyh
     list!(client.providers().list_deployments -> deployments, ListDeploymentsRequest { org_id, model })
 }
 
-async fn find_in(session: &Session, owner: &Owner, wanted: &str) -> anyhow::Result<Deployment> {
+pub(super) async fn find_in(session: &Session, owner: &Owner, wanted: &str) -> anyhow::Result<Deployment> {
     let org_id = session.client.owner(owner.org.as_deref()).await?;
     choose(all(&session.client, &org_id, "").await?, wanted)
 }
@@ -301,6 +314,9 @@ mod tests {
             price_output: None,
             price_cache_read: None,
             price_cache_write: None,
+            price_cache_write_1h: None,
+            price_reasoning: None,
+            confirm_unusual_price: false,
         };
         let before = Price { input: Some(1), output: Some(2), ..Price::default() };
         assert_eq!(said(None).over(Some(before.clone())), None);

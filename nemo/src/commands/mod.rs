@@ -6,27 +6,35 @@
 
 pub mod apply;
 pub mod audit;
+pub mod budgets;
 pub mod completion;
 pub mod cooldowns;
 pub mod credentials;
+pub mod credits;
 pub mod deployments;
 mod explanation;
 pub mod fleet;
 pub mod groups;
 pub mod keys;
+pub mod ledger;
+pub mod limits;
 pub mod members;
 pub mod models;
 pub mod orgs;
 mod output;
+pub mod prices;
 pub mod replay;
 pub mod requests;
+pub mod rerate;
 mod session;
 pub mod settings;
+mod subject;
 mod table;
 mod tail;
 pub mod teams;
 pub mod tokens;
 pub mod usage;
+pub mod webhooks;
 
 use std::path::Path;
 
@@ -42,9 +50,10 @@ use crate::{console, providers::file};
 /// Everything that is wrong with the file.
 pub fn check_config(path: &Path) -> anyhow::Result<()> {
     let file = file::read(path, |name| std::env::var(name).ok())?;
-    let [providers, deployments, groups, keys] = file.counts();
+    let [providers, deployments, groups, keys, budgets, limits] = file.counts();
     console::result(format_args!(
-        "{} is fine: {providers} providers, {deployments} deployments, {groups} model groups, {keys} keys",
+        "{} is fine: {providers} providers, {deployments} deployments, {groups} model groups, {keys} keys, \
+         {budgets} budgets, {limits} limits",
         path.display()
     ));
     Ok(())

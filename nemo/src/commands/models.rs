@@ -174,7 +174,8 @@ pub async fn run(command: Models) -> anyhow::Result<()> {
                     fields.over(known.unwrap_or_else(|| Model { id: model, ..Default::default() }))
                 }
             };
-            let request = PutModelRequest { model: Some(model), ..Default::default() };
+            let confirm_unusual_price = fields.price.confirm_unusual_price;
+            let request = PutModelRequest { model: Some(model), confirm_unusual_price, ..Default::default() };
             let mut client = session.client.catalog();
             session.put("put", client.put_model(session.write(request))).await
         }

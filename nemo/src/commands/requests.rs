@@ -85,7 +85,7 @@ pub struct Filter {
     /// Of this key only: name, id, or the first characters of its secret
     #[arg(long)]
     key: Option<String>,
-    /// ok, error, cancelled or interrupted
+    /// ok, error, cancelled, interrupted or lost
     #[arg(long)]
     outcome: Option<String>,
     /// Status as 429, or a class as 4xx

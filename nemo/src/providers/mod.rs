@@ -8,6 +8,7 @@ pub mod apply;
 pub mod discover;
 pub mod environment;
 pub mod file;
+pub mod limits;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ pub fn is_managed(name: &str) -> bool {
     MANAGED.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What there shall be. All of it belongs to the operator, so that every organization can use it, but keys.
+/// What there shall be. All of it belongs to the operator, so that every organization can use it, but keys and limits.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
     pub credentials: Vec<DesiredCredential>,
@@ -35,6 +36,8 @@ pub struct Desired {
     pub organizations: Vec<String>,
     pub teams: Vec<DesiredTeam>,
     pub keys: Vec<DesiredKey>,
+    pub budgets: Vec<limits::DesiredBudget>,
+    pub limits: Vec<limits::DesiredLimit>,
     pub settings: Vec<DesiredSetting>,
     /// What the user should know, one line each.
     pub notes: Vec<String>,

@@ -170,7 +170,7 @@ async fn a_file_is_followed_also_when_a_deployment_changes_its_model() {
         model: model.into(),
         upstream_model: model.into(),
         weight: 1,
-        price: Some(Price { input: Some(5), ..Price::default() }),
+        price: Some(Price { input: Some(5_000_000_000), ..Price::default() }),
         rpm: Some(500),
         tpm: None,
     };

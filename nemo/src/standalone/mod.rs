@@ -17,7 +17,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use nemo_control_plane::{app as control_plane, config::Config, fleet::NodeToken, retention::Retention};
+use nemo_control_plane::{
+    app as control_plane, config::Config, credits::payments::Payments, fleet::NodeToken, retention::Retention,
+};
 use nemo_data_plane::{ControlEndpoint, Settings};
 use nemo_proto::admin::Model;
 use nemo_runtime::{
@@ -257,6 +259,8 @@ impl Planes {
             oidc: options.oidc.check()?,
             allow_plaintext: options.allow_plaintext,
             retention: options.retention.over(Retention::default()),
+            payments: Payments::new(&options.billing.secret().context("--payments-webhook-secret-file")?)?,
+            private_webhooks: options.billing.webhooks_allow_private.unwrap_or_default(),
             ..Config::local(postgres_url.clone())
         };
         inputs.ports.release_control();
@@ -280,9 +284,12 @@ impl Planes {
         let Configured { first, applied, notes, sample, demo } = configured;
         let data_port = Port::new(node.data_addr, &options.tls.data())?;
         let admin_port = Port::new(control.rest_addr, &options.tls.admin())?;
-        let revision = ready::revision(&postgres_url).await?;
-        let published = ready::published(&control.registry, revision);
-        let waiting = ready::wait(published, &data_port, sample.as_deref(), first.new_key.as_ref());
+        // The data port is open: a database that goes away now ends nothing any more.
+        let waiting = async {
+            let revision = ready::revision(&postgres_url).await?;
+            let published = ready::published(&control.registry, revision);
+            ready::wait(published, &data_port, sample.as_deref(), first.new_key.as_ref()).await
+        };
         let served = tokio::select! {
             served = console::step("Waiting for the first snapshot", waiting) => served,
             () = drain.signaled() => Ok(()),

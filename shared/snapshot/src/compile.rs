@@ -2,6 +2,7 @@
 //!
 //! Run by the control plane before a revision is published, and by every node before it is applied.
 
+mod limits;
 mod routing;
 mod tenancy;
 #[cfg(test)]
@@ -74,8 +75,9 @@ pub fn recompile(
 ) -> Result<Snapshot, Vec<Rejection>> {
     let mut compiler = Compiler::new(set);
     let mut snapshot = Snapshot { revision, checksum: set.checksum(), ..previous.clone() };
-    if delta.touches(&[Kind::Organization, Kind::Team, Kind::ApiKey]) {
-        let updated = tenancy::update(&previous.tenancy, before, delta);
+    let tenants = [Kind::Organization, Kind::Team, Kind::ApiKey, Kind::Budget, Kind::RateLimit];
+    if delta.touches(&tenants) {
+        let updated = tenancy::update(&previous.tenancy, before, set, delta);
         snapshot.tenancy = Arc::new(updated.unwrap_or_else(|| tenancy::compile(&mut compiler)));
     }
     // An organization that goes may leave something behind; one that comes or changes its name concerns no route.

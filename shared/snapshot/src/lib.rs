@@ -13,6 +13,7 @@
 pub mod checksum;
 pub mod compile;
 pub mod delta;
+pub mod money;
 pub mod policy;
 pub mod prover;
 pub mod resource;
@@ -27,6 +28,9 @@ pub mod trie;
 pub use checksum::Checksum;
 pub use compile::{Rejection, compile, compile_routing, recompile};
 pub use delta::{Chunk, Delta};
+pub use money::{
+    Bounds, Budget, BudgetKind, Limits, NoLease, OverBudget, RateLimit, ReservationBound, Scope,
+};
 pub use nemo_proto::config::{Kind, Resource};
 pub use policy::KeyPolicy;
 pub use resource::{Item, ResourceKey, ResourceSet};

@@ -94,7 +94,7 @@ impl Allowed {
 }
 
 /// Whether `text` matches `pattern`. Goes back to the last star only, so the work is at most the product of the two.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

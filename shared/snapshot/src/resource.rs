@@ -27,6 +27,8 @@ impl ResourceKey {
             R::Deployment(it) => (Kind::Deployment, &it.id),
             R::ModelGroup(it) => (Kind::ModelGroup, &it.id),
             R::Setting(it) => (Kind::Setting, &it.id),
+            R::Budget(it) => (Kind::Budget, &it.id),
+            R::RateLimit(it) => (Kind::RateLimit, &it.id),
             R::Model(it) => return Self::model(&it.id),
         };
         // A copy: a slice would keep the whole message alive that it came in.
@@ -60,6 +62,8 @@ impl ResourceKey {
             Kind::Model => "model",
             Kind::ModelGroup => "model group",
             Kind::Setting => "setting",
+            Kind::Budget => "budget",
+            Kind::RateLimit => "rate limit",
         };
         let id = match (self.kind, nemo_types::OrgId::from_bytes(&self.id)) {
             (Kind::Model, _) | (_, None) => String::from_utf8_lossy(&self.id).into_owned(),
@@ -99,7 +103,7 @@ impl fmt::Debug for Item {
 /// Bytes of every id but a model's.
 const UUID: usize = 16;
 /// Kinds are numbered from 1.
-const KINDS: usize = 9;
+const KINDS: usize = 11;
 
 type ByUuid = Trie<[u8; UUID], Item>;
 
@@ -182,7 +186,7 @@ impl ResourceSet {
 
     /// Everything, parents before their children.
     pub fn all(&self) -> impl Iterator<Item = &Item> {
-        const ORDER: [Kind; 8] = [
+        const ORDER: [Kind; 10] = [
             Kind::Organization,
             Kind::Team,
             Kind::ApiKey,
@@ -191,6 +195,8 @@ impl ResourceSet {
             Kind::Model,
             Kind::ModelGroup,
             Kind::Setting,
+            Kind::Budget,
+            Kind::RateLimit,
         ];
         ORDER.into_iter().flat_map(|kind| self.items(kind))
     }

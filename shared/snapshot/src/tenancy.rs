@@ -1,13 +1,14 @@
-//! Who may send requests: keys by public id, the teams and organizations that they belong to, and their policies.
+//! Who may send requests: keys by public id, the teams and organizations that they belong to, their policies, and what
+//! limits them.
 //!
 //! Every change costs what it changes: a key points up to its team and the team to its organization, so that
 //! switching an organization off touches one entry, not its keys.
 
 use std::sync::Arc;
 
-use nemo_types::{KeyId, OrgId, PublicId, TeamId, TokenHash};
+use nemo_types::{KeyId, OrgId, Presented, PublicId, TeamId, TokenHash, Verified};
 
-use crate::{KeyPolicy, Trie};
+use crate::{Bounds, Budget, KeyPolicy, Limits, RateLimit, Scope, Trie};
 
 /// The section of a snapshot that authentication reads. A clone is cheap.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Tenancy {
     organizations: Trie<OrgId, Organization>,
     /// Equal policies once, with the number of keys that have them.
     policies: Trie<u128, (Arc<KeyPolicy>, u32)>,
+    /// By the id of an organization, team or key: those that have any.
+    limits: Trie<[u8; 16], Arc<Limits>>,
     /// Of keys that are not limited.
     unlimited: Arc<KeyPolicy>,
 }
@@ -58,9 +61,24 @@ pub struct KeyRecord {
     pub policy: Arc<KeyPolicy>,
     /// The key itself; [`Tenancy::disabled`] tells about those above it too.
     pub(crate) disabled: bool,
+    pub(crate) verified: Verified,
 }
 
 impl KeyRecord {
+    /// True when the presented secret is the current one, or the one before within its overlap.
+    pub fn accepts(&self, presented: &Presented<'_>, now_ms: i64) -> bool {
+        if self.verified.knows(presented) {
+            return true;
+        }
+        let hash = presented.hash();
+        if self.hash == hash {
+            self.verified.remember(presented);
+            return true;
+        }
+        // Not remembered: it is good for a time only.
+        self.verify(&hash, now_ms)
+    }
+
     /// True when `hash` is that of the current secret, or of the one before within its overlap.
     pub fn verify(&self, hash: &TokenHash, now_ms: i64) -> bool {
         self.hash == *hash
@@ -90,6 +108,20 @@ impl Tenancy {
         }
         let organization = self.organizations.get(&key.org_id);
         organization.is_none_or(|org| org.disabled).then_some(Disabled::Organization)
+    }
+
+    /// The budgets and rate limits of the key, its team and its organization.
+    pub fn bounds(&self, key: &KeyRecord) -> Bounds<'_> {
+        Bounds {
+            organization: self.limits.get(key.org_id.as_bytes()),
+            team: self.limits.get(key.team_id.as_bytes()),
+            key: self.limits.get(key.id.as_bytes()),
+        }
+    }
+
+    /// Every organization, team and key that has limits of its own: what they are, in no order that means anything.
+    pub fn limits(&self) -> impl Iterator<Item = &Arc<Limits>> {
+        self.limits.iter().map(|(_, limits)| limits)
     }
 
     /// Number of keys.
@@ -160,6 +192,7 @@ impl Tenancy {
             hash: if current { TokenHash::NONE } else { key.hash },
             previous: key.previous.clone().filter(|_| !previous),
             policy: key.policy.clone(),
+            verified: Verified::default(),
             ..**key
         };
         self.keys.insert(*public_id, Arc::new(record));
@@ -187,6 +220,50 @@ impl Tenancy {
                 self.policies.insert(digest, left);
             }
             None => {}
+        }
+    }
+
+    pub(crate) fn has_organization(&self, id: &OrgId) -> bool {
+        self.organizations.get(id).is_some()
+    }
+
+    /// The budgets and rate limits that are on the organization, team or key of this id.
+    pub(crate) fn limits_on(&self, id: &[u8]) -> Option<&Arc<Limits>> {
+        self.limits.get(id.try_into().ok()?)
+    }
+
+    pub(crate) fn put_budget(&mut self, org: OrgId, budget: Budget) {
+        let on = budget.scope.subject(org);
+        self.change_limits(on, |limits| {
+            limits.budgets.retain(|held| held.id != budget.id);
+            let at = limits.budgets.partition_point(|held| held.id < budget.id);
+            limits.budgets.insert(at, Arc::new(budget));
+        });
+    }
+
+    pub(crate) fn put_rate(&mut self, org: OrgId, rate: RateLimit) {
+        let on = rate.scope.subject(org);
+        self.change_limits(on, |limits| {
+            limits.rates.retain(|held| held.id != rate.id);
+            let at = limits.rates.partition_point(|held| held.id < rate.id);
+            limits.rates.insert(at, Arc::new(rate));
+        });
+    }
+
+    /// Takes the budget or rate limit of this id off what it is on.
+    pub(crate) fn remove_limit(&mut self, scope: Scope, org: OrgId, id: &[u8]) {
+        self.change_limits(scope.subject(org), |limits| {
+            limits.budgets.retain(|held| held.id.as_bytes() != id);
+            limits.rates.retain(|held| held.id.as_bytes() != id);
+        });
+    }
+
+    /// What nobody else holds is changed in place: a full compile copies nothing.
+    fn change_limits(&mut self, on: [u8; 16], change: impl FnOnce(&mut Limits)) {
+        let mut limits = self.limits.remove(&on).unwrap_or_default();
+        change(Arc::make_mut(&mut limits));
+        if !limits.is_empty() {
+            self.limits.insert(on, limits);
         }
     }
 
@@ -222,6 +299,7 @@ impl Tenancy {
             self.teams.unshared(&other.teams),
             self.organizations.unshared(&other.organizations),
             self.policies.unshared(&other.policies),
+            self.limits.unshared(&other.limits),
         ];
         parts.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
@@ -232,7 +310,8 @@ impl Tenancy {
         let teams = self.teams.iter().map(|it| format!("{it:?}"));
         let organizations = self.organizations.iter().map(|it| format!("{it:?}"));
         let policies = self.policies.iter().map(|it| format!("{it:?}"));
-        let mut all: Vec<_> = keys.chain(teams).chain(organizations).chain(policies).collect();
+        let limits = self.limits.iter().map(|it| format!("{it:?}"));
+        let mut all: Vec<_> = keys.chain(teams).chain(organizations).chain(policies).chain(limits).collect();
         all.sort();
         all
     }

@@ -63,6 +63,12 @@ ids! {
     AdminTokenId,
     /// A sealed provider credential.
     CredentialId,
+    /// A limit of money, or a prepaid balance.
+    BudgetId,
+    /// A node's slice of one window of a budget.
+    LeaseId,
+    /// A limit of requests, tokens or concurrency.
+    RateLimitId,
     /// One concrete upstream.
     DeploymentId,
     /// A named group of deployments.

@@ -21,12 +21,12 @@ pub mod usage;
 
 pub use base_url::base_url;
 pub use ids::{
-    AdminTokenId, CredentialId, DeploymentId, KeyId, MemberId, ModelGroupId, OrgId, RequestId, SettingId,
-    TeamId,
+    AdminTokenId, BudgetId, CredentialId, DeploymentId, KeyId, LeaseId, MemberId, ModelGroupId, OrgId,
+    RateLimitId, RequestId, SettingId, TeamId,
 };
 pub use money::Nanos;
-pub use price::{NanosPerMillion, PriceSheet};
+pub use price::{NanosPerMillion, PriceSheet, PriceStep};
 pub use secret::{Keyring, SealError, Sealed, Secret};
-pub use token::{AdminToken, ApiKey, PublicId, TokenHash};
+pub use token::{AdminToken, ApiKey, Presented, PublicId, TokenHash, Verified};
 pub use unit::{Measure, Unit, UnitPrice};
 pub use usage::Usage;

@@ -4,7 +4,15 @@
 //! record, the secret carries 256 bits of entropy; what is stored is the SHA-256 of the secret, which fits into one
 //! block. With that much entropy a slow hash would add nothing but latency.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    str::FromStr,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use ring::{
     digest::{SHA256, digest},
@@ -86,10 +94,58 @@ impl Eq for TokenHash {}
 pub struct MalformedToken;
 
 /// A presented token, split but not yet verified.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Presented {
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
     pub public_id: PublicId,
-    pub hash: TokenHash,
+    secret: &'a str,
+}
+
+impl Presented<'_> {
+    /// Of its secret part, as it is stored.
+    pub fn hash(&self) -> TokenHash {
+        hash(self.secret)
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").field("public_id", &self.public_id).finish_non_exhaustive()
+    }
+}
+
+/// A secret that was found right is known again without SHA-256, which takes as long as everything else that a request
+/// does before it is routed. What is kept is its SipHash under two keys that are random in each process: it says
+/// nothing about the secret, and whoever guesses needs 2^128 tries or our memory.
+#[derive(Default)]
+pub struct Verified([AtomicU64; 2]);
+
+static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+
+impl Verified {
+    fn tags(presented: &Presented<'_>) -> [u64; 2] {
+        KEYS.each_ref().map(|key| key.hash_one(presented.secret))
+    }
+
+    /// Whether this very secret was verified before.
+    pub fn knows(&self, presented: &Presented<'_>) -> bool {
+        let [first, second] = Self::tags(presented);
+        // Not one after the other: how long it takes must not tell how far a guess came.
+        let (first, second) = (first ^ self.0[0].load(Relaxed), second ^ self.0[1].load(Relaxed));
+        first | second == 0
+    }
+
+    /// Two that are verified at once may mix their tags: then neither is known, and both are verified again.
+    pub fn remember(&self, presented: &Presented<'_>) {
+        for (held, tag) in self.0.iter().zip(Self::tags(presented)) {
+            held.store(tag, Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verified")
+    }
 }
 
 /// A freshly minted token: the text goes to its owner once, the rest is stored.
@@ -107,11 +163,11 @@ macro_rules! tokens {
         impl $name {
             pub const PREFIX: &'static str = $prefix;
 
-            /// Splits and hashes a presented token.
+            /// Splits a presented token.
             ///
             /// # Errors
             /// When it has another prefix, length or alphabet.
-            pub fn parse(text: &str) -> Result<Presented, MalformedToken> {
+            pub fn parse(text: &str) -> Result<Presented<'_>, MalformedToken> {
                 parse(Self::PREFIX, text)
             }
 
@@ -146,14 +202,14 @@ tokens! {
 #[error("the system's random source failed")]
 pub struct RandomUnavailable;
 
-fn parse(prefix: &str, text: &str) -> Result<Presented, MalformedToken> {
+fn parse<'a>(prefix: &str, text: &'a str) -> Result<Presented<'a>, MalformedToken> {
     let body = text.strip_prefix(prefix).ok_or(MalformedToken)?;
     // Of the secret nothing has to be looked at: its hash is right or wrong.
     if body.len() != PUBLIC_LEN + SECRET_LEN || !body.is_char_boundary(PUBLIC_LEN) {
         return Err(MalformedToken);
     }
     let (public_id, secret) = body.split_at(PUBLIC_LEN);
-    Ok(Presented { public_id: public_id.parse()?, hash: hash(secret) })
+    Ok(Presented { public_id: public_id.parse()?, secret })
 }
 
 fn mint(prefix: &str, public_id: Option<PublicId>) -> Result<Minted, RandomUnavailable> {
@@ -198,9 +254,30 @@ mod tests {
     fn minted_keys_parse_and_match_their_hash() {
         let minted = ApiKey::mint().unwrap();
         let presented = ApiKey::parse(minted.text.expose()).unwrap();
-        assert_eq!((presented.public_id, presented.hash), (minted.public_id, minted.hash));
+        assert_eq!((presented.public_id, presented.hash()), (minted.public_id, minted.hash));
         assert!(minted.text.expose().starts_with("sk-nemo-"));
         assert!(minted.text.expose()["sk-nemo-".len()..].bytes().all(|b| b.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn a_verified_secret_is_known_and_no_other() {
+        let (right, wrong) = (ApiKey::mint().unwrap(), ApiKey::mint().unwrap());
+        let [right, wrong] = [&right, &wrong].map(|minted| ApiKey::parse(minted.text.expose()).unwrap());
+        let verified = Verified::default();
+        assert!(!verified.knows(&right) && !verified.knows(&wrong));
+        verified.remember(&right);
+        assert!(verified.knows(&right) && !verified.knows(&wrong));
+        verified.remember(&wrong);
+        assert!(!verified.knows(&right) && verified.knows(&wrong));
+    }
+
+    /// I10: what is kept and what is printed of a presented token has nothing of its secret.
+    #[test]
+    fn i10_a_presented_secret_is_not_printed() {
+        let minted = ApiKey::mint().unwrap();
+        let presented = ApiKey::parse(minted.text.expose()).unwrap();
+        let printed = format!("{presented:?} {:?}", Verified::default());
+        assert!(!printed.contains(&minted.text.expose()[ApiKey::PREFIX.len() + PUBLIC_LEN..]), "{printed}");
     }
 
     #[test]
@@ -216,7 +293,7 @@ mod tests {
         let minted = AdminToken::mint().unwrap();
         for text in ["", "sk-nemo-", "sk-nemo-short", "sk-or-v1-abc", minted.text.expose(), &"x".repeat(4096)]
         {
-            assert_eq!(ApiKey::parse(text), Err(MalformedToken), "{text}");
+            assert_eq!(ApiKey::parse(text).err(), Some(MalformedToken), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a call consumes that is not counted in text tokens: images, characters, seconds of audio, searches.
+//! What a call consumes that is not counted in text tokens: images, characters, seconds of audio, searches, tools.
 //! Filled by the data plane from requests and answers, priced by [`crate::price`].
 
 use crate::NanosPerMillion;
@@ -26,10 +26,16 @@ pub enum Unit {
     AudioInputTokens,
     /// Part of the output tokens that is audio. For price lists; the count is in [`crate::Usage`].
     AudioOutputTokens,
+    /// Searches of the web that the provider made for the model.
+    WebSearches,
+    /// Searches in files that the provider keeps.
+    FileSearches,
+    /// Containers in which the provider ran the model's code.
+    CodeSessions,
 }
 
 impl Unit {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Images,
         Self::Characters,
         Self::AudioMilliseconds,
@@ -40,6 +46,9 @@ impl Unit {
         Self::ImageOutputTokens,
         Self::AudioInputTokens,
         Self::AudioOutputTokens,
+        Self::WebSearches,
+        Self::FileSearches,
+        Self::CodeSessions,
     ];
 
     pub fn name(self) -> &'static str {
@@ -54,6 +63,9 @@ impl Unit {
             Self::ImageOutputTokens => "image_output_tokens",
             Self::AudioInputTokens => "audio_input_tokens",
             Self::AudioOutputTokens => "audio_output_tokens",
+            Self::WebSearches => "web_searches",
+            Self::FileSearches => "file_searches",
+            Self::CodeSessions => "code_sessions",
         }
     }
 
@@ -70,6 +82,12 @@ impl Unit {
                 | Self::AudioInputTokens
                 | Self::AudioOutputTokens
         )
+    }
+
+    /// Whether it is a tool that the provider runs and bills on top of the answer: never in place of its tokens, and
+    /// never for nothing.
+    pub fn is_tool(self) -> bool {
+        matches!(self, Self::WebSearches | Self::FileSearches | Self::CodeSessions)
     }
 }
 

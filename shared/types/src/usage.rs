@@ -13,6 +13,8 @@ pub struct Usage {
     pub cache_read: Option<u64>,
     /// Part of `input` written to the provider's prompt cache.
     pub cache_write: Option<u64>,
+    /// Part of `cache_write` that is kept for an hour; the rest is kept for five minutes.
+    pub cache_write_1h: Option<u64>,
     /// Part of `output` spent on reasoning.
     pub reasoning: Option<u64>,
     /// Part of `input` that is audio.

@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nemo_tests::admin::{Admin, ServedModel};
+use nemo_tests::admin::{Admin, ServedModel, Tenant};
 use nemo_tests::client::Client;
 use nemo_tests::eventually::eventually_within;
 use nemo_tests::postgres::{Database, Server};
 use nemo_tests::process::{Place, Process};
 use nemo_tests::site::{Site, wait_ready};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use super::Args;
@@ -26,6 +26,8 @@ const UPSTREAM_MODEL: &str = "bench-upstream-2026-01";
 const UPSTREAM_KEY: &str = "sk-bench-upstream";
 /// A full buffer of usage events takes seconds to write, a debug build ten times as long.
 const SETTLE: Duration = Duration::from_secs(180);
+/// A million requests cost a tenth of it.
+const SLICE_USD: u32 = 10_000;
 /// Between two looks at the metrics, which cost the gateway CPU time.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -36,6 +38,8 @@ pub(super) struct Gateway {
     site: Site,
     database: Database,
     key: String,
+    /// The key has budgets and rate limits.
+    limited: bool,
     /// CPU time of the control plane before the first load.
     control_plane_idle: Duration,
 }
@@ -47,14 +51,24 @@ impl Gateway {
         let place = Place { core: args.core(args.control_core()), idle: args.pinned() };
         let database = Server::shared_at(place).await?.create_database().await?;
         let site = Site::new(database.url())?;
-        let control_plane = site.control_plane()?.place(place).spawn()?;
+        // The node holds what the whole load costs, as one does that has used a budget for a while: the control plane gets
+        // no time to grant more while the load generator has its core.
+        let slice = SLICE_USD.to_string();
+        let control_plane = site
+            .control_plane()?
+            .env("NEMO_QUOTA__MIN_SLICE", &slice)
+            .env("NEMO_QUOTA__MAX_SLICE", &slice)
+            .place(place)
+            .spawn()?;
         wait_ready(&control_plane, site.ports.control_ops).await?;
-        let key = provision(&site, &args.model, upstream).await.with_context(|| control_plane.log())?;
+        let key = provision(&site, args, upstream).await.with_context(|| control_plane.log())?;
 
         let spec = site.data_plane()?.env("TOKIO_WORKER_THREADS", "1").core(args.core(args.target_core));
         let data_plane = spec.spawn()?;
         let control_plane_idle = Duration::ZERO;
-        let mut gateway = Self { data_plane, control_plane, site, database, key, control_plane_idle };
+        let limited = !args.no_limits;
+        let mut gateway =
+            Self { data_plane, control_plane, site, database, key, limited, control_plane_idle };
         gateway.ready(&args.model).await.with_context(|| gateway.log())?;
         gateway.control_plane_idle = proc::cpu_time(gateway.control_plane.pid())?;
         Ok(gateway)
@@ -126,26 +140,69 @@ impl Gateway {
         let mut connection = sqlx::PgConnection::connect(self.database.url()).await?;
         let rows: i64 =
             sqlx::query_scalar("SELECT count(*) FROM request_log").fetch_one(&mut connection).await?;
+        let charged = if self.limited { Some(charged(&mut connection).await?) } else { None };
         connection.close().await?;
         let spent = proc::cpu_time(self.control_plane.pid())?.saturating_sub(self.control_plane_idle);
         let control_plane_us = spent.as_secs_f64() * 1e6;
-        Ok(Metering { counts, answered, rows: rows.cast_unsigned(), control_plane_us })
+        Ok(Metering { counts, answered, rows: rows.cast_unsigned(), charged, control_plane_us })
     }
 }
 
+/// The cost of all requests, and what of it each budget has: nano-USD.
+async fn charged(connection: &mut sqlx::PgConnection) -> anyhow::Result<[i64; 4]> {
+    let log: i64 = sqlx::query_scalar("SELECT coalesce(sum(cost_nanos), 0)::bigint FROM request_log")
+        .fetch_one(&mut *connection)
+        .await?;
+    let budgets: Vec<i64> = sqlx::query_scalar(
+        "SELECT sum(settled_nanos + overrun_nanos)::bigint FROM budget_windows GROUP BY budget_id",
+    )
+    .fetch_all(connection)
+    .await?;
+    let [first, second, third] = budgets[..] else { anyhow::bail!("{} budgets have windows", budgets.len()) };
+    Ok([log, first, second, third])
+}
+
 /// Makes an organization, a team, a key, and the priced model; returns the key.
-async fn provision(site: &Site, model: &str, upstream: SocketAddr) -> anyhow::Result<String> {
+async fn provision(site: &Site, args: &Args, upstream: SocketAddr) -> anyhow::Result<String> {
     let admin = Admin::new(site.ports.rest, &site.operator_token().await?);
     let tenant = admin.create_tenant("bench", "bench").await?;
     let credential_id = &admin.create_credential(UPSTREAM_KEY).await?;
     let served = ServedModel {
-        id: model,
+        id: &args.model,
         endpoints: &["chat.completions"],
         upstream_model: UPSTREAM_MODEL,
         base_url: &format!("http://{upstream}/v1"),
         credential_id,
     };
     admin.serve_model(&served).await?;
-    let (_, key) = admin.issue_key(&tenant, json!({ "name": "bench" })).await?;
+    let (key_id, key) = admin.issue_key(&tenant, json!({ "name": "bench" })).await?;
+    if !args.no_limits {
+        limit(&admin, &tenant, &key_id).await?;
+    }
     Ok(key)
+}
+
+/// Budgets on organization, team and key, and rate limits on organization and key: more than the load can use up.
+async fn limit(admin: &Admin, tenant: &Tenant, key_id: &str) -> anyhow::Result<()> {
+    let org = format!("/organizations/{}", tenant.org_id);
+    let team = json!({ "team_id": tenant.team_id });
+    for (scope, window) in [(json!({}), "total"), (team, "month"), (json!({ "key_id": key_id }), "day")] {
+        let mut budget = json!({ "name": window, "limit_usd": "1000000", "window": window });
+        merge(&mut budget, scope);
+        admin.post(&format!("{org}/budgets"), budget).await?;
+    }
+    for (name, scope) in [("organization", json!({})), ("key", json!({ "key_id": key_id }))] {
+        let mut limit = json!({
+            "name": name, "requests_per_minute": 1_000_000_000_u64, "tokens_per_minute": 1_000_000_000_000_u64,
+        });
+        merge(&mut limit, scope);
+        admin.post(&format!("{org}/rate-limits"), limit).await?;
+    }
+    Ok(())
+}
+
+fn merge(into: &mut Value, members: Value) {
+    if let (Some(into), Value::Object(members)) = (into.as_object_mut(), members) {
+        into.extend(members);
+    }
 }

@@ -51,15 +51,18 @@ pub(super) struct Metering {
     pub(super) answered: u64,
     /// In the request log.
     pub(super) rows: u64,
+    /// Nano-USD: the sum of the request log, and what was charged to each budget; `None` without budgets.
+    pub(super) charged: Option<[i64; 4]>,
     /// CPU time of the control plane for it.
     pub(super) control_plane_us: f64,
 }
 
 impl Metering {
-    /// Every request left exactly one row.
+    /// Every request left exactly one row, and was charged exactly once to each budget.
     pub(super) fn complete(&self) -> bool {
         let Counts { served, shipped, dropped, .. } = self.counts;
-        dropped == 0 && served >= self.answered && shipped == served && self.rows == served
+        let charged = self.charged.is_none_or(|[log, budgets @ ..]| log > 0 && budgets == [log; 3]);
+        dropped == 0 && served >= self.answered && shipped == served && self.rows == served && charged
     }
 
     pub(super) fn control_plane_us_per_request(&self) -> f64 {
@@ -76,7 +79,7 @@ pub(super) mod tests {
         let shipped = served - dropped;
         let counts = Counts { served, in_flight: 0, shipped, waiting: 0, dropped };
         let (answered, rows) = (served - 5, shipped - missing);
-        Metering { counts, answered, rows, control_plane_us: 40.0 * shipped as f64 }
+        Metering { counts, answered, rows, charged: Some([7; 4]), control_plane_us: 40.0 * shipped as f64 }
     }
 
     const METRICS: &str = r#"# HELP nemo_requests Requests by endpoint and outcome.

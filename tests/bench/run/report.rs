@@ -26,12 +26,21 @@ pub(super) struct Report {
     pub(super) rate: f64,
     /// `None` when the gateway is not the product.
     pub(super) metering: Option<Metering>,
+    /// The key has budgets and rate limits.
+    pub(super) limited: bool,
 }
 
 impl Report {
     pub(super) fn new(targets: &[Target]) -> Self {
         let names = targets.iter().map(|target| target.name.clone()).collect();
-        Self { names, outcomes: BTreeMap::new(), memory: BTreeMap::new(), rate: 0.0, metering: None }
+        Self {
+            names,
+            outcomes: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            rate: 0.0,
+            metering: None,
+            limited: true,
+        }
     }
 
     pub(super) fn add(&mut self, target: usize, workload: Workload, outcome: Outcome) {
@@ -90,7 +99,7 @@ impl Report {
     /// Speed counts only for a gateway that did all of its work.
     pub(super) fn goals_met(&self) -> bool {
         let metered = self.metering.is_none_or(|metering| metering.complete());
-        metered && rows(self.rate).iter().all(|row| self.met(row) != Some(false))
+        metered && rows(self.rate, self.limited).iter().all(|row| self.met(row) != Some(false))
     }
 
     pub(super) fn table(&self) -> String {
@@ -100,7 +109,7 @@ impl Report {
             let _ = write!(text, "{name:>12}");
         }
         let _ = writeln!(text, "{:>14}     goal", format!("vs {}", self.names[0]));
-        for row in rows(self.rate) {
+        for row in rows(self.rate, self.limited) {
             let _ = write!(text, "{:<34}", row.what);
             for target in 0..self.names.len() {
                 let value = self.median(target, row.workload, row.value);
@@ -148,7 +157,7 @@ impl Report {
 
     pub(super) fn json(&self) -> Value {
         let mut lines = Vec::new();
-        for row in rows(self.rate) {
+        for row in rows(self.rate, self.limited) {
             let by_target = self.names.iter().enumerate().map(|(target, name)| {
                 let rounds = self.values(target, row.workload, row.value);
                 (name.clone(), json!({"median": median(rounds.clone()), "rounds": rounds}))
@@ -174,6 +183,7 @@ impl Report {
                 "dropped": metering.counts.dropped,
                 "rows": metering.rows,
                 "complete": metering.complete(),
+                "charged_nanos": metering.charged,
                 "control_plane_cpu_us_per_request": metering.control_plane_us_per_request(),
             })
         });
@@ -195,8 +205,12 @@ fn metered(metering: &Metering) -> String {
     } else {
         "INCOMPLETE: not every request was metered, so the numbers above do not count"
     };
+    let charged = metering.charged.map_or_else(String::new, |charged| {
+        let [log, budgets @ ..] = charged.map(|nanos| nanos as f64 / 1e9);
+        format!("Money: {log:.6} USD in the request log, {budgets:.6?} USD charged to the three budgets.\n")
+    });
     format!(
-        "Metering: {} requests ({} answers counted by the clients), {} usage events shipped, {} dropped, {} rows in the request log: {verdict}.\n\
+        "{charged}Metering: {} requests ({} answers counted by the clients), {} usage events shipped, {} dropped, {} rows in the request log: {verdict}.\n\
          Control plane: {:.1} µs CPU per request in its own process, for information.\n",
         counts.served,
         metering.answered,

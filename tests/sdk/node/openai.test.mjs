@@ -254,6 +254,60 @@ describe('errors', () => {
     });
     assert.equal(upstream.calls - calls, 1);
   });
+
+  /** A new key, in an organization of its own. */
+  async function stranger(name) {
+    const { id } = await gateway.admin('POST', '/organizations', { name });
+    const org = `/organizations/${id}`;
+    const team = await gateway.admin('POST', `${org}/teams`, { name });
+    const { key, secret } = await gateway.admin('POST', `${org}/keys`, { team_id: team.id, name });
+    return { org, key, client: new OpenAI({ baseURL: gateway.baseURL, apiKey: secret, maxRetries: 0 }) };
+  }
+
+  test('no credit is an APIError of status 402', async () => {
+    const { org, client: poor } = await stranger('poor');
+    await gateway.admin('PUT', `${org}/settings/credits.required?wait=fleet`, { value: 'true' });
+    // A model that costs something; until nodes know what there is to spend they can't tell: 503.
+    const error = await eventually('a status 402', () =>
+      ask({ model: 'broken' }, poor).then(
+        () => undefined,
+        (error) => (error.status === 402 ? error : undefined),
+      ),
+    );
+    assert.ok(error instanceof OpenAI.APIError);
+    assert.deepEqual([error.code, error.type], ['insufficient_credits', 'insufficient_quota']);
+    assert.equal(error.headers.get('x-should-retry'), 'false');
+  });
+
+  test('an exhausted budget is an APIError of status 402', async () => {
+    const { org, key, client: thrifty } = await stranger('thrifty');
+    const budget = { name: 'thrifty', key_id: key.id, limit_usd: '0.000000001', window: 'total' };
+    await gateway.admin('POST', `${org}/budgets?wait=fleet`, budget);
+    const error = await eventually('a status 402', () =>
+      ask({ model: 'broken' }, thrifty).then(
+        () => undefined,
+        (error) => (error.status === 402 ? error : undefined),
+      ),
+    );
+    assert.ok(error instanceof OpenAI.APIError);
+    assert.deepEqual([error.code, error.type], ['budget_exceeded', 'insufficient_quota']);
+    assert.equal(error.headers.get('x-should-retry'), 'false');
+  });
+
+  test('a rate limit of the key is a RateLimitError', async () => {
+    const { org, key, client: slow } = await stranger('slow');
+    const limit = { name: 'slow', key_id: key.id, requests_per_minute: 1 };
+    await gateway.admin('POST', `${org}/rate-limits?wait=fleet`, limit);
+    const many = async () => {
+      for (let at = 0; at < 10; at += 1) await ask({}, slow);
+    };
+    await assert.rejects(many, (error) => {
+      assert.ok(error instanceof OpenAI.RateLimitError);
+      assert.deepEqual([error.status, error.code], [429, 'rate_limit_exceeded']);
+      assert.ok(Number(error.headers.get('retry-after')) > 0);
+      return true;
+    });
+  });
 });
 
 describe('images, sound, moderation and responses', () => {

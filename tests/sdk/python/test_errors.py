@@ -9,12 +9,15 @@ import pytest
 from openai import OpenAI
 
 from gateway import Gateway
+from processes import eventually
 from shapes import CHAT, says, text_of
 from upstream import API_KEY, Upstream, eventually_accepted
 
 
 # The gateway's own retries would be counted with those of the SDK.
 ONCE = {"x-nemo-retries": "0"}
+# The demo costs nothing, and what costs nothing needs no money.
+PRICED = "steady"
 
 
 def ask(client: OpenAI, model: str, **settings: Any) -> Any:
@@ -161,3 +164,68 @@ def test_a_deadline_of_the_request_is_kept(client: OpenAI, upstream: Upstream) -
     with pytest.raises(openai.InternalServerError) as failed:
         ask(client, "sluggish", extra_body={"nemo_timeout_ms": 200})
     assert (failed.value.status_code, failed.value.code) == (504, "total_timeout")
+
+
+def refused_with(client: OpenAI, status: int) -> openai.APIStatusError:
+    """What the SDK raises once nodes know what there is to spend: until then they can't tell (503)."""
+
+    def refused() -> openai.APIStatusError | None:
+        try:
+            ask(client, PRICED)
+        except openai.APIStatusError as error:
+            return error if error.status_code == status else None
+        return None
+
+    return eventually(f"a status {status}", refused)
+
+
+def test_no_credit_is_an_api_status_error_of_402_that_the_sdk_does_not_retry(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    """B11: an organization that has to pay in advance and has not."""
+    org = f"/organizations/{gateway.admin('POST', '/organizations', {'name': 'poor'})['id']}"
+    team = gateway.admin("POST", f"{org}/teams", {"name": "poor"})["id"]
+    secret = gateway.admin("POST", f"{org}/keys", {"team_id": team, "name": "poor"})["secret"]
+    gateway.admin("PUT", f"{org}/settings/credits.required?wait=fleet", {"value": "true"})
+    with OpenAI(base_url=gateway.base_url, api_key=secret) as client:
+        error = refused_with(client, 402)
+        assert type(error) is openai.APIStatusError, "the SDK has no type of its own for 402"
+        assert (error.code, error.type) == ("insufficient_credits", "insufficient_quota")
+        assert error.response.headers["x-should-retry"] == "false"
+        assert error.response.request.headers["x-stainless-retry-count"] == "0"
+        gateway.admin("POST", f"{org}/credits/movements", {"kind": "grant", "amount_usd": "1"})
+
+        def served() -> Any:
+            try:
+                return ask(client, PRICED)
+            except openai.APIStatusError as error:
+                assert error.status_code in (402, 503), error
+                return None
+
+        assert eventually("the credit is there", served).choices[0].message.content
+
+
+def test_an_exhausted_budget_is_an_api_status_error_of_402(gateway: Gateway, upstream: Upstream) -> None:
+    """B11."""
+    key_id, secret = gateway.issue_key(name="thrifty")
+    budget = {"name": "thrifty", "key_id": key_id, "limit_usd": "0.000000001", "window": "total"}
+    gateway.admin("POST", f"{gateway.org}/budgets?wait=fleet", budget)
+    with OpenAI(base_url=gateway.base_url, api_key=secret) as client:
+        error = refused_with(client, 402)
+        assert type(error) is openai.APIStatusError
+        assert (error.code, error.type) == ("budget_exceeded", "insufficient_quota")
+        assert error.response.headers["x-should-retry"] == "false"
+
+
+def test_a_rate_limit_of_the_key_is_a_rate_limit_error_with_a_time_to_wait(gateway: Gateway) -> None:
+    """B11, E.2."""
+    key_id, secret = gateway.issue_key(name="slow")
+    limit = {"name": "slow", "key_id": key_id, "requests_per_minute": 1}
+    gateway.admin("POST", f"{gateway.org}/rate-limits?wait=fleet", limit)
+    with OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0) as client:
+        with pytest.raises(openai.RateLimitError) as refused:
+            for _ in range(10):
+                ask(client, CHAT)
+        assert (refused.value.status_code, refused.value.code) == (429, "rate_limit_exceeded")
+        headers = refused.value.response.headers
+        assert int(headers["retry-after"]) > 0 and headers["x-ratelimit-limit-requests"] == "1"

@@ -28,6 +28,25 @@ wait "$server"
 rm -rf "$dir"
 "#;
 
+/// The same for a server that is started again whenever it ends, until we let go.
+const RESTARTING: &str = r#"
+dir=$1; shift
+(
+    while [ ! -e "$dir/ended" ]; do
+        "$@" >>"$dir/postgres.log" 2>&1 </dev/null
+        sleep 0.2
+    done
+    touch "$dir/gone"
+) &
+cat >/dev/null
+touch "$dir/ended"
+while [ ! -e "$dir/gone" ]; do
+    kill -QUIT "$(head -n 1 "$dir/data/postmaster.pid")" 2>/dev/null
+    sleep 0.1
+done
+rm -rf "$dir"
+"#;
+
 /// Longest path of a directory whose socket (`/.s.PGSQL.5432`) still fits into a socket address.
 const LONGEST_SOCKET_DIR: usize = 107 - "/.s.PGSQL.5432".len();
 
@@ -41,10 +60,20 @@ pub struct OwnedServer {
 impl OwnedServer {
     /// Initialises a server and starts it in this place. It may not accept connections yet. Blocks for about a second.
     pub fn start(place: Place) -> anyhow::Result<Self> {
+        Self::start_as(place, false)
+    }
+
+    /// The same, of a server that may crash: it loses no commit by that, and is started again.
+    pub fn start_crashable() -> anyhow::Result<Self> {
+        Self::start_as(Place::default(), true)
+    }
+
+    fn start_as(place: Place, crashable: bool) -> anyhow::Result<Self> {
         let programs = find::programs()?;
         let ids = find::unprivileged()?;
         let dir = new_dir(ids)?;
-        let started = init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, place));
+        let started =
+            init(&programs, &dir, ids).and_then(|()| supervise(&programs, &dir, ids, place, crashable));
         match started {
             Ok(supervisor) => Ok(Self { supervisor, socket_dir: dir.join("run") }),
             Err(error) => {
@@ -56,6 +85,20 @@ impl OwnedServer {
 
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
+    }
+
+    /// Kills the server and all its backends, as the kernel does when memory runs out.
+    pub fn crash(&self) -> anyhow::Result<()> {
+        let dir = self.socket_dir.parent().context("the server's directory")?;
+        let text = std::fs::read_to_string(dir.join("data/postmaster.pid"))?;
+        let server = text.lines().next().context("a pid")?.trim().to_owned();
+        let backends = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"))?;
+        for pid in [server.as_str()].into_iter().chain(backends.split_whitespace()) {
+            let pid = rustix::process::Pid::from_raw(pid.parse()?).context("a pid")?;
+            // A backend may have ended meanwhile.
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        Ok(())
     }
 }
 
@@ -124,9 +167,16 @@ fn init(programs: &Path, dir: &Path, ids: Option<(u32, u32)>) -> anyhow::Result<
     Ok(())
 }
 
-fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>, place: Place) -> anyhow::Result<Child> {
+fn supervise(
+    programs: &Path,
+    dir: &Path,
+    ids: Option<(u32, u32)>,
+    place: Place,
+    crashable: bool,
+) -> anyhow::Result<Child> {
     let mut shell = Command::new("sh");
-    shell.args(["-c", SUPERVISOR, "nemo-pg"]).arg(dir);
+    let script = if crashable { RESTARTING } else { SUPERVISOR };
+    shell.args(["-c", script, "nemo-pg"]).arg(dir);
     shell.args(place.prefix()).args(command(programs, "postgres", ids));
     shell.arg("-D").arg(dir.join("data")).arg("-k").arg(dir.join("run"));
     let settings = [
@@ -134,7 +184,8 @@ fn supervise(programs: &Path, dir: &Path, ids: Option<(u32, u32)>, place: Place)
         "max_connections=300",
         "shared_buffers=64MB",
         "fsync=off",
-        "synchronous_commit=off",
+        // What was committed is with the kernel then, which outlives the server.
+        if crashable { "synchronous_commit=on" } else { "synchronous_commit=off" },
         "full_page_writes=off",
         "autovacuum=off",
     ];

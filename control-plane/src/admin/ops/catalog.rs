@@ -24,7 +24,7 @@ impl Admin {
         let model = request.model.ok_or_else(|| {
             AdminError::invalid("model", "missing", "the model as it shall be, with its id")
         })?;
-        let new = check(model)?;
+        let new = check(model, request.confirm_unusual_price)?;
         let mut write = self.write_system(call, "model.put").await?;
         let before = catalog::get(&mut write.tx, &new.row.id).await?;
         write.found_or_new::<Model>(before)?;
@@ -88,7 +88,7 @@ impl Admin {
     }
 }
 
-fn check(model: Model) -> Result<NewModel, AdminError> {
+fn check(model: Model, confirmed: bool) -> Result<NewModel, AdminError> {
     let field = |name: &str| format!("model.{name}");
     validate::model_name(&field("id"), &model.id)?;
     let display_name = if model.display_name.is_empty() { model.id.clone() } else { model.display_name };
@@ -121,7 +121,7 @@ fn check(model: Model) -> Result<NewModel, AdminError> {
         source: String::new(),
         id: model.id,
     };
-    let offerings = check_offerings(&field("offerings"), model.offerings, &row.id)?;
+    let offerings = check_offerings(&field("offerings"), model.offerings, &row.id, confirmed)?;
     Ok(NewModel { row, offerings })
 }
 
@@ -129,6 +129,7 @@ fn check_offerings(
     field: &str,
     offerings: Vec<Offering>,
     model_id: &str,
+    confirmed: bool,
 ) -> Result<Vec<NewOffering>, AdminError> {
     validate::at_most(field, offerings.len(), MAX_LIST)?;
     let mut providers = HashSet::new();
@@ -148,7 +149,7 @@ fn check_offerings(
             let expected = "at most 256 visible ASCII characters";
             return Err(AdminError::invalid(field("upstream_model"), "has another form", expected));
         }
-        let amounts = validate::price(&field("price"), &offering.price.unwrap_or_default())?;
+        let amounts = validate::price(&field("price"), &offering.price.unwrap_or_default(), confirmed)?;
         checked.push(NewOffering { provider: offering.provider, upstream_model, amounts, price_id: None });
     }
     Ok(checked)

@@ -6,20 +6,26 @@ use nemo_types::Nanos;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::store::{
-    admin_tokens::AdminTokenRow,
-    api_keys::ApiKeyRow,
-    catalog::{Amounts, StoredModel},
-    credentials::CredentialRow,
-    decisions::DecisionRow,
-    deployments::{DeploymentRow, Timeouts},
-    members::MemberRow,
-    model_groups::ModelGroupRow,
-    organizations::OrganizationRow,
-    request_log::RequestRow,
-    settings::SettingRow,
-    teams::TeamRow,
-    units,
+use crate::{
+    admin::limited::shown,
+    ledger::{Charge, charge},
+    store::{
+        admin_tokens::AdminTokenRow,
+        api_keys::ApiKeyRow,
+        budgets::{BudgetRow, CrossingRow, WindowRow, leases::LeaseRow},
+        catalog::{Amounts, StoredModel},
+        credentials::CredentialRow,
+        decisions::DecisionRow,
+        deployments::{DeploymentRow, Timeouts},
+        members::MemberRow,
+        model_groups::ModelGroupRow,
+        organizations::OrganizationRow,
+        rate_limits::RateLimitRow,
+        request_log::RequestRow,
+        settings::SettingRow,
+        teams::TeamRow,
+        units,
+    },
 };
 
 fn at(time: OffsetDateTime) -> Option<Timestamp> {
@@ -117,6 +123,107 @@ pub(super) fn key(row: ApiKeyRow, now: OffsetDateTime) -> pb::Key {
     }
 }
 
+impl From<BudgetRow> for pb::Budget {
+    /// Without its window.
+    fn from(row: BudgetRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: row.org_id.to_string(),
+            team_id: text(row.team_id),
+            key_id: text(row.key_id),
+            name: row.name,
+            kind: row.kind,
+            limit_usd: Nanos(row.limit_nanos).to_string(),
+            limit_nanos: row.limit_nanos,
+            window: row.window_kind,
+            window_hours: row.window_hours.map_or(0, i32::unsigned_abs),
+            time_zone: row.time_zone,
+            over_budget: row.over_budget,
+            no_lease: row.no_lease,
+            lost_lease: row.lost_lease,
+            reservation: row.reservation,
+            thresholds: row.thresholds.into_iter().map(i32::unsigned_abs).collect(),
+            disabled: row.disabled,
+            created_at: at(row.created_at),
+            current: None,
+        }
+    }
+}
+
+/// How a budget stands at `now`.
+pub(super) fn budget_window(
+    row: &WindowRow,
+    reserved_nanos: i64,
+    crossings: Vec<CrossingRow>,
+    now: OffsetDateTime,
+) -> pb::BudgetWindow {
+    let taken = row.spent() + i128::from(row.outstanding_nanos);
+    pb::BudgetWindow {
+        start: at(row.window_start),
+        end: row.window_end.and_then(at),
+        limit: shown(row.limit_nanos.into()),
+        settled: shown(row.settled_nanos.into()),
+        overrun: shown(row.overrun_nanos.into()),
+        outstanding: shown(row.outstanding_nanos.into()),
+        reserved: shown(reserved_nanos.into()),
+        remaining: shown((i128::from(row.limit_nanos) - taken).max(0)),
+        exhausted: row.is_exhausted(now),
+        crossings: crossings.into_iter().map(Into::into).collect(),
+    }
+}
+
+impl From<CrossingRow> for pb::BudgetCrossing {
+    fn from(row: CrossingRow) -> Self {
+        Self {
+            percent: row.percent.unsigned_abs(),
+            at: at(row.crossed_at),
+            spent: shown(row.spent_nanos.into()),
+            limit: shown(row.limit_nanos.into()),
+        }
+    }
+}
+
+impl From<LeaseRow> for pb::BudgetLease {
+    fn from(row: LeaseRow) -> Self {
+        let gone = [row.returned_nanos, row.spent_nanos, row.forfeited_nanos].map(i128::from);
+        let outstanding = i128::from(row.granted_nanos) - gone.into_iter().sum::<i128>();
+        Self {
+            id: row.lease_id.to_string(),
+            org_id: row.org_id.to_string(),
+            budget_id: row.budget_id.to_string(),
+            node_id: row.node_id,
+            epoch: unsigned(row.epoch),
+            window_start: at(row.window_start),
+            state: row.state,
+            granted: shown(row.granted_nanos.into()),
+            returned: shown(row.returned_nanos.into()),
+            spent: shown(row.spent_nanos.into()),
+            overrun: shown(row.overrun_nanos.into()),
+            forfeited: shown(row.forfeited_nanos.into()),
+            reserved: shown(row.reserved_nanos.into()),
+            outstanding: shown(outstanding),
+        }
+    }
+}
+
+impl From<RateLimitRow> for pb::RateLimit {
+    fn from(row: RateLimitRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            org_id: row.org_id.to_string(),
+            team_id: text(row.team_id),
+            key_id: text(row.key_id),
+            name: row.name,
+            model: row.model,
+            requests_per_minute: row.rates.requests_per_minute.map(i64::unsigned_abs),
+            tokens_per_minute: row.rates.tokens_per_minute.map(i64::unsigned_abs),
+            concurrent: row.rates.concurrent.map(i32::unsigned_abs),
+            created_at: at(row.created_at),
+            from_tier: row.from_tier,
+        }
+    }
+}
+
 impl From<CredentialRow> for pb::Credential {
     fn from(row: CredentialRow) -> Self {
         Self {
@@ -132,18 +239,17 @@ impl From<CredentialRow> for pb::Credential {
 }
 
 impl From<Amounts> for pb::Price {
-    fn from(Amounts { input, output, cache_read, cache_write, units }: Amounts) -> Self {
-        Self { input, output, cache_read, cache_write, units: units::prices(units.as_deref()) }
+    fn from(amounts: Amounts) -> Self {
+        let Amounts { input, output, cache_read, cache_write, cache_write_1h, reasoning, units, steps } =
+            amounts;
+        let (units, steps) = (units::prices(units.as_deref()), units::steps(steps.as_deref()));
+        Self { input, output, cache_read, cache_write, units, cache_write_1h, reasoning, steps }
     }
 }
 
 impl From<DeploymentRow> for pb::Deployment {
     fn from(row: DeploymentRow) -> Self {
-        let (input, output, cache_read, cache_write) =
-            (row.input, row.output, row.cache_read, row.cache_write);
-        let units = units::prices(row.units.as_deref());
-        let price =
-            row.price_id.is_some().then_some(pb::Price { input, output, cache_read, cache_write, units });
+        let price = row.price_id.is_some().then(|| row.amounts.into());
         Self {
             id: row.id.to_string(),
             org_id: text(row.org_id),
@@ -271,6 +377,20 @@ impl From<RequestRow> for pb::RequestRecord {
             node_id: row.node_id,
             units: units::measures(row.units.as_deref()),
             decision: None,
+            charges: charge::from_column(row.charges.as_deref()).into_iter().map(Into::into).collect(),
+            service_tier: row.service_tier,
+            cache_write_1h_tokens: row.cache_write_1h_tokens.map(unsigned),
+        }
+    }
+}
+
+impl From<Charge> for pb::RequestCharge {
+    fn from(charge: Charge) -> Self {
+        Self {
+            budget_id: charge.budget_id.to_string(),
+            window_start: at(charge.window_start),
+            lease_id: charge.lease_id.map(|id| id.to_string()).unwrap_or_default(),
+            nanos: charge.nanos.0,
         }
     }
 }

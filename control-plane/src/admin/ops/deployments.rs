@@ -57,7 +57,7 @@ impl Admin {
             name if name.is_empty() => free_name(tx, &request.provider, &request.model).await?,
             name => name,
         };
-        let price_id = put_price(tx, id, request.price).await?.flatten();
+        let price_id = put_price(tx, id, (request.price, request.confirm_unusual_price)).await?.flatten();
         let new = NewDeployment {
             id: id.0,
             name: &name,
@@ -143,7 +143,7 @@ impl Admin {
             Some(given) => Some(upstream_name(tx, given, &old.model, &old.provider).await?),
             None => None,
         };
-        let price_id = put_price(tx, id, request.price).await?;
+        let price_id = put_price(tx, id, (request.price, request.confirm_unusual_price)).await?;
         let change = DeploymentChange {
             name: request.name.as_deref(),
             base_url: base_url.as_deref(),
@@ -293,24 +293,16 @@ async fn free_name(tx: &mut OwnerTx, provider: &str, model: &str) -> Result<Stri
 async fn put_price(
     tx: &mut OwnerTx,
     id: DeploymentId,
-    price: Option<Price>,
+    (price, confirmed): (Option<Price>, bool),
 ) -> Result<Option<Option<String>>, AdminError> {
     let Some(price) = price else { return Ok(None) };
-    let amounts = validate::price("price", &price)?;
+    let amounts = validate::price("price", &price, confirmed)?;
     if amounts.is_unknown() {
         return Ok(Some(None));
     }
     let at = validate::now().format(&Rfc3339).unwrap_or_default();
     let price_id = format!("deployment/{id}@{at}");
-    let new = NewDeploymentPrice {
-        id: &price_id,
-        deployment_id: id.0,
-        input: amounts.input,
-        output: amounts.output,
-        cache_read: amounts.cache_read,
-        cache_write: amounts.cache_write,
-        units: amounts.units.as_deref(),
-    };
+    let new = NewDeploymentPrice { id: &price_id, deployment_id: id.0, amounts: &amounts };
     deployments::insert_price(tx, new).await?;
     Ok(Some(Some(price_id)))
 }

@@ -6,23 +6,32 @@
 
 pub mod admin_tokens;
 pub mod audit;
+mod billing_settings;
+mod budget_leases;
+pub mod budgets;
 pub mod catalog;
 mod convert;
 pub mod cooldowns;
+pub mod credits;
 pub mod decisions;
 pub mod deployments;
 mod explain;
 pub mod fleet;
 pub mod keys;
+pub mod ledger;
 pub mod members;
 pub mod model_groups;
 pub mod organizations;
+pub mod prices;
 mod proof;
 pub mod providers;
+pub mod rate_limits;
 pub mod requests;
+pub mod rerate;
 pub mod settings;
 pub mod teams;
 pub mod usage;
+pub mod webhooks;
 mod write;
 
 use nemo_types::OrgId;

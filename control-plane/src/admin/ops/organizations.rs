@@ -7,7 +7,7 @@ use nemo_proto::admin::{
 };
 use nemo_types::OrgId;
 
-use super::list_filter;
+use super::{credits::welcome, list_filter};
 use crate::{
     admin::{Action, Admin, AdminError, Call, Written, page_token, validate},
     store::organizations,
@@ -24,7 +24,9 @@ impl Admin {
         if let Some(answer) = write.replay(&request).await? {
             return Ok(answer);
         }
-        let row = organizations::insert(&mut write.tx, OrgId::generate().0, &request.name).await?;
+        let id = OrgId::generate();
+        let row = organizations::insert(&mut write.tx, id.0, &request.name).await?;
+        welcome(&mut write.tx, id).await?;
         write.done(row.into()).await
     }
 

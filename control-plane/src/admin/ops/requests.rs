@@ -8,7 +8,7 @@ use crate::{
     store::request_log::{self, Filter, Position, Statuses},
 };
 
-const OUTCOMES: [&str; 4] = ["ok", "error", "cancelled", "interrupted"];
+const OUTCOMES: [&str; 5] = ["ok", "error", "cancelled", "interrupted", "lost"];
 
 impl Admin {
     pub async fn get_request(

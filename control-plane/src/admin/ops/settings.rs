@@ -13,6 +13,7 @@ use nemo_types::SettingId;
 
 use crate::{
     admin::{Action, Admin, AdminError, Call, Written},
+    credits::{self, BillingSetting},
     store::settings,
 };
 
@@ -21,18 +22,21 @@ use crate::{
 enum Known {
     Timeout(&'static str),
     Policy(&'static PolicySetting),
+    Billing(&'static BillingSetting),
 }
 
 impl Known {
     fn all() -> impl Iterator<Item = Self> {
         let policies = routing_policy::SETTINGS.iter().map(Self::Policy);
-        policies.chain(Timeouts::SETTINGS.into_iter().map(Self::Timeout))
+        let billing = credits::settings::SETTINGS.iter().map(Self::Billing);
+        policies.chain(Timeouts::SETTINGS.into_iter().map(Self::Timeout)).chain(billing)
     }
 
     fn key(self) -> &'static str {
         match self {
             Self::Timeout(key) => key,
             Self::Policy(setting) => setting.key,
+            Self::Billing(setting) => setting.key,
         }
     }
 
@@ -40,6 +44,17 @@ impl Known {
         match self {
             Self::Timeout(_) => check_millis(value),
             Self::Policy(setting) => check_policy(setting, value),
+            Self::Billing(setting) => setting
+                .check(value)
+                .map_err(|refused| AdminError::invalid("value", refused.message, refused.expected)),
+        }
+    }
+
+    /// What only the operator may set.
+    fn of_operator(self) -> Option<&'static BillingSetting> {
+        match self {
+            Self::Billing(setting) => Some(setting).filter(|setting| setting.operators),
+            _ => None,
         }
     }
 }
@@ -62,6 +77,9 @@ impl Admin {
             )
         })?;
         known.check(&value)?;
+        if let Some(setting) = known.of_operator() {
+            return self.put_billing_setting(call, setting, &request.org_id, &value).await;
+        }
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.put").await?;
         let before = settings::get(&mut write.tx, known.key()).await?;
         write.found_or_new::<Setting>(before)?;
@@ -96,6 +114,9 @@ impl Admin {
         request: DeleteSettingRequest,
     ) -> Result<Written<DeleteSettingResponse>, AdminError> {
         let known = known(&request.key)?;
+        if let Some(setting) = known.of_operator() {
+            return self.delete_billing_setting(call, setting, &request.org_id).await;
+        }
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "setting.delete").await?;
         let before = settings::get(&mut write.tx, known.key()).await?;
         write.found::<Setting>(before, known.key())?;

@@ -212,6 +212,8 @@ impl From<UsageRow> for Answer {
             response_bytes: sum(of.response_bytes),
             total: latency(of.total_us, &row.total),
             first_byte: latency(of.first_byte_us, &row.first_byte),
+            lost: sum(of.lost),
+            cache_write_1h_tokens: sum(of.cache_write_1h_tokens),
         }
     }
 }

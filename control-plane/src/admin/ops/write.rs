@@ -105,6 +105,19 @@ impl Admin {
         Write::begin(self, call, tx, action).await
     }
 
+    /// A write in the name of an organization to what only the system's role can change. Whoever calls this asks for
+    /// rows of that organization alone.
+    pub(super) async fn write_system_for<'a>(
+        &'a self,
+        call: &'a Call,
+        may: Action,
+        org_id: &str,
+        action: &'static str,
+    ) -> Result<Write<'a, SystemTx>, AdminError> {
+        drop(self.tenant(call, may, org_id).await?);
+        Write::begin(self, call, self.store.system().await?, action).await
+    }
+
     /// A write to what belongs to the installation, for the operator.
     pub(super) async fn write_system<'a>(
         &'a self,

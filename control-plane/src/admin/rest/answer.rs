@@ -23,6 +23,7 @@ struct Created {
     id: String,
     key: Option<Entity>,
     admin_token: Option<Entity>,
+    webhook: Option<Entity>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,8 +34,8 @@ struct Entity {
 
 impl Created {
     fn id(body: &[u8]) -> String {
-        let Self { id, key, admin_token } = serde_json::from_slice(body).unwrap_or_default();
-        key.or(admin_token).map_or(id, |entity| entity.id)
+        let Self { id, key, admin_token, webhook } = serde_json::from_slice(body).unwrap_or_default();
+        key.or(admin_token).or(webhook).map_or(id, |entity| entity.id)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`input`], [`answer`]: between HTTP and the operations
 //! - [`api`]: messages and methods, from the descriptors
 //! - [`openapi`], [`docs`]: the document, and the page that shows it
+//! - [`payments`]: events of the payment provider, beside the API
 
 mod answer;
 mod api;
@@ -15,6 +16,7 @@ mod docs;
 mod input;
 mod openapi;
 mod outermost;
+mod payments;
 mod table;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -49,6 +51,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     router
         .route(DOCUMENT_PATH, get(openapi::serve))
         .merge(docs::routes())
+        .merge(payments::routes())
         .fallback(async || {
             let expected = format!("a path of {DOCUMENT_PATH}");
             AdminError { expected: Some(expected), ..AdminError::new(ErrorKind::NotFound, "no such path") }

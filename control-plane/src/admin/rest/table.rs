@@ -231,6 +231,24 @@ table! {
         Delete Owned "/model-groups/{id}" delete_model_group(DeleteModelGroupRequest) [org_id id]
             "Delete a model group";
     }
+    "Budgets": {
+        Create Org "/budgets" create_budget(CreateBudgetRequest) [org_id] "Create a budget";
+        List Org "/budgets" list_budgets(ListBudgetsRequest) [org_id] "List budgets, and how they stand";
+        Read Org "/budgets/{id}" get_budget(GetBudgetRequest) [org_id id] "Get a budget, and how it stands";
+        Update Org "/budgets/{id}" update_budget(UpdateBudgetRequest) [org_id id] "Change a budget";
+        Delete Org "/budgets/{id}" delete_budget(DeleteBudgetRequest) [org_id id] "Delete a budget";
+        List Org "/budgets/{id}/leases" list_budget_leases(ListBudgetLeasesRequest) [org_id id]
+            "List what nodes hold of a budget";
+        Act Org "/budgets/{budget_id}/leases/{lease_id}/release" release_lease(ReleaseLeaseRequest)
+            [org_id budget_id lease_id] "Give back what is held or was charged for a lost node";
+    }
+    "Rate limits": {
+        Create Org "/rate-limits" create_rate_limit(CreateRateLimitRequest) [org_id] "Create a rate limit";
+        List Org "/rate-limits" list_rate_limits(ListRateLimitsRequest) [org_id] "List rate limits";
+        Read Org "/rate-limits/{id}" get_rate_limit(GetRateLimitRequest) [org_id id] "Get a rate limit";
+        Update Org "/rate-limits/{id}" update_rate_limit(UpdateRateLimitRequest) [org_id id] "Change a rate limit";
+        Delete Org "/rate-limits/{id}" delete_rate_limit(DeleteRateLimitRequest) [org_id id] "Delete a rate limit";
+    }
     "Settings": {
         List Owned "/settings" list_settings(ListSettingsRequest) [org_id] "List settings";
         Read Owned "/settings/{key}" get_setting(GetSettingRequest) [org_id key] "Get a setting";
@@ -252,6 +270,15 @@ table! {
         Put Global "/models/{*id}" put_model(PutModelRequest) [id in model] "Create a model or replace it";
         Delete Global "/models/{*id}" delete_model(DeleteModelRequest) [id] "Delete a model";
     }
+    "Prices": {
+        Create Global "/prices" create_price(CreatePriceRequest) [] "Set the price of a model from a time on";
+        List Global "/prices" list_prices(ListPricesRequest) [] "List the history of prices";
+        Read Global "/prices/{*id}" get_price(GetPriceRequest) [id] "Get a price";
+        Delete Global "/prices/{*id}" delete_price(DeletePriceRequest) [id] "Call off a price that is scheduled";
+        List Owned "/deployments/{id}/prices" list_deployment_prices(ListDeploymentPricesRequest) [org_id id]
+            "List the history of a deployment's own prices";
+        Act Global "/rerate" rerate(RerateRequest) [] "Compute what logged requests cost at other prices";
+    }
     "Requests": {
         List Org "/requests" list_requests(ListRequestsRequest) [org_id] "Search the request log";
         Read Org "/requests/{id}" get_request(GetRequestRequest) [org_id id] "Get one request";
@@ -263,6 +290,40 @@ table! {
     "Usage": {
         List Owned "/usage" query_usage(QueryUsageRequest) [org_id]
             "Sum up spend, tokens, requests, errors and latency";
+    }
+    "Ledger": {
+        List Owned "/ledger" list_ledger(ListLedgerRequest) [org_id] "List what happened to money, newest first";
+        List Global "/ledger/verification" verify_ledger(VerifyLedgerRequest) []
+            "Add the ledger up and compare it with all totals";
+    }
+    "Credits": {
+        Read Org "/credits" get_credits(GetCreditsRequest) [org_id] "Get the balance";
+        List Org "/credits/quote" quote_purchase(QuotePurchaseRequest) [org_id] "Tell what a purchase costs";
+        Create Org "/credits/movements" create_credit_movement(CreateCreditMovementRequest) [org_id]
+            "Give credit or take it back";
+        List Org "/credits/movements" list_credit_movements(ListCreditMovementsRequest) [org_id]
+            "List what moved the balance, newest first";
+        Read Org "/credits/movements/{id}" get_credit_movement(GetCreditMovementRequest) [org_id id]
+            "Get what moved the balance";
+        List Global "/payment-events" list_payment_events(ListPaymentEventsRequest) []
+            "List what the payment provider told, newest first";
+    }
+    "Webhooks": {
+        Create Org "/webhooks" create_webhook(CreateWebhookRequest) [org_id] "Create a webhook";
+        List Org "/webhooks" list_webhooks(ListWebhooksRequest) [org_id] "List webhooks";
+        Read Org "/webhooks/{id}" get_webhook(GetWebhookRequest) [org_id id] "Get a webhook";
+        Update Org "/webhooks/{id}" update_webhook(UpdateWebhookRequest) [org_id id] "Change a webhook";
+        Act Org "/webhooks/{id}/rotate" rotate_webhook(RotateWebhookRequest) [org_id id]
+            "Give a webhook a new secret";
+        Act Org "/webhooks/{id}/test" test_webhook(TestWebhookRequest) [org_id id] "Send a webhook a test event";
+        Delete Org "/webhooks/{id}" delete_webhook(DeleteWebhookRequest) [org_id id]
+            "Delete a webhook and its deliveries";
+        List Org "/webhook-deliveries" list_webhook_deliveries(ListWebhookDeliveriesRequest) [org_id]
+            "List deliveries, newest first";
+        Read Org "/webhook-deliveries/{id}" get_webhook_delivery(GetWebhookDeliveryRequest) [org_id id]
+            "Get a delivery";
+        Act Org "/webhook-deliveries/{id}/redeliver" redeliver_webhook(RedeliverWebhookRequest) [org_id id]
+            "Deliver again";
     }
     "Audit log": {
         List Owned "/audit" list_audit(ListAuditRequest) [org_id] "Search the audit log";

@@ -111,7 +111,7 @@ async fn what_belongs_to_the_installation_is_the_operators_alone() {
     assert_eq!(kind(admin.list_admin_tokens(&owner, Default::default()).await), denied);
     let token = pb::CreateAdminTokenRequest { name: "x".into(), ..Default::default() };
     assert_eq!(kind(admin.create_admin_token(&owner, token).await), denied);
-    let put = pb::PutModelRequest { model: Some(super::model("m", 1)) };
+    let put = pb::PutModelRequest { model: Some(super::model("m", 1)), confirm_unusual_price: true };
     assert_eq!(kind(admin.put_model(&owner, put).await), denied);
     assert_eq!(kind(admin.delete_model(&owner, pb::DeleteModelRequest { id: "m".into() }).await), denied);
     assert_eq!(kind(admin.list_nodes(&owner, pb::ListNodesRequest {}).await), denied);

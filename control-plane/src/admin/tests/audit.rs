@@ -16,7 +16,10 @@ async fn entries(world: &World, request: pb::ListAuditRequest) -> Vec<pb::AuditE
 async fn the_life_of_upstreams(world: &World, call: &Call, org_id: &str) {
     let (admin, org_id) = (&world.admin, org_id.to_owned());
     let text = |text: &str| text.to_owned();
-    admin.put_model(call, pb::PutModelRequest { model: Some(model("m", 1)) }).await.unwrap();
+    admin
+        .put_model(call, pb::PutModelRequest { model: Some(model("m", 1)), confirm_unusual_price: true })
+        .await
+        .unwrap();
     let request = pb::CreateCredentialRequest {
         org_id: org_id.clone(),
         name: text("c"),

@@ -25,7 +25,7 @@ async fn deployment(world: &World, name: &str) -> String {
         owned_by: "tests".into(),
         ..Default::default()
     };
-    let put = pb::PutModelRequest { model: Some(model) };
+    let put = pb::PutModelRequest { model: Some(model), confirm_unusual_price: true };
     world.admin.put_model(&world.operator, put).await.unwrap();
     let request = pb::CreateDeploymentRequest {
         name: name.into(),
@@ -58,7 +58,7 @@ fn record(picked: &str) -> Vec<u8> {
 }
 
 async fn ingest(world: &World, rows: Vec<Row>) {
-    world.store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+    world.store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
 }
 
 fn one(org: OrgId, row: &Row) -> pb::GetRequestRequest {

@@ -32,7 +32,7 @@ async fn a_secret_is_shown_once_and_only_its_hash_is_stored() {
     let body = secret.strip_prefix("sk-nemo-").unwrap();
     assert!(body.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     assert_eq!((key.state.as_str(), &body[..16]), ("active", key.public_id.as_str()));
-    assert_eq!(stored(&world, &key.id).await, (ApiKey::parse(&secret).unwrap().hash, None, None));
+    assert_eq!(stored(&world, &key.id).await, (ApiKey::parse(&secret).unwrap().hash(), None, None));
     let get = pb::GetKeyRequest { org_id, id: key.id.clone() };
     assert_eq!(world.admin.get_key(&world.operator, get).await.unwrap(), key);
     let dump: String = sqlx::query_scalar("SELECT string_agg(k::text, ' ') FROM api_keys k")
@@ -56,14 +56,14 @@ async fn a_rotated_key_keeps_its_identity_and_the_old_secret_works_for_the_overl
     assert_eq!((&rotated.id, &rotated.public_id), (&key.id, &key.public_id));
     assert!(rotated.rotated_at.is_some());
     let (hash, previous, until) = stored(&world, &key.id).await;
-    assert_eq!(hash, ApiKey::parse(&answer.secret).unwrap().hash);
-    assert_eq!(previous, Some(ApiKey::parse(&first).unwrap().hash));
+    assert_eq!(hash, ApiKey::parse(&answer.secret).unwrap().hash());
+    assert_eq!(previous, Some(ApiKey::parse(&first).unwrap().hash()));
     let left = until.unwrap() - validate::now();
     assert!(left > Duration::minutes(59) && left <= Duration::HOUR, "{left}");
 
     // Without overlap the old secret is gone at once, the older one too.
     let last = world.admin.rotate_key(&world.operator, rotate(0)).await.unwrap();
-    assert_eq!(stored(&world, &key.id).await, (ApiKey::parse(&last.secret).unwrap().hash, None, None));
+    assert_eq!(stored(&world, &key.id).await, (ApiKey::parse(&last.secret).unwrap().hash(), None, None));
     let too_long = world.admin.rotate_key(&world.operator, rotate(7 * 24 * 3600 + 1)).await;
     assert_eq!(wrong_member(too_long), "overlap_seconds");
 }
@@ -164,7 +164,11 @@ async fn keys_can_be_listed_by_team() {
 async fn a_keys_policy_is_kept_and_changed_member_by_member() {
     let world = world().await;
     let seeing = pb::Model { tags: vec!["vision".into()], ..super::model("m", 1) };
-    world.admin.put_model(&world.operator, pb::PutModelRequest { model: Some(seeing) }).await.unwrap();
+    world
+        .admin
+        .put_model(&world.operator, pb::PutModelRequest { model: Some(seeing), confirm_unusual_price: true })
+        .await
+        .unwrap();
     let org_id = world.org().await;
     let team_id = world.team(&org_id).await;
     let list = |entries: &[&str]| entries.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();

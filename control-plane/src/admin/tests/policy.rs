@@ -22,7 +22,10 @@ async fn put(
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let (tags, endpoints) = (own(tags), own(endpoints));
     let model = pb::Model { tags, endpoints, context_window, ..model(id, 1) };
-    world.admin.put_model(&world.operator, pb::PutModelRequest { model: Some(model) }).await
+    world
+        .admin
+        .put_model(&world.operator, pb::PutModelRequest { model: Some(model), confirm_unusual_price: true })
+        .await
 }
 
 fn links(chain: &[&str]) -> Vec<pb::Link> {

@@ -148,9 +148,11 @@ async fn a_deployment_changes_in_what_is_named_and_keeps_old_prices() {
         world.admin.update_deployment(&world.operator, request).await.map(Written::into_answer)
     };
     let price = |input| Some(pb::Price { input: Some(input), ..Default::default() });
-    let priced = update(pb::UpdateDeploymentRequest { price: price(5), ..Default::default() }).await.unwrap();
+    let set =
+        |price| pb::UpdateDeploymentRequest { price, confirm_unusual_price: true, ..Default::default() };
+    let priced = update(set(price(5))).await.unwrap();
     assert_eq!(priced, pb::Deployment { price: price(5), ..deployment.clone() });
-    update(pb::UpdateDeploymentRequest { price: price(6), ..Default::default() }).await.unwrap();
+    update(set(price(6))).await.unwrap();
     let cleared = pb::UpdateDeploymentRequest { price: Some(pb::Price::default()), ..Default::default() };
     assert_eq!(update(cleared).await.unwrap(), deployment);
     let prices: Vec<i64> = sqlx::query_scalar("SELECT input FROM deployment_prices ORDER BY input")
@@ -319,7 +321,13 @@ async fn a_model_is_put_whole_and_checked_member_by_member() {
     let put = async |change: &dyn Fn(&mut pb::Model)| {
         let mut model = model("n", 1);
         change(&mut model);
-        world.admin.put_model(&world.operator, pb::PutModelRequest { model: Some(model) }).await
+        world
+            .admin
+            .put_model(
+                &world.operator,
+                pb::PutModelRequest { model: Some(model), confirm_unusual_price: true },
+            )
+            .await
     };
     for (field, change) in [
         ("model.id", &(|m: &mut pb::Model| m.id = "a b".into()) as &dyn Fn(&mut pb::Model)),
@@ -338,7 +346,10 @@ async fn a_model_is_put_whole_and_checked_member_by_member() {
     let taken = put(&|m| m.aliases = vec!["openai/gpt-x".into()]).await;
     assert_eq!(kind(taken), ErrorKind::AlreadyExists);
     put(&|m| m.aliases = vec!["n-latest".into()]).await.unwrap();
-    let empty = world.admin.put_model(&world.operator, pb::PutModelRequest { model: None }).await;
+    let empty = world
+        .admin
+        .put_model(&world.operator, pb::PutModelRequest { model: None, confirm_unusual_price: true })
+        .await;
     assert_eq!(wrong_member(empty), "model");
 
     // The catalog in pages, by provider, by tag.

@@ -29,7 +29,7 @@ async fn used() -> (World, OrgId, OrgId) {
         Row { outcome: "error", http_status: 502, ..row(one, "b", Some(1)) },
         row(two, "a", Some(7)),
     ];
-    world.store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+    world.store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
     (world, one, two)
 }
 

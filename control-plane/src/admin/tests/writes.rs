@@ -132,7 +132,7 @@ async fn of_two_updates_of_one_version_one_is_done() {
 #[tokio::test]
 async fn what_is_put_can_be_required_to_exist_in_a_version() {
     let world = world().await;
-    let put = |input| pb::PutModelRequest { model: Some(model("m", input)) };
+    let put = |input| pb::PutModelRequest { model: Some(model("m", input)), confirm_unusual_price: true };
     let missing = world.admin.put_model(&expecting("*"), put(1)).await;
     assert_eq!(kind(missing), ErrorKind::PreconditionFailed);
     let first = world.admin.put_model(&world.operator, put(1)).await.unwrap();
@@ -227,7 +227,10 @@ async fn mixed_writes_at_the_same_time_never_deadlock_and_leave_one_chain() {
                 admin.delete_organization(call, request).await.map(drop)
             }
             4 => {
-                let request = pb::PutModelRequest { model: Some(model("m", i64::try_from(number).unwrap())) };
+                let request = pb::PutModelRequest {
+                    model: Some(model("m", i64::try_from(number).unwrap())),
+                    confirm_unusual_price: true,
+                };
                 admin.put_model(call, request).await.map(drop)
             }
             _ => {

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use nemo_proto::{
     common::NodeInfo,
-    usage::{
-        Outcome, UsageEvent, usage_service_client::UsageServiceClient,
-        usage_service_server::UsageServiceServer,
-    },
+    usage::{Outcome, usage_service_client::UsageServiceClient, usage_service_server::UsageServiceServer},
 };
 use nemo_runtime::{TaskGroup, drain, grpc, inproc};
-use nemo_types::{KeyId, OrgId, RequestId, TeamId};
+use nemo_types::TeamId;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 

@@ -226,3 +226,45 @@ async fn a_group_that_becomes_unfit_below_the_api_is_published_and_counted() {
     publisher.refresh(&store).await.unwrap();
     assert_eq!(metrics.unfit_and_doubtful(), (0, 0));
 }
+
+/// Budgets and rate limits come and go as resources; one that is switched off is none.
+#[tokio::test]
+async fn limits_are_published_and_taken_back_with_what_they_are_on() {
+    let store = testing::store().await;
+    let org = store.org().await;
+    let mut superuser = store.superuser().await;
+    fill(&mut superuser, org, &sealed()).await;
+    let (budget, rate) = (Uuid::from_u128(20), Uuid::from_u128(21));
+    let sql = format!(
+        "INSERT INTO budgets (id, org_id, key_id, name, limit_nanos, window_kind, over_budget, reservation)
+             VALUES ('{budget}', '{org}', '{KEY}', 'b', 5, 'day', 'reject', 'estimated');
+         INSERT INTO rate_limits (id, org_id, team_id, name, model, tokens_per_minute)
+             VALUES ('{rate}', '{org}', '{TEAM}', 'r', 'gpt-*', 1000)"
+    );
+    let before = build(&store, 0).await.unwrap().revision;
+    superuser.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    let step = build(&store, before).await.unwrap();
+    let resource::Kind::Budget(it) = get(&step.delta, Kind::Budget, budget) else { panic!() };
+    assert_eq!((it.org_id.len(), it.team_id.len(), it.key_id.clone()), (16, 0, bytes(KEY)));
+    let policies = (OverBudgetPolicy::Reject, NoLeasePolicy::Deny, ReservationBound::Estimated);
+    assert_eq!((it.over_budget(), it.no_lease(), it.reservation_bound()), policies);
+    let resource::Kind::RateLimit(it) = get(&step.delta, Kind::RateLimit, rate) else { panic!() };
+    assert_eq!((it.team_id, it.model.as_str()), (bytes(TEAM), "gpt-*"));
+    assert_eq!((it.requests_per_minute, it.tokens_per_minute, it.concurrent), (None, Some(1000), None));
+
+    let key = |kind, id| ResourceKey { kind, id: bytes(id) };
+    superuser.execute("UPDATE budgets SET disabled = true").await.unwrap();
+    let off = build(&store, step.revision).await.unwrap();
+    assert_eq!(off.delta.removals.iter().collect::<Vec<_>>(), [&key(Kind::Budget, budget)]);
+    superuser.execute("UPDATE budgets SET disabled = false").await.unwrap();
+    // With the team go its keys, and what limited them.
+    superuser.execute("DELETE FROM teams").await.unwrap();
+    let gone = build(&store, off.revision).await.unwrap();
+    assert!(gone.delta.upserts.is_empty());
+    for key in [key(Kind::Budget, budget), key(Kind::RateLimit, rate), key(Kind::ApiKey, KEY)] {
+        assert!(gone.delta.removals.contains(&key), "{key:?}");
+    }
+    let publisher = Publisher::new(PublishMetrics::default());
+    publisher.refresh(&store).await.unwrap();
+    assert_eq!(publisher.subscribe().borrow().revision, gone.revision, "it is fit to be published");
+}

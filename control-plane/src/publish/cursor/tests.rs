@@ -99,3 +99,23 @@ fn a_forgotten_node_asks_for_the_full_set() {
     cursor.forget_held();
     assert_eq!(cursor.held(), (0, None));
 }
+
+/// A node that does not know limits of money must not serve as if there were none.
+#[test]
+fn a_set_with_limits_asks_for_a_schema_that_knows_them() {
+    let plain = Cursor::new(0, b"").plan(full(5)).next().unwrap();
+    assert_eq!(plain.min_schema_version, MIN_SCHEMA_VERSION);
+    let mut delta = Delta::default();
+    let id = bytes::Bytes::from(vec![1; 16]);
+    let budget = nemo_proto::config::Budget { id: id.clone(), org_id: id, ..Default::default() };
+    delta.upsert(Resource { kind: Some(resource::Kind::Budget(budget)) }).unwrap();
+    let mut set = ResourceSet::default();
+    set.apply(&delta);
+    let to = Arc::new(Published::new(6, set));
+    let limited = Cursor::new(0, b"").plan(Update::Full { to: to.clone() }).next().unwrap();
+    let changed = Cursor::new(5, b"").plan(Update::Delta { base_revision: 5, delta, to }).next().unwrap();
+    for push in [limited, changed] {
+        assert_eq!(push.min_schema_version, LIMITS_SCHEMA_VERSION);
+        assert!(push.min_schema_version <= nemo_proto::SCHEMA_VERSION);
+    }
+}

@@ -60,15 +60,15 @@ async fn a_changed_price_is_a_new_row_and_the_old_one_stays() {
     // Twice in one second: the id has to differ all the same.
     put(&store, vec![model("m", Some(2))], Source::Bundled, NOW).await;
     assert_eq!(price(&store, "m").await, (Some("openai/m@2026-11-21T12:00:00Z#2".into()), Some(2)));
-    // Back again: the very same price has its id already.
+    // Back again: a row of its own, so that the history tells what was in effect last.
     put(&store, vec![model("m", Some(1))], Source::Bundled, NOW).await;
-    assert_eq!(price(&store, "m").await, first);
+    assert_eq!(price(&store, "m").await, (Some("openai/m@2026-11-21T12:00:00Z#3".into()), Some(1)));
     let mut superuser = store.superuser().await;
     let rows: Vec<(String, i64)> = sqlx::query_as("SELECT id, input FROM model_prices ORDER BY id")
         .fetch_all(&mut superuser)
         .await
         .unwrap();
-    assert_eq!(rows.iter().map(|row| row.1).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(rows.iter().map(|row| row.1).collect::<Vec<_>>(), [1, 2, 1]);
 }
 
 #[tokio::test]

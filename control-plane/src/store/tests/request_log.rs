@@ -151,7 +151,8 @@ async fn searchable(store: &TestStore, org: OrgId) -> Vec<Row> {
     rows[5].cost_nanos = Some(5000);
     rows[6].total_us = 9_000_000;
     (rows[7].provider, rows[7].endpoint) = ("custom".into(), "embeddings".into());
-    let ingested = store.ingest_usage(rows.clone(), &KnownDays::default()).await.unwrap();
+    let ingested =
+        store.ingest_usage(&testing::journal(), rows.clone(), &KnownDays::default()).await.unwrap();
     assert_eq!(ingested.inserted, 8);
     rows
 }
@@ -202,7 +203,7 @@ async fn a_name_is_found_as_asked_for_and_as_resolved_page_by_page() {
     rows[3].requested_model = "alias".into();
     rows[4].requested_model = "other".into();
     rows[4].model = "other".into();
-    store.ingest_usage(rows.clone(), &KnownDays::default()).await.unwrap();
+    store.ingest_usage(&testing::journal(), rows.clone(), &KnownDays::default()).await.unwrap();
     let filter = Filter { model: Some("gpt-5.2".into()), ..Filter::default() };
     let (mut found, mut position) = (Vec::new(), None);
     for _ in 0..5 {

@@ -155,8 +155,17 @@ async fn deleting_an_organization_deletes_everything_it_owns_in_one_revision() {
 
     let made: Vec<_> = changes(&mut superuser).await.into_iter().filter(|change| change.0 > before).collect();
     let own = |kind: u8| format!("0000000000007000800000000000{}{kind:03}", 1);
-    let mut expected =
-        vec![(1, hex(org.0)), (2, own(1)), (3, own(4)), (4, own(5)), (5, own(6)), (7, own(7)), (8, own(8))];
+    let mut expected = vec![
+        (1, hex(org.0)),
+        (2, own(1)),
+        (3, own(4)),
+        (4, own(5)),
+        (5, own(6)),
+        (7, own(7)),
+        (8, own(8)),
+        (9, own(9)),
+        (10, own(9)),
+    ];
     expected.sort();
     let expected: Vec<_> =
         expected.into_iter().map(|(kind, id)| (before + 1, kind, id, "delete".to_owned())).collect();

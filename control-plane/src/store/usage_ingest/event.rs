@@ -5,9 +5,12 @@ use nemo_types::{DeploymentId, KeyId, OrgId, RequestId, TeamId};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::store::units;
+use crate::{
+    ledger::{Charge, charge},
+    store::units,
+};
 
-/// Older events are refused: their partition may be gone.
+/// Older events are not logged: their partition may be gone. Their money is settled all the same.
 const MAX_AGE: Duration = Duration::days(30);
 /// How far a node's clock may be ahead.
 const MAX_AHEAD: Duration = Duration::days(1);
@@ -27,8 +30,6 @@ pub enum Malformed {
     RequestId,
     #[error("{0} is no id")]
     Id(&'static str),
-    #[error("the request id's time is more than 30 days ago")]
-    TooOld,
     #[error("the request id's time is more than a day ahead")]
     InFuture,
 }
@@ -79,6 +80,18 @@ pub struct Row {
     pub units: Option<String>,
     /// As the node encoded it; `None`: refused before it was routed.
     pub decision: Option<Vec<u8>>,
+    /// The column of `charged`.
+    pub charges: Option<String>,
+    pub service_tier: String,
+    pub cache_write_1h_tokens: Option<i64>,
+    /// What is to be settled once the row is in.
+    pub charged: Vec<Charge>,
+    /// Charges that no node sends; they are settled nowhere.
+    pub malformed_charges: usize,
+    /// Older than what is ever logged.
+    pub too_old: bool,
+    /// Place in the node's journal; zero: not known.
+    pub seq: u64,
 }
 
 pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Result<Row, Malformed> {
@@ -91,6 +104,7 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
         }
     };
     let usage = event.usage.unwrap_or_default();
+    let charged: Vec<Charge> = event.charges.iter().filter_map(Charge::from_event).collect();
     // Unknown stays unknown; a negative cost is no cost.
     let cost_nanos = event.cost_nanos.filter(|cost| *cost >= 0);
     Ok(Row {
@@ -137,6 +151,13 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
         units: units::measures_to_column(event.units),
         decision: Some(event.decision.into())
             .filter(|it: &Vec<u8>| !it.is_empty() && it.len() <= MAX_DECISION),
+        charges: charge::to_column(&charged),
+        service_tier: text(event.service_tier, MAX_NAME),
+        cache_write_1h_tokens: usage.cache_write_1h_tokens.map(count),
+        malformed_charges: event.charges.len() - charged.len(),
+        charged,
+        too_old: created_at < now - MAX_AGE,
+        seq: 0,
     })
 }
 
@@ -146,7 +167,6 @@ fn request_id(bytes: &[u8], now: OffsetDateTime) -> Result<(Uuid, OffsetDateTime
         RequestId::from_bytes(bytes).filter(|id| id.0.get_version_num() == 7).ok_or(Malformed::RequestId)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.unix_ms()) * 1_000_000);
     match created_at {
-        Ok(at) if at < now - MAX_AGE => Err(Malformed::TooOld),
         Ok(at) if at <= now + MAX_AHEAD => Ok((id.0, at)),
         // After the year 9999.
         Ok(_) | Err(_) => Err(Malformed::InFuture),
@@ -184,6 +204,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Error | Outcome::Unspecified => "error",
         Outcome::Cancelled => "cancelled",
         Outcome::Interrupted => "interrupted",
+        Outcome::Lost => "lost",
     }
 }
 

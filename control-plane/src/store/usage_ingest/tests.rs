@@ -36,11 +36,11 @@ async fn count(store: &TestStore) -> i64 {
 async fn a_batch_that_is_sent_again_is_counted_and_changes_nothing() {
     let (store, known) = (testing::store().await, KnownDays::default());
     let rows: Vec<_> = (0..3).map(|_| row(RequestId::generate())).collect();
-    let first = store.ingest_usage(rows[..2].to_vec(), &known).await.unwrap();
+    let first = store.ingest_usage(&testing::journal(), rows[..2].to_vec(), &known).await.unwrap();
     assert_eq!(first, Ingested { inserted: 2, ..Ingested::default() });
     let mut again = rows.clone();
     again[0].requested_model = "changed".into();
-    let second = store.ingest_usage(again, &known).await.unwrap();
+    let second = store.ingest_usage(&testing::journal(), again, &known).await.unwrap();
     assert_eq!(second, Ingested { inserted: 1, duplicates: 2, ..Ingested::default() });
     assert_eq!(count(&store).await, 3);
     let changed: i64 =
@@ -55,7 +55,7 @@ async fn a_batch_that_is_sent_again_is_counted_and_changes_nothing() {
 async fn the_same_event_twice_in_a_batch_is_one_row() {
     let (store, known) = (testing::store().await, KnownDays::default());
     let row = row(RequestId::generate());
-    let ingested = store.ingest_usage(vec![row.clone(), row], &known).await.unwrap();
+    let ingested = store.ingest_usage(&testing::journal(), vec![row.clone(), row], &known).await.unwrap();
     assert_eq!((ingested.inserted, ingested.duplicates, count(&store).await), (1, 1, 1));
 }
 
@@ -66,7 +66,7 @@ async fn each_day_has_its_partition() {
     yesterday.event_day = yesterday.event_day.previous_day().unwrap();
     let today = row(RequestId::generate());
     let days = [yesterday.event_day, today.event_day];
-    store.ingest_usage(vec![today, yesterday], &known).await.unwrap();
+    store.ingest_usage(&testing::journal(), vec![today, yesterday], &known).await.unwrap();
     let sql = "SELECT tableoid::regclass::text AS part, event_day FROM request_log ORDER BY event_day";
     let rows = sqlx::query(sql).fetch_all(&mut store.superuser().await).await.unwrap();
     let parts: Vec<String> = rows.iter().map(|row| row.get("part")).collect();
@@ -81,7 +81,7 @@ async fn a_row_that_the_database_refuses_does_not_hold_up_the_others() {
     let mut bad = row(RequestId::generate());
     bad.outcome = "nonsense";
     let rows = vec![row(RequestId::generate()), bad, row(RequestId::generate())];
-    let ingested = store.ingest_usage(rows, &known).await.unwrap();
+    let ingested = store.ingest_usage(&testing::journal(), rows, &known).await.unwrap();
     assert_eq!(ingested, Ingested { inserted: 2, refused: 1, ..Ingested::default() });
     assert_eq!(count(&store).await, 2);
 }
@@ -90,7 +90,7 @@ async fn a_row_that_the_database_refuses_does_not_hold_up_the_others() {
 async fn a_full_batch_is_one_statement() {
     let (store, known) = (testing::store().await, KnownDays::default());
     let rows: Vec<_> = (0..MAX_BATCH).map(|_| row(RequestId::generate())).collect();
-    assert_eq!(store.ingest_usage(rows, &known).await.unwrap().inserted, 1000);
+    assert_eq!(store.ingest_usage(&testing::journal(), rows, &known).await.unwrap().inserted, 1000);
 }
 
 #[test]

@@ -60,7 +60,7 @@ async fn world() -> (TestStore, OrgId, OrgId) {
         row(org, 12, 1, "a", 1_000_000),
         row(org, -13, 1, "a", 1_000_000),
     ];
-    store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+    store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
     (store, org, other)
 }
 
@@ -199,7 +199,7 @@ async fn latency_percentiles_come_from_merged_histograms() {
     // 1 to 100 ms, over two keys and two batches.
     for part in [1..=50, 51..=100] {
         let rows = part.map(|ms| row(org, 0, u128::try_from(ms % 2).unwrap(), "a", ms)).collect();
-        store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+        store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
     }
     let rows = ask(&store, org, &query(Interval::Day, &[])).await;
     assert_eq!(rows[0].total.count(), 100);

@@ -20,7 +20,7 @@ const FROM_LOG: &[&str] = &[
     "count(*) FILTER (WHERE outcome = 'interrupted')",
     "count(*) FILTER (WHERE stream)",
     "count(*) FILTER (WHERE usage_estimated)",
-    "count(*) FILTER (WHERE cost_nanos IS NULL AND (outcome = 'ok' OR coalesce(input_tokens, output_tokens) IS NOT NULL))",
+    "count(*) FILTER (WHERE cost_nanos IS NULL AND (outcome IN ('ok', 'lost') OR coalesce(input_tokens, output_tokens) IS NOT NULL))",
     "coalesce(sum(input_tokens), 0)",
     "coalesce(sum(output_tokens), 0)",
     "coalesce(sum(cache_read_tokens), 0)",
@@ -33,6 +33,8 @@ const FROM_LOG: &[&str] = &[
     "sum(response_bytes)",
     "sum(total_us)",
     "coalesce(sum(first_byte_us), 0)",
+    "count(*) FILTER (WHERE outcome = 'lost')",
+    "coalesce(sum(cache_write_1h_tokens), 0)",
 ];
 
 /// Rows that are only in the sums of the log, or only in the rollup; with their histograms by number of requests.
@@ -79,7 +81,7 @@ struct Like {
 
 prop_compose! {
     fn like()(
-        key in 0_u128..3, model in 0_usize..3, hours_ago in 0_i64..60, outcome in 0_usize..4,
+        key in 0_u128..3, model in 0_usize..3, hours_ago in 0_i64..60, outcome in 0_usize..5,
         tokens in any::<Option<u16>>(), cost in any::<Option<u32>>(), micros in any::<u32>(),
         first_byte in any::<Option<u32>>(), stream in any::<bool>(),
     ) -> Like {
@@ -92,10 +94,11 @@ fn row(org: OrgId, like: &Like) -> Row {
     Row {
         key_id: Uuid::from_u128(like.key),
         model: ["a", "b", ""][like.model].into(),
-        outcome: ["ok", "error", "cancelled", "interrupted"][like.outcome],
+        outcome: ["ok", "error", "cancelled", "interrupted", "lost"][like.outcome],
         input_tokens: like.tokens.map(i64::from),
         output_tokens: like.tokens.filter(|tokens| tokens % 2 == 0).map(i64::from),
         cache_read_tokens: like.tokens.filter(|tokens| tokens % 3 == 0).map(i64::from),
+        cache_write_1h_tokens: like.tokens.filter(|tokens| tokens % 5 == 0).map(i64::from),
         cost_nanos: like.cost.map(i64::from),
         total_us: like.micros.into(),
         first_byte_us: like.first_byte.map(i64::from),
@@ -120,7 +123,7 @@ async fn ingest_from_two_sides(store: &TestStore, rows: &[Row], batch: usize) ->
             for part in rows.chunks(batch + usize::from(backwards)) {
                 // With an event twice in one batch.
                 let part = [part, &part[..1]].concat();
-                sum.add(&store.ingest_usage(part, &known).await.unwrap());
+                sum.add(&store.ingest_usage(&testing::journal(), part, &known).await.unwrap());
             }
             sum
         });
@@ -160,7 +163,7 @@ fn rollups_equal_the_log_after_random_batches_with_duplicates_from_two_sides() {
 async fn the_comparison_with_the_log_sees_a_difference() {
     let store = testing::store().await;
     let rows = vec![testing::usage_row(OrgId::generate(), now())];
-    store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+    store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
     assert_eq!(differences(&store).await, Vec::new());
     let mut superuser = store.superuser().await;
     sqlx::query("UPDATE usage_daily SET input_tokens = input_tokens + 1")
@@ -176,7 +179,8 @@ async fn a_row_that_is_refused_leaves_no_sum() {
     let org = OrgId::generate();
     let (good, mut bad) = (testing::usage_row(org, now()), testing::usage_row(org, now()));
     bad.outcome = "nonsense";
-    let ingested = store.ingest_usage(vec![good, bad], &KnownDays::default()).await.unwrap();
+    let ingested =
+        store.ingest_usage(&testing::journal(), vec![good, bad], &KnownDays::default()).await.unwrap();
     assert_eq!((ingested.inserted, ingested.refused), (1, 1));
     assert_eq!(differences(&store).await, Vec::new());
 }
@@ -189,7 +193,7 @@ async fn absurd_numbers_stop_at_the_largest_value_and_refuse_nothing() {
     for _ in 0..2 {
         let absurd = Row { cost_nanos: Some(i64::MAX), total_us: i64::MAX, ..testing::usage_row(org, now()) };
         let batch = vec![absurd.clone(), Row { request_id: testing::request_id(now()), ..absurd }];
-        let ingested = store.ingest_usage(batch, &KnownDays::default()).await.unwrap();
+        let ingested = store.ingest_usage(&testing::journal(), batch, &KnownDays::default()).await.unwrap();
         assert_eq!((ingested.inserted, ingested.refused), (2, 0));
     }
     let sums: (i64, i64) = sqlx::query_as("SELECT sum(requests)::bigint, max(cost_nanos) FROM usage_daily")
@@ -224,7 +228,7 @@ async fn a_log_from_before_the_rollups_is_summed_up_as_the_ingest_would_have() {
     }
     rows[0].cost_nanos = Some(9);
     rows[1].outcome = "error";
-    store.ingest_usage(rows, &KnownDays::default()).await.unwrap();
+    store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
     for table in ["usage_hourly", "usage_daily"] {
         let statements =
             format!("CREATE TABLE ingested_{table} AS SELECT * FROM {table}; DELETE FROM {table}");

@@ -15,6 +15,8 @@ pub(super) enum Field {
     /// The limit of the Responses API.
     MaxOutputTokens,
     N,
+    /// Completions that are made of each prompt, of which `n` are sent.
+    BestOf,
     Quality,
     Size,
     /// `tools`, or `functions` before there were others.
@@ -23,6 +25,10 @@ pub(super) enum Field {
     /// `response_format`, or `text` of the Responses API.
     AnswerFormat,
     Modalities,
+    /// `previous_response_id` and the like: input that is kept at the provider.
+    KeptElsewhere,
+    /// The provider searches, for a fee.
+    WebSearch,
     NemoMetadata,
     NemoNoFallback,
     NemoTimeoutMs,
@@ -71,7 +77,8 @@ impl Field {
             Self::Extra(ExtraField::Fallbacks) => (27, "fallbacks"),
             Self::Extra(ExtraField::NumRetries) => (28, "num_retries"),
             Self::Extra(ExtraField::Routing) => (29, "routing"),
-            Self::Extra(_) => return None,
+            Self::BestOf => (30, "best_of"),
+            Self::Extra(_) | Self::KeptElsewhere | Self::WebSearch => return None,
         };
         Some((1 << position, name))
     }
@@ -151,6 +158,9 @@ fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
         "max_completion_tokens" if choices => Field::MaxCompletionTokens,
         "max_output_tokens" if responses => Field::MaxOutputTokens,
         "n" if choices || image => Field::N,
+        "best_of" if endpoint == Endpoint::Completions => Field::BestOf,
+        "previous_response_id" | "conversation" | "prompt" if responses => Field::KeptElsewhere,
+        "web_search_options" if chat => Field::WebSearch,
         "quality" if image => Field::Quality,
         "size" if image => Field::Size,
         "tools" if chat || responses => Field::Tools,

@@ -204,7 +204,24 @@ impl Reader<'_> {
             Endpoint::Responses => self.first_item(value, is_function),
             _ => self.has_items(value),
         };
-        if any { Features::TOOLS } else { Features::default() }
+        let mut found = if any { Features::TOOLS } else { Features::default() };
+        if self.first_item(value, |item| self.is_provider_tool(item)) {
+            found.insert(Features::PROVIDER_TOOLS);
+        }
+        found
+    }
+
+    /// Whether a tool is neither the client's own nor one without a type.
+    fn is_provider_tool(&self, tool: &Value) -> bool {
+        let mut found = false;
+        let told = self.each_member(tool, |member, value| {
+            if member == "type" {
+                let kind = value.text(self.body());
+                found = kind.is_some_and(|kind| !matches!(&*kind, "function" | "custom"));
+            }
+            Ok(())
+        });
+        told.is_ok() && found
     }
 
     /// `response_format` of chat completions, or `text` of responses, where the same stands in `format`.

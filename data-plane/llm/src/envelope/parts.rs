@@ -20,6 +20,9 @@ const SHORT: usize = 1024;
 pub(super) struct Parts {
     pub(super) found: Features,
     pub(super) inlined: Inlined,
+    /// Images, by the names of their members and by their types: mostly every image has both.
+    named_images: u64,
+    typed_images: u64,
     /// Where the name of the member of a message that is being passed begins.
     member: usize,
     /// What comes next is the type of a part, whose name ends at `type_at`.
@@ -48,6 +51,11 @@ impl Observe for Parts {
 }
 
 impl Parts {
+    /// How many images there are.
+    pub(super) fn images(&self) -> u64 {
+        self.named_images.max(self.typed_images)
+    }
+
     /// A member of a part is called `name`. What an attachment is in has its name also where the type is left out.
     #[cold]
     fn part(&mut self, document: &[u8], name: &Value) {
@@ -58,8 +66,15 @@ impl Parts {
         }
         match name.text(document).as_deref() {
             Some("type") => (self.type_follows, self.type_at) = (true, name.span.end),
-            Some("image_url") => self.found.insert(Features::IMAGES),
-            Some("input_audio" | "audio_url") => self.found.insert(Features::AUDIO),
+            Some("image_url") => {
+                self.named_images += 1;
+                self.found.insert(Features::IMAGES);
+            }
+            Some("input_audio") => self.found.insert(Features::AUDIO),
+            Some("audio_url") => {
+                self.found.insert(Features::AUDIO);
+                self.found.insert(Features::UNKNOWN_INPUT);
+            }
             Some("video_url") => self.found.insert(Features::VIDEO),
             Some("file") => self.found.insert(Features::FILES),
             _ => {}
@@ -83,7 +98,9 @@ impl Parts {
         // A string within something else is not the type.
         let direct = !between.iter().any(|byte| matches!(byte, b'[' | b'{'));
         if let Some(kind) = value.text(document).filter(|_| direct) {
-            self.found.insert(of_type(&kind));
+            let found = of_type(&kind);
+            self.typed_images += u64::from(found == Features::IMAGES);
+            self.found.insert(found);
         }
     }
 }

@@ -128,7 +128,7 @@ fn providers_that_always_send_usage_are_not_asked() {
 #[test]
 fn providers_that_never_send_usage_get_what_the_client_sent() {
     let never = Provider {
-        quirks: crate::Quirks { stream_usage: StreamUsage::Never, native: &[] },
+        quirks: crate::Quirks { stream_usage: StreamUsage::Never, ..crate::Quirks::STANDARD },
         ..*provider("custom").unwrap()
     };
     for options in ["", r#","stream_options":{"include_usage":false}"#] {
@@ -182,7 +182,12 @@ fn edits_are_named_in_a_fixed_order() {
         )
     );
     for bits in 0..8_u8 {
-        let names = [(EditSet::STRIP, "strip"), (EditSet::MODEL, "model"), (EditSet::USAGE, "usage")];
+        let names = [
+            (EditSet::STRIP, "strip"),
+            (EditSet::MODEL, "model"),
+            (EditSet::USAGE, "usage"),
+            (EditSet::CAP, "cap"),
+        ];
         let named: Vec<_> =
             names.iter().filter(|(kind, _)| EditSet(bits).contains(*kind)).map(|(_, name)| *name).collect();
         assert_eq!(EditSet(bits).header_value().unwrap_or_default(), named.join(","));
@@ -314,7 +319,7 @@ proptest! {
         let value: Value = serde_json::from_slice(&sent).expect("valid JSON goes upstream");
         prop_assert_eq!(value, expected(&body, &target), "{}", String::from_utf8_lossy(&sent));
         // ... the rest is the client's, byte for byte ...
-        let edits = plan(&envelope, endpoint, &target);
+        let edits = plan(&envelope, endpoint, &target, None);
         prop_assert_eq!(undo(&sent, body.as_bytes(), &edits), body.as_bytes());
         // ... and what was edited is declared.
         let declared = edits.iter().fold(EditSet::default(), |mut all, edit| { all.insert(edit.kind); all });
@@ -378,5 +383,128 @@ fn a_model_of_the_chain_is_written_into_the_body() {
         let (sent, _, _) = run(body, "openai");
         assert_eq!(sent, expected, "{body}");
         serde_json::from_str::<Value>(&sent).unwrap();
+    }
+}
+
+/// I3: what is reserved is what the upstream is told to keep to. Every spelling of the limit, and none.
+#[test]
+fn a_cap_lowers_what_is_there_or_is_put_in() {
+    let capped = |endpoint: Endpoint, body: &str, provider_id: &str, upstream_model: &str| {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let envelope = parse(endpoint, &body).unwrap();
+        let target = Target { provider: provider(provider_id).unwrap(), upstream_model };
+        let spliced = splice_capped(&body, &envelope, endpoint, &target, Some(50));
+        let text = String::from_utf8(bytes_of(&spliced)).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap();
+        (text, spliced.edits.header_value().unwrap_or_default())
+    };
+    let chat = Endpoint::ChatCompletions;
+    for (endpoint, provider_id, model, body, expected, edits) in [
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"model":"m","messages":[]}"#,
+            r#"{"model":"m","max_completion_tokens":50,"messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "mistral",
+            "m",
+            r#"{"model":"m","messages":[]}"#,
+            r#"{"model":"m","max_tokens":50,"messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "openrouter",
+            "openai/o3-mini",
+            r#"{"model":"m","messages":[]}"#,
+            r#"{"model":"openai/o3-mini","max_completion_tokens":50,"messages":[]}"#,
+            "model,cap",
+        ),
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"max_tokens":51,"model":"m","messages":[]}"#,
+            r#"{"max_tokens":50,"model":"m","messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"max_tokens":50,"model":"m","messages":[]}"#,
+            r#"{"max_tokens":50,"model":"m","messages":[]}"#,
+            "",
+        ),
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"max_tokens":null,"model":"m","messages":[]}"#,
+            r#"{"max_tokens":50,"model":"m","messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"max_tokens":null,"max_completion_tokens":9000,"model":"m","messages":[]}"#,
+            r#"{"max_tokens":null,"max_completion_tokens":50,"model":"m","messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "openai",
+            "m",
+            r#"{"max_tokens":99,"max_completion_tokens":9000,"model":"m","messages":[]}"#,
+            r#"{"max_tokens":50,"max_completion_tokens":50,"model":"m","messages":[]}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "mistral",
+            "m",
+            r#"{"model":"m","messages":[],"max_tokens":-1}"#,
+            r#"{"model":"m","messages":[],"max_tokens":50}"#,
+            "cap",
+        ),
+        (
+            chat,
+            "openai",
+            "up",
+            r#"{"models":["a"],"messages":[],"stream":true}"#,
+            r#"{"model":"up","stream_options":{"include_usage":true},"max_completion_tokens":50,"messages":[],"stream":true}"#,
+            "strip,model,usage,cap",
+        ),
+        (
+            Endpoint::Completions,
+            "openai",
+            "m",
+            r#"{"model":"m","prompt":"a"}"#,
+            r#"{"model":"m","max_tokens":50,"prompt":"a"}"#,
+            "cap",
+        ),
+        (
+            Endpoint::Responses,
+            "openai",
+            "m",
+            r#"{"model":"m","input":"a"}"#,
+            r#"{"model":"m","max_output_tokens":50,"input":"a"}"#,
+            "cap",
+        ),
+        (
+            Endpoint::Embeddings,
+            "openai",
+            "m",
+            r#"{"model":"m","input":"a"}"#,
+            r#"{"model":"m","input":"a"}"#,
+            "",
+        ),
+    ] {
+        assert_eq!(capped(endpoint, body, provider_id, model), (expected.to_owned(), edits), "{body}");
     }
 }

@@ -7,20 +7,22 @@ use memchr::memmem::Finder;
 use nemo_types::{Measure, Nanos, Usage};
 
 use crate::{
-    Endpoint, FinishReason, UpstreamErrorInfo, decode_error,
+    Endpoint, FinishReason, ServiceTier, UpstreamErrorInfo, decode_error,
     json::{Cursor, Kind, Members, Value},
     sse::{RawEvent, SseEvent},
     usage_scan::{
-        self, Report, text,
+        self, CostEdit, CostPlace, Pricing, Report, Told, Units, text,
         units::{self, Seen},
     },
 };
 
 /// What is to happen to an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Keep,
     Cut,
+    /// The cost is to be put into its data.
+    Price(CostEdit),
     /// No event that a client could read: whoever sent it is out of order.
     Malformed,
 }
@@ -31,6 +33,8 @@ pub(super) struct Notes {
     endpoint: Endpoint,
     /// Usage-only chunks are to be cut out.
     cut: bool,
+    /// What the call costs, for the chunk that ends it with its usage; when the client wants to be told.
+    pub(super) pricing: Option<Pricing>,
     /// `[DONE]` was seen.
     done: bool,
     /// A choice has ended and no text has come since.
@@ -40,6 +44,8 @@ pub(super) struct Notes {
     pub(super) malformed: bool,
     pub(super) usage: Option<Usage>,
     pub(super) cost: Option<Nanos>,
+    pub(super) tier: ServiceTier,
+    units: Units,
     pub(super) finish_reason: Option<FinishReason>,
     pub(super) output_bytes: u64,
     pub(super) error: Option<UpstreamErrorInfo>,
@@ -58,12 +64,15 @@ impl Notes {
         Self {
             endpoint,
             cut,
+            pricing: None,
             done: false,
             ended: false,
             seen_content: false,
             malformed: false,
             usage: None,
             cost: None,
+            tier: ServiceTier::default(),
+            units: Units::default(),
             finish_reason: None,
             output_bytes: 0,
             error: None,
@@ -124,8 +133,29 @@ impl Notes {
             self.fail(data);
         }
         let reports = values_of(&USAGE, data).any(|value| value.kind == Kind::Object);
-        let only_usage = reports && self.report(data);
-        if self.cut && only_usage && !failed { Verdict::Cut } else { Verdict::Keep }
+        if !reports {
+            return Verdict::Keep;
+        }
+        let chunk = self.report(data);
+        match chunk.place {
+            _ if failed => Verdict::Keep,
+            _ if self.cut && chunk.only_usage => Verdict::Cut,
+            Some(place) if chunk.only_usage || self.ended => self.price(data, place),
+            _ => Verdict::Keep,
+        }
+    }
+
+    /// What puts the cost of the call into the chunk that ends it.
+    fn price(&self, data: &[u8], place: CostPlace) -> Verdict {
+        let Some(pricing) = &self.pricing else { return Verdict::Keep };
+        let told = Told {
+            usage: self.usage.as_ref(),
+            measures: &self.measures(),
+            service_tier: self.tier,
+            provider_cost: self.cost,
+        };
+        let edit = pricing.cost(&told).and_then(|cost| place.edit(data, cost));
+        edit.map_or(Verdict::Keep, Verdict::Price)
     }
 
     /// Takes note of an event that has a type, in its name or in a member: of responses, images, speech and
@@ -196,14 +226,24 @@ impl Notes {
         told.members(self.endpoint, data, &mut members);
         self.seen_content = true;
         self.finish_reason = told.finish().or(self.finish_reason.take());
-        if let Some(Report { usage, cost, .. }) = told.report {
-            self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
-            self.cost = cost.or(self.cost);
+        self.tier = told.tier.or(self.tier);
+        if let Some(report) = told.report {
+            self.take(report);
         }
     }
 
+    fn take(&mut self, Report { usage, cost, units, tier, .. }: Report) {
+        self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
+        self.cost = cost.or(self.cost);
+        self.units = units.or(self.units);
+        self.tier = tier.or(self.tier);
+    }
+
     pub(super) fn measures(&self) -> Vec<Measure> {
-        self.told.as_ref().map(|told| told.measures(self.endpoint)).unwrap_or_default()
+        match &self.told {
+            Some(told) => told.measures(self.endpoint),
+            None => self.units.of_chat(),
+        }
     }
 
     fn fail(&mut self, data: &[u8]) {
@@ -226,14 +266,15 @@ impl Notes {
         }
     }
 
-    /// Reads a chunk that carries usage, and says whether it carries nothing else.
-    fn report(&mut self, data: &[u8]) -> bool {
-        let Some(mut members) = Members::open(data, 0) else { return false };
+    /// Reads a chunk that carries usage.
+    fn report(&mut self, data: &[u8]) -> Chunk {
+        let Some(mut members) = Members::open(data, 0) else { return Chunk::default() };
         let (mut found, mut nested, mut no_choices) = (None, None, false);
         while let Ok(Some(member)) = members.next() {
             let value = &member.value;
             match member.name.inner(data) {
                 b"usage" => found = usage_scan::report(self.endpoint, data, value),
+                b"service_tier" => self.tier = usage_scan::tier(data, value).or(self.tier),
                 // Groq and Moonshot report in places of their own.
                 b"x_groq" => nested = self.inside(data, value).or(nested),
                 b"choices" => {
@@ -248,12 +289,11 @@ impl Notes {
                 _ => {}
             }
         }
-        let only_usage = no_choices && found.is_some();
-        if let Some(Report { usage, cost, .. }) = found.or(nested) {
-            self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
-            self.cost = cost.or(self.cost);
+        let place = found.map(|report| CostPlace { usage_at: report.at });
+        if let Some(report) = found.or(nested) {
+            self.take(report);
         }
-        only_usage
+        Chunk { only_usage: no_choices && place.is_some(), place }
     }
 
     fn inside(&self, data: &[u8], value: &Value) -> Option<Report> {
@@ -265,6 +305,15 @@ impl Notes {
         }
         None
     }
+}
+
+/// What a chunk that carries usage is.
+#[derive(Clone, Copy, Default)]
+struct Chunk {
+    /// It carries nothing else.
+    only_usage: bool,
+    /// Where in it the cost belongs.
+    place: Option<CostPlace>,
 }
 
 /// The values of the members with the name that `finder` looks for, at any depth. A quoted name is only ever a

@@ -315,6 +315,77 @@ fn what_is_no_stream_of_events_is_refused() {
     assert_eq!(results[16], Some(StreamError::Sse(SseError::EventTooLarge)));
 }
 
+fn priced(stream: &str, frames: impl IntoIterator<Item = usize>) -> String {
+    let pricing = Pricing::new(|told| {
+        let usage = told.usage?;
+        told.provider_cost.or(Some(Nanos(i64::try_from(usage.input? * 1000 + usage.output?).ok()?)))
+    });
+    let mut observer = StreamObserver::new(Endpoint::ChatCompletions, false).with_pricing(pricing);
+    let (mut out, mut rest) = (Vec::new(), Bytes::copy_from_slice(stream.as_bytes()));
+    for length in frames {
+        out.extend(observer.frame(rest.split_to(length.min(rest.len()))).unwrap().concat());
+    }
+    out.extend(observer.frame(rest).unwrap().concat());
+    out.extend(observer.finish().map(|pieces| pieces.concat()).unwrap_or_default());
+    String::from_utf8(out).unwrap()
+}
+
+const WITH_COST: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4,\"cost\":0.000003001}}\n\n";
+
+/// R001-5: the cost stands in the final usage chunk, wherever the network cuts it, and nothing else is changed.
+#[test]
+fn the_cost_is_put_into_the_last_chunk_with_usage() {
+    let stream = [FIRST, TEXT, FINISH, USAGE, DONE].concat();
+    let expected = [FIRST, TEXT, FINISH, WITH_COST, DONE].concat();
+    assert_eq!(priced(&stream, []), expected);
+    for at in 0..=stream.len() {
+        assert_eq!(priced(&stream, [at]), expected, "cut at {at}");
+    }
+    assert_eq!(priced(&stream, vec![1; stream.len()]), expected);
+    // Without the blank line at its end.
+    assert_eq!(
+        priced(&[TEXT, FINISH, USAGE.trim_end()].concat(), []),
+        [TEXT, FINISH, WITH_COST.trim_end()].concat()
+    );
+    let merged = "data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1},\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    assert_eq!(priced(merged, []), merged.replace("1},", "1,\"cost\":0.000003001},"));
+}
+
+#[test]
+fn no_other_chunk_is_changed_for_its_cost() {
+    for chunk in [
+        // Usage so far, in the middle of the answer.
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n",
+        "data: {\"choices\":[],\"usage\":null}\n\n",
+        // Nobody knows what it costs.
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n",
+        // It says so already.
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"cost\":0.5}}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1},\"error\":{\"message\":\"x\"}}\n\n",
+        "data: {\"choices\":[],\"x_groq\":{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}}\n\n",
+    ] {
+        let stream = [TEXT, chunk, DONE].concat();
+        assert_eq!(priced(&stream, []), stream);
+    }
+    // Nobody has asked.
+    let stream = [TEXT, FINISH, USAGE, DONE].concat();
+    assert_eq!(chat(false, &stream).0, stream);
+}
+
+#[test]
+fn the_tier_and_the_tools_of_a_stream_are_noted() {
+    let usage = "data: {\"service_tier\":\"flex\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"server_tool_use\":{\"web_search_requests\":2}}}\n\n";
+    let observer = chat(true, &[TEXT, FINISH, usage, DONE].concat()).1;
+    assert_eq!(observer.service_tier().as_str(), "flex");
+    assert_eq!(observer.measures(), [Measure::new(nemo_types::Unit::WebSearches, 2)]);
+    assert!(!chat(true, &[TEXT, FINISH, USAGE, DONE].concat()).1.service_tier().is_told());
+    let done = "data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"service_tier\":\"priority\",\"output\":[{\"type\":\"web_search_call\",\"action\":{\"type\":\"search\"}}],\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n";
+    let mut observer = StreamObserver::new(Endpoint::Responses, false);
+    observer.frame(Bytes::from_static(done.as_bytes())).unwrap();
+    assert_eq!(observer.service_tier().as_str(), "priority");
+    assert_eq!(observer.measures(), [Measure::new(nemo_types::Unit::WebSearches, 1)]);
+}
+
 fn event() -> impl Strategy<Value = String> {
     let line_end = prop::sample::select(vec!["\n", "\n", "\r\n", "\r"]);
     let event = prop::sample::select(vec![

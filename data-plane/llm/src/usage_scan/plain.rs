@@ -1,8 +1,8 @@
-//! The short way through a `usage` object: counts and objects of counts, written as every provider writes them, with no
-//! escape, no fraction and no list. Whatever is not so plain is left to the JSON walker. Called by [`super`] for every
+//! The short way through a `usage` object: counts, words and objects of counts, written as every provider writes them,
+//! with no escape, no fraction and no list. Whatever is not so plain is left to the JSON walker. Called by [`super`] for every
 //! answer, which is why it is here.
 
-use super::{Counts, Details};
+use super::counts::{Counts, Details};
 use crate::json::scan;
 
 /// The members that follow an opening brace.
@@ -12,9 +12,11 @@ pub(super) struct Plain<'a> {
 }
 
 /// What a member's value is.
-enum Item {
+enum Item<'a> {
     Count(u64),
     Null,
+    /// A string without escapes.
+    Word(&'a [u8]),
     /// An object; the reading stands behind its brace.
     Object,
 }
@@ -37,6 +39,7 @@ impl<'a> Plain<'a> {
         self.members(|plain, name, item| match item {
             Item::Count(count) => counts.count(name, Some(count)).then_some(()),
             Item::Null => counts.count(name, None).then_some(()),
+            Item::Word(text) => counts.word(name, text).then_some(()),
             Item::Object => {
                 let details = Details::of(name)?;
                 plain.members(|_, name, item| match item {
@@ -44,7 +47,7 @@ impl<'a> Plain<'a> {
                         counts.detail(details, name, count);
                         Some(())
                     }
-                    Item::Null => Some(()),
+                    Item::Null | Item::Word(_) => Some(()),
                     Item::Object => None,
                 })
             }
@@ -52,7 +55,7 @@ impl<'a> Plain<'a> {
         Some(counts)
     }
 
-    fn members(&mut self, mut take: impl FnMut(&mut Self, &'a [u8], Item) -> Option<()>) -> Option<()> {
+    fn members(&mut self, mut take: impl FnMut(&mut Self, &'a [u8], Item<'a>) -> Option<()>) -> Option<()> {
         let mut byte = self.token()?;
         if byte == b'}' {
             return Some(());
@@ -98,9 +101,10 @@ impl<'a> Plain<'a> {
     }
 
     #[inline]
-    fn item(&mut self) -> Option<Item> {
+    fn item(&mut self) -> Option<Item<'a>> {
         match self.token()? {
             b'{' => Some(Item::Object),
+            b'"' => self.name().map(Item::Word),
             b'n' => self.document.get(self.at..)?.starts_with(b"ull").then(|| {
                 self.at += b"ull".len();
                 Item::Null

@@ -73,9 +73,132 @@ fn every_providers_counts_come_to_one_convention() {
                 ..Usage::default()
             },
         ),
+        (
+            // Anthropic, passed through: what was cached stands beside the input
+            r#"{"input_tokens":10,"cache_creation_input_tokens":30,"cache_read_input_tokens":60,"output_tokens":5,
+                "cache_creation":{"ephemeral_5m_input_tokens":20,"ephemeral_1h_input_tokens":10},"service_tier":"standard"}"#,
+            Usage {
+                input: some(100),
+                output: some(5),
+                cache_read: some(60),
+                cache_write: some(30),
+                cache_write_1h: some(10),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Anthropic behind LiteLLM: the prompt holds all
+            r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"cache_creation_input_tokens":30,"cache_read_input_tokens":60,
+                "prompt_tokens_details":{"cached_tokens":60,"cache_creation_tokens":30,"cache_creation_token_details":{"ephemeral_5m_input_tokens":30,"ephemeral_1h_input_tokens":0}}}"#,
+            Usage {
+                input: some(100),
+                output: some(5),
+                cache_read: some(60),
+                cache_write: some(30),
+                cache_write_1h: some(0),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Anthropic behind Portkey: the prompt holds what was not cached, the total says so
+            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":105,"cache_creation_input_tokens":30,"cache_read_input_tokens":60}"#,
+            Usage {
+                input: some(100),
+                output: some(5),
+                cache_read: some(60),
+                cache_write: some(30),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Only the parts of what was written
+            r#"{"prompt_tokens":100,"completion_tokens":5,"cache_creation":{"ephemeral_1h_input_tokens":40}}"#,
+            Usage {
+                input: some(100),
+                output: some(5),
+                cache_write: some(40),
+                cache_write_1h: some(40),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Qwen
+            r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":0,"cache_creation_input_tokens":80,
+                "cache_creation":{"ephemeral_5m_input_tokens":80},"cache_type":"ephemeral"}}"#,
+            Usage {
+                input: some(100),
+                output: some(5),
+                cache_read: some(0),
+                cache_write: some(80),
+                ..Usage::default()
+            },
+        ),
+        (
+            // Mistral
+            r#"{"prompt_tokens":100,"completion_tokens":5,"total_tokens":105,"num_cached_tokens":64}"#,
+            Usage { input: some(100), output: some(5), cache_read: some(64), ..Usage::default() },
+        ),
     ] {
         assert_eq!(usage(text).usage, expected, "{text}");
     }
+}
+
+/// D 4: what the provider did on its own and bills on top.
+#[test]
+fn searches_of_the_provider_are_counted() {
+    for (text, searches) in [
+        (r#"{"server_tool_use":{"web_search_requests":3,"web_fetch_requests":1}}"#, Some(3)),
+        (r#"{"num_search_queries":2}"#, Some(2)),
+        (r#"{"num_sources_used":5}"#, Some(5)),
+        (r#"{"server_tool_use":{"web_search_requests":0}}"#, Some(0)),
+        (r#"{"server_tool_use":null}"#, None),
+    ] {
+        assert_eq!(usage(text).units.web_searches, searches, "{text}");
+    }
+    assert_eq!(usage(r#"{"num_sources_used":0}"#).units.of_chat(), []);
+}
+
+/// The tier is found where each provider tells it: behind the usage, before the choices, among the counts.
+#[test]
+fn the_tier_of_an_answer_is_found() {
+    let body = |before: &str, within: &str, behind: &str| {
+        format!(
+            r#"{{"id":"x"{before},"choices":[{{"message":{{"content":"\"service_tier\":\"no\""}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":3{within}}}{behind}}}"#
+        )
+    };
+    let tier = r#","service_tier":"flex""#;
+    for text in [body(tier, "", ""), body("", tier, ""), body("", "", tier)] {
+        let info = scan_response(Endpoint::ChatCompletions, text.as_bytes());
+        assert_eq!(info.service_tier.as_str(), "flex", "{text}");
+        assert_eq!(info.usage.unwrap().input, Some(3));
+    }
+    for other in ["", r#","service_tier":null"#, r#","service_tier":"auto""#] {
+        let text = body("", "", other);
+        assert!(!scan_response(Endpoint::ChatCompletions, text.as_bytes()).service_tier.is_told());
+    }
+    let response = r#"{"status":"completed","service_tier":"priority","usage":{"input_tokens":3}}"#;
+    assert_eq!(scan_response(Endpoint::Responses, response.as_bytes()).service_tier.as_str(), "priority");
+}
+
+/// R001-5, E.6.
+#[test]
+fn the_place_for_the_cost_is_in_the_usage_of_the_answer() {
+    for (text, after) in [
+        (
+            r#"{"choices":[{"message":{"content":"x"}}],"usage" : {"prompt_tokens":3} ,"id":"x"}"#,
+            r#"{"choices":[{"message":{"content":"x"}}],"usage" : {"prompt_tokens":3,"cost":0.00000014} ,"id":"x"}"#,
+        ),
+        (
+            r#"{"usage":{"prompt_tokens":3},"choices":[{"usage":{"prompt_tokens":9}}]}"#,
+            r#"{"usage":{"prompt_tokens":3,"cost":0.00000014},"choices":[{"usage":{"prompt_tokens":9}}]}"#,
+        ),
+    ] {
+        let place = scan_response(Endpoint::ChatCompletions, text.as_bytes()).cost_place.unwrap();
+        let edit = place.edit(text.as_bytes(), Nanos(140)).unwrap();
+        assert_eq!(edit.apply(text.as_bytes(), 0).unwrap(), after.as_bytes());
+    }
+    let none = scan_response(Endpoint::ChatCompletions, br#"{"choices":[]}"#);
+    assert_eq!(none.cost_place, None);
 }
 
 /// C5: unknown is never zero, and zero is never unknown.
@@ -102,6 +225,9 @@ fn cost_is_the_total_and_is_counted_once() {
         (r#"{"cost_details":{"upstream_inference_cost":9},"cost":2}"#, Some(2_000_000_000)),
         (r#"{"cost":{"input_tokens_cost":1,"request_cost":0.005,"total_cost":0.006}}"#, Some(6_000_000)),
         (r#"{"cost_details":{"total_cost":0.25,"input_cost":0.1}}"#, Some(250_000_000)),
+        (r#"{"cost_in_usd_ticks":94000}"#, Some(9_400)),
+        (r#"{"cost_in_usd_ticks":1}"#, Some(1)),
+        (r#"{"cost_in_usd_ticks":94000,"cost":0.5}"#, Some(500_000_000)),
         (r#"{"cost":0}"#, Some(0)),
         (r#"{"cost":null,"cost_details":null}"#, None),
         (r#"{"cost":-1}"#, None),
@@ -188,6 +314,12 @@ fn any_usage() -> impl Strategy<Value = String> {
         "audio_tokens",
         "seconds",
         "cost",
+        "cost_in_usd_ticks",
+        "service_tier",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "ephemeral_1h_input_tokens",
+        "web_search_requests",
         "other",
         "esc\\u0061ped",
         "Upper",
@@ -212,6 +344,9 @@ fn any_usage() -> impl Strategy<Value = String> {
             "prompt_tokens_details",
             "completion_tokens_details",
             "cost_details",
+            "cache_creation",
+            "server_tool_use",
+            "service_tier",
             "other",
         ]),
         prop_oneof![4 => details, 1 => Just("null".to_owned()), 1 => Just("7".to_owned())],
@@ -244,6 +379,7 @@ proptest! {
 fn the_usual_report_is_plain() {
     for text in [
         r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":80,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":null}}"#,
+        r#"{"input_tokens":3,"output_tokens":1,"cache_creation":{"ephemeral_5m_input_tokens":0},"service_tier":"standard"}"#,
         r#"{ "prompt_tokens": 3, "total_tokens": 3, "prompt_tokens_details": null }"#,
         "{}",
     ] {

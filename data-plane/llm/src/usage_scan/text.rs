@@ -23,6 +23,14 @@ pub(crate) fn for_each_object(document: &[u8], array: &Value, mut visit: impl Fn
     }
 }
 
+/// Calls `visit` with each member of an object, up to a defect.
+pub(crate) fn for_each_member(document: &[u8], object: &Value, mut visit: impl FnMut(&[u8], &Value)) {
+    let Some(mut members) = Members::of(document, object) else { return };
+    while let Ok(Some(member)) = members.next() {
+        visit(member.name.inner(document), &member.value);
+    }
+}
+
 /// Bytes of generated text in a message or delta: content, reasoning, refusals, names and arguments of calls.
 pub(crate) fn generated(document: &[u8], message: &Value) -> u64 {
     inside(document, message, 0)

@@ -3,9 +3,9 @@
 
 use nemo_types::{Measure, Unit};
 
-use super::{Report, UnaryInfo, report, report_at_end, text};
+use super::{Report, UnaryInfo, report, report_at_end, text, tier, tools::Tools};
 use crate::{
-    Endpoint, FinishReason, decimal,
+    Endpoint, FinishReason, ServiceTier, decimal,
     json::{Kind, Members, Value},
     meter,
 };
@@ -16,7 +16,10 @@ pub(super) fn scan(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
     match Members::open(body, 0) {
         Some(mut members) => seen.members(endpoint, body, &mut members),
         // The tail of a long answer.
-        None => seen.report = report_at_end(endpoint, body),
+        None => {
+            (seen.report, seen.tier) =
+                report_at_end(endpoint, body).map(|(report, tier)| (Some(report), tier)).unwrap_or_default();
+        }
     }
     let report = seen.report.unwrap_or_default();
     let mut info = UnaryInfo {
@@ -25,6 +28,8 @@ pub(super) fn scan(endpoint: Endpoint, body: &[u8]) -> UnaryInfo {
         finish_reason: seen.finish(),
         output_bytes: seen.output_bytes,
         measures: Vec::new(),
+        service_tier: report.tier.or(seen.tier),
+        cost_place: None,
     };
     info.measures = seen.measures(endpoint);
     info
@@ -40,6 +45,8 @@ pub(crate) struct Seen {
     quality: Box<str>,
     audio_ms: Option<u64>,
     search_units: Option<u64>,
+    tools: Tools,
+    pub(crate) tier: ServiceTier,
     status: Option<Box<str>>,
     incomplete: Option<Box<str>>,
 }
@@ -64,7 +71,11 @@ impl Seen {
                 (b"meta", Endpoint::Rerank) => self.search_units = billed(body, value),
                 (b"status", Endpoint::Responses) => self.status = Some(kept(body, value)),
                 (b"incomplete_details", Endpoint::Responses) => self.incomplete = reason(body, value),
-                (b"output", Endpoint::Responses) => self.output_bytes = text::generated(body, value),
+                (b"output", Endpoint::Responses) => {
+                    self.output_bytes = text::generated(body, value);
+                    self.tools = Tools::used(body, value);
+                }
+                (b"service_tier", _) => self.tier = tier(body, value),
                 _ => {}
             }
         }
@@ -106,6 +117,8 @@ impl Seen {
         units.audio_ms = units.audio_ms.or(self.audio_ms);
         measures.extend(units.measures());
         measures.extend(self.search_units.map(|count| Measure::new(Unit::SearchUnits, count)));
+        let told = measures.iter().any(|measure| measure.unit == Unit::WebSearches);
+        measures.extend(self.tools.measures().filter(|tool| !told || tool.unit != Unit::WebSearches));
         measures
     }
 }

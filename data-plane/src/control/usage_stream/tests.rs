@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use nemo_proto::usage::{
-    UsageBatch,
+    GetRequestRequest, GetRequestResponse, UsageBatch,
     usage_service_server::{UsageService, UsageServiceServer},
 };
 use nemo_runtime::{
@@ -51,10 +51,17 @@ impl UsageService for Recorder {
         });
         Ok(Response::new(acks.boxed()))
     }
+
+    async fn get_request(
+        &self,
+        _: Request<GetRequestRequest>,
+    ) -> Result<Response<GetRequestResponse>, Status> {
+        Err(Status::not_found("no such request"))
+    }
 }
 
 struct World {
-    buffer: UsageBuffer,
+    journal: Journal,
     batches: Batches,
     drain: drain::DrainTrigger,
     shipper: tokio::task::JoinSet<Result<(), Status>>,
@@ -72,9 +79,9 @@ impl World {
             grpc::server().add_service(service).serve_with_incoming(incoming).await.unwrap();
         });
         let channel = InterceptedService::new(grpc::in_process_channel(connector), NodeToken::none());
-        let buffer = UsageBuffer::new(crate::usage::CAPACITY);
+        let journal = crate::testing::journal();
         let metrics = nemo_runtime::metrics::Registry::new().register(ControlMetrics::register);
-        let mut stream = UsageStream::new(NodeInfo::default(), buffer.clone(), metrics);
+        let mut stream = UsageStream::new(NodeInfo::default(), journal.clone(), metrics);
         let welcome = RegisterResponse {
             max_usage_batch: u32::try_from(WAKE_AT).unwrap(),
             usage_flush_ms: FLUSH_MS,
@@ -82,11 +89,11 @@ impl World {
         };
         let mut shipper = tokio::task::JoinSet::new();
         shipper.spawn(async move { stream.run(&channel, &welcome, &watcher).await });
-        Self { buffer, batches: Arc::new(Mutex::new(batches)), drain: trigger, shipper, server }
+        Self { journal, batches: Arc::new(Mutex::new(batches)), drain: trigger, shipper, server }
     }
 
     fn push(&self, count: usize) {
-        (0..count).for_each(|_| self.buffer.push(&Event::blank(1)));
+        (0..count).for_each(|_| self.journal.closed(None, &Event::blank(1)));
     }
 
     async fn batch(&self) -> (u64, usize) {

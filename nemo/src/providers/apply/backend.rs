@@ -117,6 +117,8 @@ operations! {
         list_credentials(ListCredentialsRequest) -> ListCredentialsResponse by providers;
         list_deployments(ListDeploymentsRequest) -> ListDeploymentsResponse by providers;
         list_settings(ListSettingsRequest) -> ListSettingsResponse by settings;
+        list_budgets(ListBudgetsRequest) -> ListBudgetsResponse by budgets;
+        list_rate_limits(ListRateLimitsRequest) -> ListRateLimitsResponse by rate_limits;
         list_model_groups(ListModelGroupsRequest) -> ListModelGroupsResponse by model_groups;
     }
     writes {
@@ -124,6 +126,12 @@ operations! {
         create_team(CreateTeamRequest) -> Team by tenancy;
         issue_key(IssueKeyRequest) -> IssueKeyResponse by keys;
         update_key(UpdateKeyRequest) -> Key by keys;
+        create_budget(CreateBudgetRequest) -> Budget by budgets;
+        update_budget(UpdateBudgetRequest) -> Budget by budgets;
+        delete_budget(DeleteBudgetRequest) -> DeleteBudgetResponse by budgets;
+        create_rate_limit(CreateRateLimitRequest) -> RateLimit by rate_limits;
+        update_rate_limit(UpdateRateLimitRequest) -> RateLimit by rate_limits;
+        delete_rate_limit(DeleteRateLimitRequest) -> DeleteRateLimitResponse by rate_limits;
         put_model(PutModelRequest) -> Model by catalog;
         delete_model(DeleteModelRequest) -> DeleteModelResponse by catalog;
         create_credential(CreateCredentialRequest) -> Credential by providers;

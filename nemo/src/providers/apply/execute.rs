@@ -15,6 +15,7 @@ use nemo_proto::admin::{
 use super::{
     Applied,
     backend::{Backend, Refused},
+    limits,
     plan::{Action, Change, Sign},
     state::State,
 };
@@ -29,6 +30,8 @@ pub struct Executor<'a, B> {
     organizations: HashMap<String, String>,
     /// By the names of organization and team.
     teams: HashMap<(String, String), String>,
+    /// By the name of the organization, the id of the team and the name.
+    keys: HashMap<(String, String, String), String>,
 }
 
 impl<'a, B: Backend> Executor<'a, B> {
@@ -40,6 +43,9 @@ impl<'a, B: Backend> Executor<'a, B> {
                 .map(move |team| ((org.clone(), team.name.clone()), team.id.clone()))
                 .collect::<Vec<_>>()
         };
+        let keys = state.keys.iter().flat_map(|(org, keys)| {
+            keys.iter().map(move |key| ((org.clone(), key.team_id.clone(), key.name.clone()), key.id.clone()))
+        });
         Self {
             backend,
             applied: Applied::default(),
@@ -47,6 +53,7 @@ impl<'a, B: Backend> Executor<'a, B> {
             deployments: state.deployments.iter().map(|d| (d.name.clone(), d.id.clone())).collect(),
             organizations: state.organizations.clone().into_iter().collect(),
             teams: state.teams.iter().flat_map(team).collect(),
+            keys: keys.collect(),
         }
     }
 
@@ -154,6 +161,11 @@ impl<'a, B: Backend> Executor<'a, B> {
                 self.teams.insert((organization.clone(), name.clone()), made.id);
             }
             Action::IssueKey(wanted) => self.issue_key(wanted).await?,
+            Action::Limited(limited) => {
+                if !Box::pin(limits::make(self.backend, self, limited)).await? {
+                    return Ok(None);
+                }
+            }
             Action::UpdateKey { organization, request } => {
                 let org_id = self.organization(organization)?;
                 let request = UpdateKeyRequest { org_id, ..(**request).clone() };
@@ -309,6 +321,24 @@ impl<'a, B: Backend> Executor<'a, B> {
         };
         let issued = self.backend.issue_key(request).await?;
         self.applied.keys.push((wanted.name.clone(), issued.secret));
+        if let Some(key) = issued.key {
+            self.keys.insert((wanted.organization.clone(), key.team_id, key.name), key.id);
+        }
         Ok(())
+    }
+}
+
+impl<B: Backend> limits::Ids for Executor<'_, B> {
+    fn organization(&self, name: &str) -> anyhow::Result<String> {
+        Executor::organization(self, name)
+    }
+
+    fn team(&self, organization: &str, name: &str) -> Option<String> {
+        self.teams.get(&(organization.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn key(&self, organization: &str, team: &str, name: &str) -> Option<String> {
+        let team = limits::Ids::team(self, organization, team)?;
+        self.keys.get(&(organization.to_owned(), team, name.to_owned())).cloned()
     }
 }

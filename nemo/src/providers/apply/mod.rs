@@ -10,6 +10,7 @@
 pub mod backend;
 mod difference;
 pub mod execute;
+mod limits;
 pub mod plan;
 pub mod state;
 
@@ -153,6 +154,8 @@ impl<'a> Applier<'a> {
         memory.declared.retain(exists);
         let names = desired.credentials.iter().map(|credential| &credential.name);
         let names = names.chain(desired.deployments.iter().map(|deployment| &deployment.name));
+        let names = names.chain(desired.budgets.iter().map(|budget| &budget.name));
+        let names = names.chain(desired.limits.iter().map(|limit| &limit.name));
         memory.declared.extend(names.filter(|name| name.starts_with(FILE)).cloned());
         data_dir::write_file(&self.memory_file, &serde_json::to_vec_pretty(memory)?, 0o600)
     }

@@ -6,9 +6,14 @@ use nemo_proto::admin::{
     Credential, Deployment, Model, ModelGroup, UpdateDeploymentRequest, UpdateKeyRequest,
 };
 
-use super::{difference, state::State};
+use super::{
+    difference,
+    limits::{self, Limited},
+    state::State,
+};
 use crate::providers::{
     Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredSetting,
+    limits::{DesiredBudget, DesiredLimit},
 };
 
 /// What may be done besides creating and changing.
@@ -102,6 +107,7 @@ pub(super) enum Action {
         organization: String,
         request: Box<UpdateKeyRequest>,
     },
+    Limited(Limited),
 }
 
 /// The changes in the order in which they can be made.
@@ -118,6 +124,8 @@ pub fn plan(desired: &Desired, state: &State, rules: &Rules<'_>) -> Vec<Change> 
     plan.remove_demo();
     plan.teams();
     plan.keys();
+    plan.budgets();
+    plan.limits();
     plan.changes
 }
 
@@ -397,6 +405,85 @@ impl Planner<'_> {
                     if let Some((request, fields)) = difference::key(found, wanted) {
                         let action = Action::UpdateKey { organization, request: Box::new(request) };
                         self.push(Sign::Change, "key", &wanted.name, fields, action);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was declared and is not wanted any more, or what has to make room for another of its name.
+impl Planner<'_> {
+    fn budgets(&mut self) {
+        let state = self.state;
+        let mut found: Vec<_> = state.budgets.iter().collect();
+        found.sort_by_key(|(organization, _)| *organization);
+        for (organization, budget) in
+            found.into_iter().flat_map(|(org, all)| all.iter().map(move |it| (org, it)))
+        {
+            let of = |it: &&DesiredBudget| (&it.organization, &it.name) == (organization, &budget.name);
+            let wanted = self.desired.budgets.iter().find(of);
+            let goes = match wanted {
+                Some(wanted) => !limits::same_budget(budget, wanted, state),
+                None => (self.rules.removes)(&budget.name),
+            };
+            if goes {
+                let (organization, id) = (organization.clone(), budget.id.clone());
+                let action = Action::Limited(Limited::DeleteBudget { organization, id });
+                self.push(Sign::Remove, "budget", &budget.name, Vec::new(), action);
+            }
+        }
+        for wanted in &self.desired.budgets {
+            let held = state.budgets.get(&wanted.organization).map(Vec::as_slice).unwrap_or_default();
+            let found = held.iter().find(|it| it.name == wanted.name);
+            match found.filter(|found| limits::same_budget(found, wanted, state)) {
+                None => {
+                    let action = Action::Limited(Limited::CreateBudget(Box::new(wanted.clone())));
+                    self.push(Sign::Create, "budget", &wanted.name, limits::new_budget(wanted), action);
+                }
+                Some(found) => {
+                    if let Some((request, fields)) = limits::budget(found, wanted) {
+                        let (organization, request) = (wanted.organization.clone(), Box::new(request));
+                        let action = Action::Limited(Limited::UpdateBudget { organization, request });
+                        self.push(Sign::Change, "budget", &wanted.name, fields, action);
+                    }
+                }
+            }
+        }
+    }
+
+    fn limits(&mut self) {
+        let state = self.state;
+        let mut found: Vec<_> = state.rate_limits.iter().collect();
+        found.sort_by_key(|(organization, _)| *organization);
+        for (organization, limit) in
+            found.into_iter().flat_map(|(org, all)| all.iter().map(move |it| (org, it)))
+        {
+            let of = |it: &&DesiredLimit| (&it.organization, &it.name) == (organization, &limit.name);
+            let wanted = self.desired.limits.iter().find(of);
+            let goes = match wanted {
+                Some(wanted) => !limits::same_limit(limit, wanted, state),
+                None => (self.rules.removes)(&limit.name),
+            };
+            if goes {
+                let (organization, id) = (organization.clone(), limit.id.clone());
+                let action = Action::Limited(Limited::DeleteLimit { organization, id });
+                self.push(Sign::Remove, "rate limit", &limit.name, Vec::new(), action);
+            }
+        }
+        for wanted in &self.desired.limits {
+            let held = state.rate_limits.get(&wanted.organization).map(Vec::as_slice).unwrap_or_default();
+            let found = held.iter().find(|it| it.name == wanted.name);
+            match found.filter(|found| limits::same_limit(found, wanted, state)) {
+                None => {
+                    let action = Action::Limited(Limited::CreateLimit(Box::new(wanted.clone())));
+                    self.push(Sign::Create, "rate limit", &wanted.name, limits::new_limit(wanted), action);
+                }
+                Some(found) => {
+                    if let Some((request, fields)) = limits::limit(found, wanted) {
+                        let (organization, request) = (wanted.organization.clone(), Box::new(request));
+                        let action = Action::Limited(Limited::UpdateLimit { organization, request });
+                        self.push(Sign::Change, "rate limit", &wanted.name, fields, action);
                     }
                 }
             }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, bail};
 use nemo_proto::admin::{
-    self as pb, Credential, Deployment, Key, Model, ModelGroup, Organization, Setting, Team,
+    self as pb, Budget, Credential, Deployment, Key, Model, ModelGroup, Organization, RateLimit, Setting,
+    Team,
 };
 
 use super::backend::{Backend, every};
-use crate::providers::Desired;
+use crate::providers::{Desired, limits::On};
 
 /// The operator's things, and of organizations those that a desired state speaks of.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct State {
     /// By the organization's name.
     pub teams: HashMap<String, Vec<Team>>,
     pub keys: HashMap<String, Vec<Key>>,
+    pub budgets: HashMap<String, Vec<Budget>>,
+    pub rate_limits: HashMap<String, Vec<RateLimit>>,
     /// By the organization's name; `None`: the installation's.
     pub settings: HashMap<Option<String>, Vec<Setting>>,
 }
@@ -75,6 +78,10 @@ impl State {
         let keys = every!(backend, list_keys -> keys, ListKeysRequest { org_id });
         self.teams.insert(name.to_owned(), teams.map_err(anyhow::Error::from).with_context(reading)?);
         self.keys.insert(name.to_owned(), keys.map_err(anyhow::Error::from).with_context(reading)?);
+        let budgets = every!(backend, list_budgets -> budgets, ListBudgetsRequest { org_id });
+        let limits = every!(backend, list_rate_limits -> rate_limits, ListRateLimitsRequest { org_id });
+        self.budgets.insert(name.to_owned(), budgets.map_err(anyhow::Error::from).with_context(reading)?);
+        self.rate_limits.insert(name.to_owned(), limits.map_err(anyhow::Error::from).with_context(reading)?);
         self.organizations.insert(name.to_owned(), org_id.to_owned());
         Ok(())
     }
@@ -82,6 +89,19 @@ impl State {
     pub(super) fn team_id(&self, org: &str, team: &str) -> Option<&str> {
         let teams = self.teams.get(org)?;
         teams.iter().find(|known| known.name == team).map(|known| known.id.as_str())
+    }
+
+    /// Ids of team and key, empty for what it is not on; `None`: it does not exist yet.
+    pub(super) fn ids_of(&self, org: &str, on: &On) -> Option<(&str, &str)> {
+        match on {
+            On::Organization => Some(("", "")),
+            On::Team(team) => Some((self.team_id(org, team)?, "")),
+            On::Key { team, key } => {
+                let team = self.team_id(org, team)?;
+                let found = self.keys.get(org)?.iter().find(|it| it.team_id == team && it.name == *key)?;
+                Some(("", found.id.as_str()))
+            }
+        }
     }
 }
 
@@ -100,6 +120,9 @@ impl Desired {
     fn organizations_named(&self) -> BTreeSet<String> {
         let of_teams = self.teams.iter().map(|team| &team.organization);
         let of_keys = self.keys.iter().map(|key| &key.organization);
-        self.organizations.iter().chain(of_teams).chain(of_keys).cloned().collect()
+        let of_budgets = self.budgets.iter().map(|budget| &budget.organization);
+        let of_limits = self.limits.iter().map(|limit| &limit.organization);
+        let of_limits = of_budgets.chain(of_limits);
+        self.organizations.iter().chain(of_teams).chain(of_keys).chain(of_limits).cloned().collect()
     }
 }

@@ -8,6 +8,8 @@ use serde::{
 };
 use toml::Spanned;
 
+use super::limits::{BudgetEntry, LimitEntry};
+
 /// Settings of one family, by the last part of their key. Which there are, the reader knows.
 pub(super) type SettingsTable = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
 
@@ -20,6 +22,8 @@ pub(super) struct Document {
     pub(super) organizations: Vec<OrganizationEntry>,
     pub(super) teams: Vec<TeamEntry>,
     pub(super) keys: Vec<KeyEntry>,
+    pub(super) budgets: Vec<BudgetEntry>,
+    pub(super) limits: Vec<LimitEntry>,
     /// Of the installation, as is the next.
     pub(super) routing: SettingsTable,
     pub(super) cooldown: SettingsTable,

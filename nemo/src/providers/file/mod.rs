@@ -29,8 +29,11 @@
 //! name = "ci"
 //! models = ["smart"]
 //! ```
+//!
+//! `[[budgets]]` and `[[limits]]` are described in [`limits`].
 
 mod document;
+mod limits;
 pub mod policy;
 mod reader;
 #[cfg(test)]
@@ -48,6 +51,7 @@ use super::{
     Desired, DesiredCredential, DesiredDeployment, DesiredGroup, DesiredKey, DesiredSetting, DesiredTeam,
     bare_model, discover,
     environment::{canonical, offered},
+    limits::{DesiredBudget, DesiredLimit},
 };
 
 /// A file that was read and is consistent in itself.
@@ -59,6 +63,8 @@ pub struct ConfigFile {
     organizations: Vec<String>,
     teams: Vec<DesiredTeam>,
     keys: Vec<DesiredKey>,
+    budgets: Vec<DesiredBudget>,
+    limits: Vec<DesiredLimit>,
     settings: Vec<DesiredSetting>,
     name: String,
 }
@@ -106,9 +112,21 @@ fn parse(
     let groups = reader.groups(&document);
     let (organizations, teams) = (reader.organizations(&document), reader.teams(&document));
     let (keys, settings) = (reader.keys(&document), reader.settings(&document));
+    let (budgets, limits) = (reader.budgets(&document), reader.limits(&document));
     if reader.problems.is_empty() {
         let name = name.to_owned();
-        Ok(ConfigFile { providers, deployments, groups, organizations, teams, keys, settings, name })
+        Ok(ConfigFile {
+            providers,
+            deployments,
+            groups,
+            organizations,
+            teams,
+            keys,
+            budgets,
+            limits,
+            settings,
+            name,
+        })
     } else {
         Err(ConfigError { problems: reader.problems })
     }
@@ -126,9 +144,11 @@ impl ConfigFile {
         !self.providers.is_empty()
     }
 
-    /// Numbers for `nemo check-config`: providers, deployments, model groups, keys.
-    pub fn counts(&self) -> [usize; 4] {
-        [self.providers.len(), self.deployments.len(), self.groups.len(), self.keys.len()]
+    /// Numbers for `nemo check-config`: providers, deployments, model groups, keys, budgets, limits.
+    pub fn counts(&self) -> [usize; 6] {
+        let (providers, deployments) = (self.providers.len(), self.deployments.len());
+        let (groups, keys) = (self.groups.len(), self.keys.len());
+        [providers, deployments, groups, keys, self.budgets.len(), self.limits.len()]
     }
 
     /// What the file asks for, with models from the catalog and from servers that are asked.
@@ -138,7 +158,9 @@ impl ConfigFile {
     pub async fn desired(&self, catalog: &[Model]) -> Result<Desired, ConfigError> {
         let (organizations, teams) = (self.organizations.clone(), self.teams.clone());
         let (keys, settings) = (self.keys.clone(), self.settings.clone());
-        let mut desired = Desired { organizations, teams, keys, settings, ..Desired::default() };
+        let (budgets, limits) = (self.budgets.clone(), self.limits.clone());
+        let mut desired =
+            Desired { organizations, teams, keys, settings, budgets, limits, ..Desired::default() };
         for source in &self.providers {
             if let (Some(name), Some(secret)) = (source.credential(), &source.secret) {
                 let (provider, secret) = (source.provider.to_owned(), secret.clone());

@@ -67,6 +67,8 @@ pub fn parse(name: &str, text: &str) -> Result<PolicyFile, ConfigError> {
         ("providers", document.providers.is_empty()),
         ("teams", document.teams.is_empty()),
         ("keys", document.keys.is_empty()),
+        ("budgets", document.budgets.is_empty()),
+        ("limits", document.limits.is_empty()),
     ];
     let ignored = sections.into_iter().filter(|(_, empty)| !empty).map(|(name, _)| name).collect();
     Ok(PolicyFile { groups, settings, deployments, ignored })

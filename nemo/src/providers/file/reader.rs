@@ -27,7 +27,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn problem<T>(&mut self, at: &Spanned<T>, message: String) {
+    pub(super) fn problem<T>(&mut self, at: &Spanned<T>, message: String) {
         let before = self.text.get(..at.span().start).unwrap_or(self.text);
         let origin = format!("{}:{}", self.name, before.matches('\n').count() + 1);
         self.problems.push(Problem { origin, message });
@@ -156,7 +156,7 @@ impl Reader<'_> {
             output: amount(&entry.output),
             cache_read: amount(&entry.cache_read),
             cache_write: amount(&entry.cache_write),
-            units: Vec::new(),
+            ..Price::default()
         }
     }
 

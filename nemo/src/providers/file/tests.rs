@@ -43,7 +43,7 @@ fn problems(text: &str) -> Vec<String> {
 #[tokio::test]
 async fn a_file_becomes_what_it_says() {
     let file = parse("nemo.toml", GOOD, variable).unwrap();
-    assert_eq!(file.counts(), [2, 1, 1, 1]);
+    assert_eq!(file.counts(), [2, 1, 1, 1, 0, 0]);
     let catalog = vec![Model {
         aliases: vec!["gpt-x".to_owned()],
         source: "bundled".to_owned(),
@@ -244,4 +244,97 @@ cooldown = { window = 5 }
     let field = "[[deployments]]\nname = \"a\"\nprovider = \"p\"\nmodel = \"m\"\nrps = 3\n";
     let found = self::problems(field);
     assert!(found[0].starts_with("nemo.toml:5: ") && found[0].contains("unknown field `rps`"), "{found:?}");
+}
+
+#[tokio::test]
+async fn budgets_and_limits_become_what_the_file_says() {
+    use crate::providers::limits::On;
+    let text = r#"
+[[budgets]]
+name = "monthly"
+limit = "500.00"
+window = "month"
+time_zone = "Europe/Berlin"
+thresholds = [100, 50, 50]
+
+[[budgets]]
+name = "ci"
+key = "ci"
+limit = "0.000000001"
+window = "rolling"
+hours = 6
+over_budget = "reject"
+
+[[limits]]
+name = "build"
+team = "build"
+organization = "acme"
+model = "gpt-*"
+concurrent = 4
+"#;
+    let file = parse("nemo.toml", text, variable).unwrap();
+    assert_eq!(file.counts(), [0, 0, 0, 0, 2, 1]);
+    let desired = file.desired(&[]).await.unwrap();
+    let [monthly, ci] = &desired.budgets[..] else { panic!("{desired:?}") };
+    assert_eq!((monthly.name.as_str(), monthly.limit_nanos), ("file:monthly", 500_000_000_000));
+    assert_eq!((&monthly.on, &monthly.thresholds[..]), (&On::Organization, &[50, 100][..]));
+    let policies = [&monthly.over_budget, &monthly.no_lease, &monthly.lost_lease, &monthly.reservation];
+    assert_eq!(policies.map(String::as_str), ["cap", "deny", "charge", "strict"]);
+    assert_eq!(ci.on, On::Key { team: "default".to_owned(), key: "ci".to_owned() });
+    assert_eq!((ci.limit_nanos, ci.window_hours, ci.over_budget.as_str()), (1, 6, "reject"));
+    assert_eq!(desired.limits[0].on, On::Team("build".to_owned()));
+    assert_eq!((desired.limits[0].concurrent, desired.limits[0].model.as_str()), (Some(4), "gpt-*"));
+}
+
+#[test]
+fn what_can_not_be_a_budget_or_a_limit_names_its_line() {
+    let text = r#"
+[[budgets]]
+name = "a"
+limit = "-1"
+window = "year"
+
+[[budgets]]
+name = "a"
+limit = "1"
+window = "rolling"
+thresholds = [0]
+no_lease = "maybe"
+
+[[budgets]]
+name = "b"
+limit = "1"
+window = "day"
+hours = 3
+
+[[limits]]
+name = "nothing"
+
+[[limits]]
+name = "zero"
+concurrent = 0
+"#;
+    let problems = problems(text);
+    for expected in [
+        "nemo.toml:4: \"-1\" is no amount",
+        "nemo.toml:5: \"year\" is no window; expected day, week, month, rolling, total",
+        "nemo.toml:8: budget \"a\" is declared twice",
+        "nemo.toml:10: a rolling window needs hours",
+        "nemo.toml:11: 0 is no percentage",
+        "nemo.toml:12: \"maybe\" is no no_lease; expected deny, allow",
+        "nemo.toml:18: only a rolling window has hours",
+        "nemo.toml:21: nothing is limited",
+        "nemo.toml:24: a limit of 0 would refuse everything",
+    ] {
+        assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}\n{problems:#?}");
+    }
+    assert_eq!(problems.len(), 9, "{problems:#?}");
+}
+
+/// What is in the repository for others to copy is fine.
+#[test]
+fn the_example_of_budgets_is_fine() {
+    let text = include_str!("../../../../docs/examples/budgets.toml");
+    let file = parse("budgets.toml", text, variable).unwrap();
+    assert_eq!(file.counts(), [1, 0, 0, 1, 3, 2]);
 }

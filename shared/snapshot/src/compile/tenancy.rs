@@ -1,9 +1,10 @@
-//! Compiles keys, teams and organizations: all of them, or what a delta touches. Called by [`super`].
+//! Compiles keys, teams and organizations, and with [`limits`] what limits them: all of it, or what a delta touches.
+//! Called by [`super`].
 
 use nemo_proto::config::{ApiKey, Kind, Resource, resource::Kind as R};
-use nemo_types::{KeyId, OrgId, PublicId, TeamId, TokenHash};
+use nemo_types::{KeyId, OrgId, PublicId, TeamId, TokenHash, Verified};
 
-use super::Compiler;
+use super::{Compiler, limits};
 use crate::{
     Delta, KeyPolicy, ResourceKey, ResourceSet,
     tenancy::{KeyRecord, Misfit, Tenancy},
@@ -23,12 +24,18 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) -> Tenancy {
             }
         }
     }
+    limits::compile(compiler, &mut tenancy);
     tenancy
 }
 
-/// What `delta` makes of `previous`, which was compiled from `before`: the work follows the delta. `None` when
-/// something does not fit; compiling the whole says what.
-pub(super) fn update(previous: &Tenancy, before: &ResourceSet, delta: &Delta) -> Option<Tenancy> {
+/// What `delta` makes of `previous`, which was compiled from `before`: the work follows the delta. `set` already holds
+/// the delta. `None` when something does not fit; compiling the whole says what.
+pub(super) fn update(
+    previous: &Tenancy,
+    before: &ResourceSet,
+    set: &ResourceSet,
+    delta: &Delta,
+) -> Option<Tenancy> {
     let mut tenancy = previous.clone();
     // First what was: a public id may go from one key to another.
     for key in delta.touched().filter(|key| key.kind == Kind::ApiKey) {
@@ -52,6 +59,7 @@ pub(super) fn update(previous: &Tenancy, before: &ResourceSet, delta: &Delta) ->
             return None;
         }
     }
+    limits::update(&mut tenancy, before, set, delta)?;
     Some(tenancy)
 }
 
@@ -107,5 +115,6 @@ fn record(tenancy: &Tenancy, key: &ApiKey) -> Result<KeyRecord, Misfit> {
         expires_at_ms: key.expires_at_unix_ms,
         policy,
         disabled: key.disabled,
+        verified: Verified::default(),
     })
 }

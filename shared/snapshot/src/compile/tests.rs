@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+mod limits;
+
 use bytes::Bytes;
 use nemo_proto::{common, config::*};
 use nemo_types::{

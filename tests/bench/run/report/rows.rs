@@ -3,8 +3,8 @@
 use super::super::measure::Workload;
 use crate::load::Outcome;
 
-/// Gateway by floor, CPU per request.
-const REQUEST_RATIO_GOAL: f64 = 1.5;
+/// Gateway by floor, CPU per request: with budgets and rate limits, and without.
+const REQUEST_RATIO_GOALS: [f64; 2] = [1.6, 1.5];
 /// Gateway by floor, CPU per streamed chunk.
 const CHUNK_RATIO_GOAL: f64 = 1.3;
 /// What the gateway may add to the floor's p99 at half of its saturation.
@@ -27,7 +27,7 @@ pub(super) struct Row {
     pub(super) decimals: usize,
 }
 
-pub(super) fn rows(rate: f64) -> Vec<Row> {
+pub(super) fn rows(rate: f64, limited: bool) -> Vec<Row> {
     let row = |what: &str, workload: Workload, value, compare, decimals| Row {
         what: what.into(),
         workload: workload.name(),
@@ -37,7 +37,7 @@ pub(super) fn rows(rate: f64) -> Vec<Row> {
     };
     let per_request = |outcome: &Outcome| outcome.cpu_us_per_request().unwrap_or(f64::NAN);
     let per_chunk = |outcome: &Outcome| outcome.cpu_us_per_chunk().unwrap_or(f64::NAN);
-    let request_goal = Compare::Ratio { goal: Some(REQUEST_RATIO_GOAL) };
+    let request_goal = Compare::Ratio { goal: Some(REQUEST_RATIO_GOALS[usize::from(!limited)]) };
     let open = Workload::Open { rate, punctual: false };
     vec![
         row("CPU µs per request, 1 KB body", Workload::Small, per_request, request_goal, 2),

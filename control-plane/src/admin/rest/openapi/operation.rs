@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    common,
+    common, rules,
     schema::{Direction, Schemas},
 };
 use crate::admin::{
@@ -106,6 +106,9 @@ fn query_parameters(operation: &Operation, in_path: &[&str], schemas: &mut Schem
             let mut parameter = json!({ "name": field.name, "in": "query", "schema": schema });
             if !field.comment.is_empty() {
                 parameter["description"] = json!(field.comment);
+            }
+            if rules::is_required(operation.request, &field.name) {
+                parameter["required"] = json!(true);
             }
             parameter
         })

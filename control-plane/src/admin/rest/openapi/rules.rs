@@ -6,9 +6,12 @@ use nemo_types::{Unit, endpoint::LABELS};
 use serde_json::{Value, json};
 
 use super::schema::Direction;
-use crate::admin::{
-    ops::settings,
-    validate::{MAX_PAGE, MAX_WEIGHT},
+use crate::{
+    admin::{
+        ops::settings,
+        validate::{MAX_PAGE, MAX_WEIGHT},
+    },
+    webhooks::event_types,
 };
 
 const NAME: &str = r#"{"minLength": 1, "maxLength": 128, "examples": ["Acme"],
@@ -33,15 +36,25 @@ const SECRET: &str = r#"{"minLength": 1, "maxLength": 8192, "pattern": "^[!-~]([
 const BASE_URL: &str = r#"{"format": "uri", "maxLength": 2048,
     "pattern": "^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",
     "examples": ["https://api.openai.com/v1"]}"#;
+const WEBHOOK_URL: &str = r#"{"format": "uri", "maxLength": 2048,
+    "pattern": "^https://[a-z][a-z0-9]{0,50}\\.example\\.com(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",
+    "examples": ["https://hooks.example.com/nemo"]}"#;
 const UPSTREAM_MODEL: &str = r#"{"minLength": 1, "maxLength": 256, "pattern": "^[!-~]{1,256}$"}"#;
 const UUID: &str = r#"{"format": "uuid", "examples": ["019acb51-7d3e-7c40-9d0a-3c1f2b4a5d6e"]}"#;
 const UUID_OR_NONE: &str =
     r#"{"pattern": "^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})?$"}"#;
 const PRICE: &str = r#"{"minimum": 0, "maximum": 10000000000000, "examples": [2500000000]}"#;
+const PRICE_ID: &str = r#"{"pattern": "^[!-~]{1,400}$", "minLength": 1, "maxLength": 400,
+    "examples": ["openai/gpt-5.2@2026-11-21T08:00:00Z"]}"#;
 const MILLIS: &str = r#"{"minimum": 1, "maximum": 86400000, "examples": [30000]}"#;
 const EXPIRY: &str = r#"{"examples": ["2099-12-31T23:59:59Z"]}"#;
 const FILTER: &str = r#"{"minLength": 1, "maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}"#;
 const KEY_STATE: &str = r#"{"enum": ["active", "disabled", "expired"]}"#;
+const USD: &str = r#"{"pattern": "^[0-9]{1,9}([.][0-9]{1,9})?$", "examples": ["25", "0.5"]}"#;
+const PER_MINUTE: &str = r#"{"minimum": 1, "maximum": 1000000000000, "examples": [600]}"#;
+const PER_MINUTE_OR_NONE: &str = r#"{"maximum": 1000000000000, "examples": [600]}"#;
+const RATE_MODEL: &str = r#"{"pattern": "^([._:/@*-]*[A-Za-z0-9][A-Za-z0-9._:/@*-]*)?$", "maxLength": 256,
+    "examples": ["openai/*"]}"#;
 const GROUP_BY: &str = r#"{"pattern": "^(org|team|key|model|provider|endpoint)(,(org|team|key|model|provider|endpoint))*$",
     "examples": ["team,model"]}"#;
 
@@ -69,6 +82,46 @@ const RULES: &[(&str, &str, bool, &str)] = &[
         false,
         r#"{"minLength": 1, "maxLength": 255, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]+$"}"#,
     ),
+    ("CreateBudgetRequest", "name", true, NAME),
+    ("CreateBudgetRequest", "limit_usd", true, USD),
+    ("CreateBudgetRequest", "window", true, r#"{"enum": ["day", "week", "month", "rolling", "total"]}"#),
+    ("CreateBudgetRequest", "window_hours", false, r#"{"maximum": 744, "examples": [24]}"#),
+    (
+        "CreateBudgetRequest",
+        "time_zone",
+        false,
+        r#"{"enum": ["", "UTC", "Europe/Berlin", "America/New_York"]}"#,
+    ),
+    ("CreateBudgetRequest", "over_budget", false, r#"{"enum": ["", "cap", "reject"]}"#),
+    ("CreateBudgetRequest", "no_lease", false, r#"{"enum": ["", "deny", "allow"]}"#),
+    ("CreateBudgetRequest", "lost_lease", false, r#"{"enum": ["", "charge", "release"]}"#),
+    ("CreateBudgetRequest", "reservation", false, r#"{"enum": ["", "strict", "estimated"]}"#),
+    ("CreateBudgetRequest", "thresholds", false, r#"{"minimum": 1, "maximum": 1000, "examples": [80]}"#),
+    ("CreateBudgetRequest", "team_id", false, UUID_OR_NONE),
+    ("CreateBudgetRequest", "key_id", false, UUID_OR_NONE),
+    ("UpdateBudgetRequest", "limit_usd", false, USD),
+    ("UpdateBudgetRequest", "over_budget", false, r#"{"enum": ["cap", "reject"]}"#),
+    ("UpdateBudgetRequest", "no_lease", false, r#"{"enum": ["deny", "allow"]}"#),
+    ("UpdateBudgetRequest", "lost_lease", false, r#"{"enum": ["charge", "release"]}"#),
+    ("UpdateBudgetRequest", "reservation", false, r#"{"enum": ["strict", "estimated"]}"#),
+    ("Thresholds", "percent", false, r#"{"minimum": 1, "maximum": 1000, "examples": [80]}"#),
+    ("ListBudgetLeasesRequest", "state", false, r#"{"enum": ["active", "done", "held", "closed"]}"#),
+    ("CreateRateLimitRequest", "name", true, NAME),
+    ("CreateRateLimitRequest", "model", false, RATE_MODEL),
+    ("CreateRateLimitRequest", "team_id", false, UUID_OR_NONE),
+    ("CreateRateLimitRequest", "key_id", false, UUID_OR_NONE),
+    ("CreateRateLimitRequest", "requests_per_minute", false, PER_MINUTE),
+    ("CreateRateLimitRequest", "tokens_per_minute", false, PER_MINUTE),
+    (
+        "CreateRateLimitRequest",
+        "concurrent",
+        false,
+        r#"{"minimum": 1, "maximum": 1000000000, "examples": [8]}"#,
+    ),
+    ("UpdateRateLimitRequest", "model", false, RATE_MODEL),
+    ("UpdateRateLimitRequest", "requests_per_minute", false, PER_MINUTE_OR_NONE),
+    ("UpdateRateLimitRequest", "tokens_per_minute", false, PER_MINUTE_OR_NONE),
+    ("UpdateRateLimitRequest", "concurrent", false, r#"{"maximum": 1000000000, "examples": [8]}"#),
     ("CreateModelGroupRequest", "links", true, "{}"),
     ("CreateModelGroupRequest", "name", true, MODEL),
     ("CreateModelGroupRequest", "required_tags", false, SLUG),
@@ -110,6 +163,13 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("QueryUsageRequest", "group_by", false, GROUP_BY),
     ("QueryUsageRequest", "order_by", false, r#"{"enum": ["time", "cost", "requests", "tokens", "errors"]}"#),
     ("QueryUsageRequest", "endpoint", false, FILTER),
+    (
+        "ListLedgerRequest",
+        "kind",
+        false,
+        r#"{"enum": ["settle", "overrun", "forfeit", "release", "adjust", "purchase", "grant", "refund", "fee"]}"#,
+    ),
+    ("ListLedgerRequest", "source", false, FILTER),
     ("VerifyAuditRequest", "noted_seq", false, r#"{"maximum": 9223372036854775807}"#),
     ("VerifyAuditRequest", "noted_hash", false, r#"{"pattern": "^[0-9a-f]{64}$"}"#),
     ("Timeouts", "connect_ms", false, MILLIS),
@@ -120,6 +180,45 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("UnitPrice", "quality", false, r#"{"maxLength": 32, "pattern": "^[ -~]*$"}"#),
     ("UnitPrice", "size", false, r#"{"maxLength": 32, "pattern": "^[ -~]*$"}"#),
     ("UnitPrice", "price", false, r#"{"minimum": 0, "maximum": 100000000000000000}"#),
+    ("CreateCreditMovementRequest", "kind", true, r#"{"enum": ["grant", "refund"]}"#),
+    (
+        "CreateCreditMovementRequest",
+        "amount_usd",
+        true,
+        r#"{"pattern": "^(0|[1-9][0-9]{0,6})\\.[0-9]{0,8}[1-9]$", "examples": ["5.01"]}"#,
+    ),
+    (
+        "CreateCreditMovementRequest",
+        "reason",
+        false,
+        r#"{"maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}"#,
+    ),
+    (
+        "CreateCreditMovementRequest",
+        "source",
+        false,
+        r#"{"maxLength": 128, "pattern": "^(invoice-[!-~]*)?$", "examples": ["invoice-42"]}"#,
+    ),
+    (
+        "QuotePurchaseRequest",
+        "credit_usd",
+        true,
+        r#"{"maxLength": 32, "examples": ["100.00"],
+            "pattern": "^0*([1-9][0-9]{0,5}(\\.[0-9]{1,2}0*)?|1000000(\\.0+)?|0\\.(0[1-9]|[1-9][0-9]?)0*)$"}"#,
+    ),
+    ("ListCreditMovementsRequest", "kind", false, r#"{"enum": ["purchase", "grant", "refund"]}"#),
+    (
+        "ListPaymentEventsRequest",
+        "outcome",
+        false,
+        r#"{"enum": ["booked", "duplicate", "ignored", "refused"]}"#,
+    ),
+    ("ListPaymentEventsRequest", "payment_id", false, FILTER),
+    ("CreateWebhookRequest", "name", true, NAME),
+    ("CreateWebhookRequest", "url", true, WEBHOOK_URL),
+    ("UpdateWebhookRequest", "url", false, WEBHOOK_URL),
+    ("ListWebhookDeliveriesRequest", "webhook_id", false, UUID),
+    ("ListWebhookDeliveriesRequest", "state", false, r#"{"enum": ["pending", "delivered", "failed"]}"#),
     ("List*", "name", false, FILTER),
     ("List*", "name_prefix", false, FILTER),
     ("List*", "email", false, FILTER),
@@ -155,7 +254,12 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("UpdateMemberRequest", "role", true, ROLE),
     ("CreateMemberRequest", "role", true, ROLE),
     ("UpdateModelGroupRequest", "name", false, MODEL),
-    ("ListRequestsRequest", "outcome", false, r#"{"enum": ["ok", "error", "cancelled", "interrupted"]}"#),
+    (
+        "ListRequestsRequest",
+        "outcome",
+        false,
+        r#"{"enum": ["ok", "error", "cancelled", "interrupted", "lost"]}"#,
+    ),
     ("Links", "links", true, "{}"),
     ("Link", "deployments", true, "{}"),
     ("LinkDeployment", "deployment_id", true, UUID),
@@ -175,11 +279,36 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("Price", "output", false, PRICE),
     ("Price", "cache_read", false, PRICE),
     ("Price", "cache_write", false, PRICE),
+    ("Price", "cache_write_1h", false, PRICE),
+    ("Price", "reasoning", false, PRICE),
+    ("PriceStep", "above_input_tokens", false, r#"{"maximum": 1000000000, "examples": [200000]}"#),
+    (
+        "PriceStep",
+        "service_tier",
+        false,
+        r#"{"pattern": "^[A-Za-z0-9_.-]{0,23}$", "maxLength": 23, "examples": ["flex"]}"#,
+    ),
+    ("PriceStep", "input", false, PRICE),
+    ("PriceStep", "output", false, PRICE),
+    ("PriceStep", "cache_read", false, PRICE),
+    ("PriceStep", "cache_write", false, PRICE),
+    ("PriceStep", "cache_write_1h", false, PRICE),
+    ("PriceStep", "reasoning", false, PRICE),
+    ("CreatePriceRequest", "model", true, MODEL),
+    ("CreatePriceRequest", "provider", true, PROVIDER),
+    ("CreatePriceRequest", "price", true, "{}"),
+    ("GetPriceRequest", "id", false, PRICE_ID),
+    ("DeletePriceRequest", "id", false, PRICE_ID),
+    ("RerateRequest", "model", true, FILTER),
+    ("RerateRequest", "from", true, r#"{"examples": ["2026-11-01T00:00:00Z"]}"#),
+    ("RerateRequest", "org_id", false, UUID_OR_NONE),
     ("*", "name", false, NAME),
     ("*", "id", false, UUID),
     ("*", "org_id", false, UUID),
     ("*", "team_id", false, UUID),
     ("*", "key_id", false, UUID),
+    ("*", "budget_id", false, UUID),
+    ("*", "lease_id", false, UUID),
     ("*", "deployment_id", false, UUID),
     ("*", "expires_at", false, EXPIRY),
     ("*", "model", false, FILTER),
@@ -195,15 +324,20 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("Link", "deployments", r#"{"minItems": 1, "maxItems": 64}"#),
     ("CreateModelGroupRequest", "required_tags", r#"{"maxItems": 32, "uniqueItems": true}"#),
     ("RequiredTags", "names", r#"{"maxItems": 32, "uniqueItems": true}"#),
+    ("CreateBudgetRequest", "thresholds", r#"{"maxItems": 20}"#),
+    ("Thresholds", "percent", r#"{"maxItems": 20}"#),
     ("IssueKeyRequest", "allowed_models", r#"{"maxItems": 1000}"#),
     ("IssueKeyRequest", "allowed_endpoints", r#"{"maxItems": 1000}"#),
     ("IssueKeyRequest", "allowed_cidrs", r#"{"maxItems": 100}"#),
     ("IssueKeyRequest", "default_tags", r#"{"maxItems": 32, "uniqueItems": true}"#),
+    ("CreateWebhookRequest", "event_types", r#"{"maxItems": 7}"#),
+    ("EventTypes", "names", r#"{"maxItems": 7}"#),
     ("AllowedModels", "names", r#"{"maxItems": 1000}"#),
     ("AllowedEndpoints", "names", r#"{"maxItems": 1000}"#),
     ("AllowedCidrs", "networks", r#"{"maxItems": 100}"#),
     ("DefaultTags", "names", r#"{"maxItems": 32, "uniqueItems": true}"#),
     ("Price", "units", r#"{"maxItems": 64}"#),
+    ("Price", "steps", r#"{"maxItems": 32}"#),
     ("Model", "aliases", r#"{"maxItems": 64}"#),
     ("Model", "tags", r#"{"maxItems": 64}"#),
     ("Model", "input_modalities", r#"{"maxItems": 64}"#),
@@ -243,6 +377,11 @@ pub(super) fn find(message: &str, field: &str, direction: Direction) -> Option<V
         "unit" => Some(json!({ "enum": Unit::ALL.iter().map(|unit| unit.name()).collect::<Vec<_>>() })),
         // Patterns that match no endpoint are refused, so the useful ones are listed.
         "allowed_endpoints" => Some(json!({ "enum": endpoints() })),
+        "event_types" if message == "CreateWebhookRequest" => Some(json!({ "enum": event_types::ALL })),
+        "event_type" if message == "ListWebhookDeliveriesRequest" => {
+            Some(json!({ "enum": event_types::ALL }))
+        }
+        "names" if message == "EventTypes" => Some(json!({ "enum": event_types::ALL })),
         "names" if message == "AllowedEndpoints" => Some(json!({ "enum": endpoints() })),
         "key" if message.ends_with("SettingRequest") => Some(json!({ "enum": settings::names() })),
         "page_size" => Some(json!({ "maximum": MAX_PAGE })),
@@ -258,9 +397,17 @@ fn endpoints() -> Vec<String> {
 
 /// Keywords for a request as a whole.
 pub(super) fn whole(message: &str) -> Option<Value> {
-    // Whoever joins is known by one or the other.
-    (message == "CreateMemberRequest")
-        .then(|| json!({ "anyOf": [{ "required": ["email"] }, { "required": ["subject"] }] }))
+    let any_of = |members: &[&str]| {
+        let members: Vec<_> = members.iter().map(|member| json!({ "required": [member] })).collect();
+        Some(json!({ "anyOf": members }))
+    };
+    match message {
+        // Whoever joins is known by one or the other.
+        "CreateMemberRequest" => any_of(&["email", "subject"]),
+        // A limit limits something.
+        "CreateRateLimitRequest" => any_of(&["requests_per_minute", "tokens_per_minute", "concurrent"]),
+        _ => None,
+    }
 }
 
 /// Keywords for a list as a whole.

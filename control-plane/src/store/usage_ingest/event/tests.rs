@@ -39,12 +39,29 @@ fn the_day_is_that_of_the_request_id() {
 }
 
 #[test]
-fn events_far_from_now_are_refused() {
-    let at = |at| row(UsageEvent { request_id: id_at(at).into(), ..event() }, "n", now()).err();
-    assert_eq!(at(now() - Duration::days(29)), None);
-    assert_eq!(at(now() - Duration::days(31)), Some(Malformed::TooOld));
-    assert_eq!(at(now() + Duration::hours(23)), None);
-    assert_eq!(at(now() + Duration::hours(25)), Some(Malformed::InFuture));
+fn events_far_from_now_are_refused_or_only_settled() {
+    let at = |at| {
+        let row = row(UsageEvent { request_id: id_at(at).into(), ..event() }, "n", now());
+        row.map(|row| row.too_old)
+    };
+    assert_eq!(at(now() - Duration::days(29)), Ok(false));
+    assert_eq!(at(now() - Duration::days(31)), Ok(true));
+    assert_eq!(at(now() + Duration::hours(23)), Ok(false));
+    assert_eq!(at(now() + Duration::hours(25)), Err(Malformed::InFuture));
+}
+
+#[test]
+fn charges_that_make_no_sense_are_counted_and_the_others_kept() {
+    let good = nemo_proto::usage::Charge {
+        budget_id: vec![7; 16].into(),
+        window_start_unix_s: 1_790_000_000,
+        nanos: 5,
+        ..Default::default()
+    };
+    let bad = nemo_proto::usage::Charge { nanos: -5, ..good.clone() };
+    let row = row_of(UsageEvent { charges: vec![good, bad], service_tier: "flex".into(), ..event() });
+    assert_eq!((row.charged.len(), row.malformed_charges, row.service_tier.as_str()), (1, 1, "flex"));
+    assert_eq!(crate::ledger::charge::from_column(row.charges.as_deref()), row.charged);
 }
 
 #[test]

@@ -108,9 +108,11 @@ fn functions_and_forms_of_answers_are_seen() {
     ] {
         assert_eq!(chat(&members), expected, "{members}");
     }
+    let mut both = Features::TOOLS;
+    both.insert(Features::PROVIDER_TOOLS);
     for (members, expected) in [
-        (r#""tools":[{"type":"web_search"},{"type":"function","name":"f"}]"#, Features::TOOLS),
-        (r#""tools":[{"type":"web_search","filters":{"type":"function"}}]"#, Features::default()),
+        (r#""tools":[{"type":"web_search"},{"type":"function","name":"f"}]"#, both),
+        (r#""tools":[{"type":"web_search","filters":{"type":"function"}}]"#, Features::PROVIDER_TOOLS),
         (r#""text":{"verbosity":"low","format":{"type":"json_schema","schema":{}}}"#, Features::JSON),
         (r#""text":{"format":{"type":"text"}}"#, Features::default()),
     ] {

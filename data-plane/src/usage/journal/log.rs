@@ -1,0 +1,579 @@
+//! What is in the journal, and the one place where records are added. Everything here runs under the journal's lock:
+//! adding a record is one copy into the page cache, and only a change of segments touches the file system.
+
+use std::{collections::VecDeque, io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    marker,
+    record::{self, Kind, SEGMENT_HEAD},
+    recovery::lost_event,
+    storage::{SegmentFile, Storage},
+};
+
+/// Made ahead, so that nobody waits for it.
+pub const SPARE: &str = "spare.tmp";
+/// Up to so many segments, open requests keep the oldest one; beyond, they are written again at the end.
+const PINNED: usize = 4;
+
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub segment: usize,
+    /// Of all files together; at least four segments.
+    pub max: u64,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: u64,
+    at: usize,
+    len: usize,
+}
+
+/// A request that was opened and is not closed.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// Of its first `Opened`; 0: nobody's place.
+    seq: u64,
+    opened: Place,
+    extended: Option<Place>,
+}
+
+/// What the journal gave for an opened request, and takes back when it is over.
+#[derive(Debug)]
+#[must_use = "the request is charged as it was reserved if nobody closes it"]
+pub struct Ticket {
+    seq: u64,
+    slot: u32,
+}
+
+/// The journal can't take it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the usage journal is full")]
+pub struct Full;
+
+pub struct Segment {
+    /// Counts up in this process; in the live chain without gap.
+    pub id: u64,
+    pub name: String,
+    pub file: Arc<dyn SegmentFile>,
+    /// What it takes on the disk.
+    pub size: u64,
+    /// Where records are that nobody has looked for events in yet.
+    pub unread: VecDeque<Range<usize>>,
+    pub end: usize,
+    /// Events in it, those of them that were given out, and those that need not be kept.
+    pub closed: u64,
+    pub taken: u64,
+    pub acked: u64,
+    /// Requests that are open, and are so in this segment.
+    pub open: u64,
+    pub unsynced: bool,
+}
+
+impl Segment {
+    fn is_done(&self) -> bool {
+        self.acked == self.closed
+    }
+}
+
+/// The segments of one epoch, oldest first.
+pub struct Chain {
+    pub epoch: u64,
+    /// Sequence of the next event that is given out.
+    pub event_seq: u64,
+    pub segments: VecDeque<Segment>,
+    /// Events of requests that were never closed, not given out yet. They come first: the segments that tell of them
+    /// may be deleted as soon as their own events are acknowledged.
+    pub lost: VecDeque<Bytes>,
+    pub lost_unacked: u64,
+    /// Nothing of it is missing.
+    pub exact: bool,
+}
+
+impl Chain {
+    pub fn new(epoch: u64, exact: bool) -> Self {
+        let (segments, lost) = (VecDeque::new(), VecDeque::new());
+        Self { epoch, event_seq: 1, segments, lost, lost_unacked: 0, exact }
+    }
+
+    fn segment(&mut self, id: u64) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|it| it.id == id)
+    }
+}
+
+/// Where events came from that were given out.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    Lost { epoch: u64 },
+    Segment { id: u64 },
+}
+
+pub struct Log {
+    pub storage: Arc<dyn Storage>,
+    pub limits: Limits,
+    pub boot_id: String,
+    /// Epochs of earlier processes, oldest first.
+    pub former: VecDeque<Chain>,
+    pub live: Chain,
+    next_seq: u64,
+    pub next_id: u64,
+    open: Vec<Open>,
+    free: Vec<u32>,
+    spare: Option<Arc<dyn SegmentFile>>,
+    /// What all files take.
+    pub bytes: u64,
+    /// Events that were not given out, and those that are not acknowledged.
+    pub untaken: u64,
+    pub unacked: u64,
+    /// Since the start of this process.
+    pub dropped: u64,
+    /// Given out and not acknowledged, in order.
+    pub given: VecDeque<(Origin, u64)>,
+    /// Whole epochs that are acknowledged, and whether nothing of them was lost.
+    pub over: Vec<(u64, bool)>,
+    /// Files that nobody needs, to be removed by the keeper.
+    pub graveyard: Vec<String>,
+    /// The disk refused a segment the last time.
+    cramped: bool,
+    /// Events are being dropped.
+    overflowing: bool,
+    /// The marker says that everything was synced.
+    pub clean: bool,
+}
+
+impl Log {
+    pub fn new(storage: Arc<dyn Storage>, limits: Limits, boot_id: String, live: Chain) -> Self {
+        Self {
+            storage,
+            limits,
+            boot_id,
+            former: VecDeque::new(),
+            live,
+            next_seq: 1,
+            next_id: 1,
+            open: Vec::new(),
+            free: Vec::new(),
+            spare: None,
+            bytes: 0,
+            untaken: 0,
+            unacked: 0,
+            dropped: 0,
+            given: VecDeque::new(),
+            over: Vec::new(),
+            graveyard: Vec::new(),
+            cramped: false,
+            overflowing: false,
+            clean: false,
+        }
+    }
+
+    /// A request is about to be sent.
+    pub fn open(&mut self, line: &mut [u8], crc: u32) -> Result<Ticket, Full> {
+        if self.is_full() {
+            return Err(Full);
+        }
+        let (seq, opened) = self.append(line, crc, Kind::Opened, 0)?;
+        let place = Open { seq, opened, extended: None };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.open.push(place);
+                u32::try_from(self.open.len() - 1).map_err(|_| Full)?
+            }
+        };
+        if let Some(free) = self.open.get_mut(slot as usize) {
+            *free = place;
+        }
+        self.pin(opened.segment, true);
+        Ok(Ticket { seq, slot })
+    }
+
+    pub fn extend(&mut self, line: &mut [u8], crc: u32, ticket: &Ticket) {
+        let Ok((_, place)) = self.append(line, crc, Kind::Extended, ticket.seq) else { return };
+        if let Some(open) = self.open.get_mut(ticket.slot as usize).filter(|it| it.seq == ticket.seq) {
+            open.extended = Some(place);
+        }
+    }
+
+    /// Whether the event was written.
+    pub fn close(&mut self, line: &mut [u8], crc: u32, ticket: Option<Ticket>) -> bool {
+        let written = self.append(line, crc, Kind::Closed, ticket.as_ref().map_or(0, |it| it.seq)).is_ok();
+        if written {
+            if let Some(active) = self.live.segments.back_mut() {
+                active.closed += 1;
+            }
+            self.untaken += 1;
+            self.unacked += 1;
+        } else {
+            self.dropped += 1;
+            self.spoil_live();
+        }
+        if let Some(ticket) = ticket
+            && let Some(open) = self.open.get_mut(ticket.slot as usize).filter(|it| it.seq == ticket.seq)
+        {
+            let segment = open.opened.segment;
+            open.seq = 0;
+            self.free.push(ticket.slot);
+            self.pin(segment, false);
+        }
+        written
+    }
+
+    /// No further request that must be billed: what is left is for the endings of those that were taken.
+    pub fn is_full(&self) -> bool {
+        let active = self.live.segments.back().map_or(usize::MAX, |it| it.end);
+        self.spare.is_none() && !self.has_room() && (self.overflowing || active > self.limits.segment / 2)
+    }
+
+    fn has_room(&self) -> bool {
+        !self.cramped && self.bytes + self.limits.segment as u64 <= self.limits.max
+    }
+
+    fn pin(&mut self, segment: u64, open: bool) {
+        let Some(first) = self.live.segments.front().map(|it| it.id) else { return };
+        let at = usize::try_from(segment.wrapping_sub(first)).unwrap_or(usize::MAX);
+        if let Some(segment) = self.live.segments.get_mut(at) {
+            segment.open = if open { segment.open + 1 } else { segment.open.saturating_sub(1) };
+        }
+    }
+
+    fn append(&mut self, line: &mut [u8], crc: u32, kind: Kind, ticket: u64) -> Result<(u64, Place), Full> {
+        if std::mem::take(&mut self.clean) {
+            self.mark();
+        }
+        // Again in a fresh segment where there is no room, or when nobody knows what is in one that was not written.
+        for _ in 0..4 {
+            let end = self.live.segments.back().map_or(usize::MAX, |it| it.end);
+            if end.saturating_add(line.len()) > self.limits.segment {
+                self.rotate(line.len())?;
+                continue;
+            }
+            let seq = self.next_seq;
+            let ticket = if kind == Kind::Opened && ticket == 0 { seq } else { ticket };
+            record::seal(line, crc, kind, (self.live.epoch, seq, ticket));
+            let active = self.live.segments.back_mut().ok_or(Full)?;
+            match active.file.write(active.end as u64, line) {
+                Ok(()) => {
+                    let len = line.len();
+                    let place = Place { segment: active.id, at: active.end, len };
+                    active.end += len;
+                    active.unsynced = true;
+                    if let Some(unread) = active.unread.back_mut() {
+                        unread.end = active.end;
+                    }
+                    self.next_seq += 1;
+                    return Ok((seq, place));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a segment of the usage journal can't be written, going on in another");
+                    active.end = self.limits.segment;
+                }
+            }
+        }
+        Err(Full)
+    }
+
+    /// Makes another segment the active one, if need be at the price of the oldest.
+    fn rotate(&mut self, need: usize) -> Result<(), Full> {
+        if SEGMENT_HEAD + need > self.limits.segment {
+            return Err(Full);
+        }
+        let mut carried = Vec::new();
+        // Not on and on: what is freed may go to somebody else on a full disk.
+        for again in [true, true, false] {
+            match self.begin_segment() {
+                Ok(()) => break,
+                Err(error) if again => carried.extend(self.drop_oldest(&error).ok_or(Full)?),
+                Err(_) => return Err(Full),
+            }
+        }
+        for (slot, payloads) in carried {
+            self.write_again(slot, &payloads);
+        }
+        Ok(())
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let name = segment_name(self.live.epoch, self.next_seq);
+        let spare = self.spare.take();
+        let file = match spare.map(|file| self.storage.rename(SPARE, &name).map(|()| file)) {
+            Some(Ok(file)) => file,
+            Some(Err(error)) => {
+                self.bytes -= self.limits.segment as u64;
+                let _ = self.storage.remove(SPARE);
+                return Err(error);
+            }
+            None => self.create(&name)?,
+        };
+        if let Err(error) = file.write(0, &record::segment_head(self.live.epoch, self.next_seq)) {
+            self.bytes -= self.limits.segment as u64;
+            let _ = self.storage.remove(&name);
+            return Err(error);
+        }
+        self.live.segments.push_back(Segment {
+            id: self.next_id,
+            name,
+            file,
+            size: self.limits.segment as u64,
+            unread: std::iter::once(SEGMENT_HEAD..SEGMENT_HEAD).collect(),
+            end: SEGMENT_HEAD,
+            closed: 0,
+            taken: 0,
+            acked: 0,
+            open: 0,
+            unsynced: true,
+        });
+        self.next_id += 1;
+        Ok(())
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        if self.bytes + self.limits.segment as u64 > self.limits.max {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "journal.max_bytes is reached"));
+        }
+        let made = self.storage.create(name, self.limits.segment as u64);
+        self.cramped = made.is_err();
+        if made.is_ok() {
+            self.bytes += self.limits.segment as u64;
+        }
+        made
+    }
+
+    /// Makes room, and returns what is to be written again; `None`: there is nothing to drop.
+    fn drop_oldest(&mut self, reason: &io::Error) -> Option<Vec<(usize, Payloads)>> {
+        let former = self.former.iter_mut().position(|chain| !chain.segments.is_empty());
+        let chain = match former.and_then(|at| self.former.get_mut(at)) {
+            Some(chain) => chain,
+            None if self.live.segments.len() > 1 => &mut self.live,
+            None => return None,
+        };
+        let epoch = chain.epoch;
+        let segment = chain.segments.pop_front()?;
+        let events = segment.closed - segment.acked;
+        if events > 0 && std::mem::take(&mut chain.exact) {
+            let exact = marker::Marker { boot_id: self.boot_id.clone(), exact: false, clean: false };
+            exact.write(&*self.storage, epoch);
+        }
+        let open = if epoch == self.live.epoch { self.open_in(&segment) } else { Vec::new() };
+        self.untaken -= segment.closed - segment.taken;
+        self.unacked -= events;
+        self.dropped += events;
+        self.bytes -= segment.size;
+        if let Err(error) = self.storage.remove(&segment.name) {
+            tracing::error!(%error, name = segment.name, "a segment of the usage journal can't be removed");
+        }
+        self.cramped = false;
+        if events > 0 {
+            self.overflowing = true;
+            tracing::error!(events, epoch, dropped = self.dropped, %reason, "the usage journal is full: the oldest events that were not acknowledged are lost");
+        }
+        Some(open)
+    }
+
+    fn open_in(&self, segment: &Segment) -> Vec<(usize, Payloads)> {
+        let in_it =
+            self.open.iter().enumerate().filter(|(_, it)| it.seq > 0 && it.opened.segment == segment.id);
+        in_it.map(|(slot, open)| (slot, self.payloads(open, segment))).collect()
+    }
+
+    fn payloads(&self, open: &Open, segment: &Segment) -> Payloads {
+        let read = |place: Place| {
+            let file = match place.segment == segment.id {
+                true => Some(&segment.file),
+                false => self.live.segments.iter().find(|it| it.id == place.segment).map(|it| &it.file),
+            };
+            file.and_then(|file| {
+                let line = file.read(place.at as u64, place.len).ok()?;
+                let found = record::read(&line, 0, self.live.epoch)?;
+                Some(line[found.payload].to_vec())
+            })
+        };
+        Payloads { opened: read(open.opened), extended: open.extended.and_then(read) }
+    }
+
+    /// Adds an open request once more, so that the segment that it was opened in can go.
+    fn write_again(&mut self, slot: usize, payloads: &Payloads) {
+        let Some(Open { seq, opened: before, .. }) = self.open.get(slot).copied() else { return };
+        // In one record: half of it must not be all that is left.
+        let event = match (&payloads.opened, &payloads.extended) {
+            (Some(opened), Some(extended)) => lost_event(opened, Some(extended)),
+            (opened, _) => opened.clone().map(Bytes::from),
+        };
+        let written = event.and_then(|event| {
+            let mut line = Vec::new();
+            let crc = record::press(&mut line, |line| line.extend_from_slice(&event));
+            self.append(&mut line, crc, Kind::Opened, seq).ok()
+        });
+        let Some((_, opened)) = written else {
+            self.spoil_live();
+            return;
+        };
+        self.pin(before.segment, false);
+        self.pin(opened.segment, true);
+        if let Some(open) = self.open.get_mut(slot) {
+            (open.opened, open.extended) = (opened, None);
+        }
+    }
+
+    /// Files with something that is not synced, which they are taken for now.
+    pub fn take_unsynced(&mut self) -> Vec<Arc<dyn SegmentFile>> {
+        let segments = self.live.segments.iter_mut();
+        segments.filter_map(|it| std::mem::take(&mut it.unsynced).then(|| it.file.clone())).collect()
+    }
+
+    /// Lets go of the front of the live chain as far as nobody needs it.
+    pub fn release(&mut self) {
+        for _ in 0..self.live.segments.len() {
+            let (count, Some(front)) = (self.live.segments.len(), self.live.segments.front()) else { return };
+            if count < 2 || !front.is_done() || (front.open > 0 && count <= PINNED) {
+                return;
+            }
+            if front.open > 0 {
+                let open = self.open_in(front);
+                for (slot, payloads) in open {
+                    self.write_again(slot, &payloads);
+                }
+            }
+            match self.live.segments.pop_front() {
+                Some(segment) if segment.open == 0 && segment.is_done() => self.bury(segment),
+                Some(segment) => {
+                    self.live.segments.push_front(segment);
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Everything of the live chain, if it is all acknowledged and nothing is open.
+    pub fn release_all(&mut self) {
+        let done = |segment: &Segment| segment.is_done() && segment.open == 0;
+        if self.live.segments.iter().all(done) {
+            while let Some(segment) = self.live.segments.pop_front() {
+                self.bury(segment);
+            }
+        }
+    }
+
+    fn bury(&mut self, segment: Segment) {
+        self.bytes -= segment.size;
+        self.graveyard.push(segment.name);
+    }
+
+    /// Whether another segment should be made ahead.
+    pub fn wants_spare(&self) -> bool {
+        let active = self.live.segments.back().map_or(0, |it| it.end);
+        let room = self.bytes + self.limits.segment as u64 <= self.limits.max;
+        self.spare.is_none() && room && (active > self.limits.segment / 2 || self.cramped)
+    }
+
+    /// What became of the wish.
+    pub fn spare(&mut self, made: io::Result<Arc<dyn SegmentFile>>) {
+        match made {
+            Ok(file) => {
+                self.bytes += self.limits.segment as u64;
+                (self.spare, self.cramped) = (Some(file), false);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.cramped, true) {
+                    tracing::error!(%error, "no room for another segment of the usage journal");
+                }
+            }
+        }
+        self.overflowing &= self.spare.is_none();
+    }
+
+    /// Removes the spare: the process is about to end.
+    pub fn drop_spare(&mut self) {
+        if self.spare.take().is_some() {
+            self.bytes -= self.limits.segment as u64;
+            self.graveyard.push(SPARE.to_owned());
+        }
+    }
+
+    /// The first `count` events of those that were given out need not be kept any more.
+    pub fn acknowledge(&mut self, mut count: u64) {
+        while count > 0 {
+            let Some((origin, given)) = self.given.front_mut() else { break };
+            let (origin, part) = (*origin, count.min(*given));
+            *given -= part;
+            if *given == 0 {
+                self.given.pop_front();
+            }
+            count -= part;
+            self.acknowledge_of(origin, part);
+        }
+        self.end_former();
+    }
+
+    fn acknowledge_of(&mut self, origin: Origin, count: u64) {
+        let mut chains = self.former.iter_mut().chain([&mut self.live]);
+        match origin {
+            Origin::Lost { epoch } => {
+                if let Some(chain) = chains.find(|chain| chain.epoch == epoch) {
+                    chain.lost_unacked -= count;
+                    self.unacked -= count;
+                }
+            }
+            // That of a segment which was dropped meanwhile is dropped, and counted.
+            Origin::Segment { id } => {
+                if let Some(segment) = chains.find_map(|chain| chain.segment(id)) {
+                    segment.acked += count;
+                    self.unacked -= count;
+                }
+            }
+        }
+    }
+
+    /// Former epochs end where everything of them is acknowledged.
+    pub fn end_former(&mut self) {
+        let mut former = std::mem::take(&mut self.former);
+        former.retain_mut(|chain| {
+            while chain.lost_unacked == 0 && chain.segments.front().is_some_and(Segment::is_done) {
+                if let Some(segment) = chain.segments.pop_front() {
+                    self.bury(segment);
+                }
+            }
+            let over = chain.lost_unacked == 0 && chain.segments.is_empty();
+            if over {
+                self.over.push((chain.epoch, chain.exact));
+            }
+            !over
+        });
+        self.former = former;
+    }
+
+    /// Something of this epoch is missing, and a later process must know.
+    pub fn spoil_live(&mut self) {
+        if std::mem::take(&mut self.live.exact) {
+            self.mark();
+        }
+    }
+
+    /// Writes down how the live epoch is.
+    pub fn mark(&self) {
+        let marker =
+            marker::Marker { boot_id: self.boot_id.clone(), exact: self.live.exact, clean: self.clean };
+        marker.write(&*self.storage, self.live.epoch);
+    }
+}
+
+/// Of an open request, as far as they could be read.
+pub struct Payloads {
+    opened: Option<Vec<u8>>,
+    extended: Option<Vec<u8>>,
+}
+
+pub fn segment_name(epoch: u64, first_seq: u64) -> String {
+    format!("{epoch}-{first_seq}.log")
+}
+
+/// Epoch and first seq.
+pub fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
+    let (epoch, seq) = name.strip_suffix(".log")?.split_once('-')?;
+    Some((epoch.parse().ok()?, seq.parse().ok()?))
+}

@@ -1,0 +1,152 @@
+//! Files that are not what was written: garbage, changed bits, missing segments.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits { segment: 4096, max: 1 << 22 };
+
+/// A journal of one process that was killed, with open requests.
+fn left(requests: u32) -> Disk {
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, LIMITS, BOOT);
+    for request in 0..requests {
+        let ticket = open(&journal, request, 100).unwrap();
+        if request % 5 != 0 {
+            close(&journal, Some(ticket), request);
+        }
+    }
+    disk.after_kill()
+}
+
+fn segments(disk: &Disk) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.ends_with(".log"));
+    names.sort_by_key(|name| log::parse_segment_name(name));
+    names
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is in the files: recovery ends, tells nothing that was not written, and loses nothing in silence.
+    #[test]
+    fn recovery_of_changed_files_tells_only_what_was_written(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in proptest::option::of((any::<prop::sample::Index>(), any::<prop::sample::Index>())),
+    ) {
+        let disk = left(60);
+        let names = segments(&disk);
+        for (file, at, value) in changes {
+            let name = file.get(&names);
+            let mut bytes = disk.get(name);
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            disk.set(name, bytes);
+        }
+        if let Some((file, len)) = cut {
+            let name = file.get(&names);
+            let mut bytes = disk.get(name);
+            bytes.truncate(len.index(bytes.len() + 1));
+            disk.set(name, bytes);
+        }
+        let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+        let told = ship(&journal);
+        let mut seen = std::collections::BTreeSet::new();
+        for (request, it) in &told {
+            prop_assert!(*request < 60 && seen.insert(*request), "{request} is told of twice");
+            // One whose end is damaged is charged as it was reserved.
+            prop_assert!(*it == Told::Lost(100) || *it == Told::Closed && request % 5 != 0, "{request}: {it:?}");
+        }
+        let whole = (0..60).all(|request| told.contains(&(request, if request % 5 == 0 { Told::Lost(100) } else { Told::Closed })));
+        // The last record alone may be torn, which nobody can tell from a process that was killed while it wrote it.
+        prop_assert!(whole || !recovered[0].exact || recovered[0].torn > 0, "{recovered:?}");
+        prop_assert_eq!(journal.closed_epochs(), vec![(1, recovered[0].exact)]);
+        prop_assert_eq!((journal.stats().waiting, journal.untaken()), (0, 0));
+        journal.finish();
+        prop_assert!(segments(&disk).is_empty());
+    }
+
+    #[test]
+    fn recovery_of_garbage_finds_nothing(
+        files in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..5),
+        marker in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let disk = Disk::new();
+        for (at, bytes) in files.into_iter().enumerate() {
+            disk.set(&format!("1-{}.log", at * 10 + 1), bytes);
+        }
+        disk.set("1.epoch", marker);
+        disk.set("notes.txt", b"not ours".to_vec());
+        disk.set("x-1.log", b"nor this".to_vec());
+        let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+        prop_assert_eq!((recovered[0].events, recovered[0].lost, recovered[0].exact), (0, 0, false));
+        prop_assert_eq!(ship(&journal), vec![]);
+        prop_assert_eq!(journal.closed_epochs(), vec![(1, false)]);
+        prop_assert!(disk.names().contains(&"notes.txt".to_owned()), "what is not ours stays");
+    }
+}
+
+#[test]
+fn damage_in_the_middle_costs_what_is_damaged_and_the_epoch_its_exactness() {
+    let disk = left(60);
+    let names = segments(&disk);
+    assert!(names.len() > 2, "{names:?}");
+    let mut bytes = disk.get(&names[1]);
+    bytes[1000] ^= 0xff;
+    disk.set(&names[1], bytes);
+    let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert_eq!((recovered[0].damaged, recovered[0].exact), (1, false));
+    let told = ship(&journal);
+    assert!(told.len() >= 59, "{}", told.len());
+}
+
+#[test]
+fn a_missing_segment_is_noticed() {
+    let disk = left(60);
+    let names = segments(&disk);
+    disk.remove(&names[1]).unwrap();
+    let (_, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert_eq!((recovered[0].damaged, recovered[0].exact), (1, false));
+}
+
+/// The disk breaks under the process that wrote: it says so, and goes on with what is behind.
+#[test]
+fn damage_under_a_living_process_is_counted_and_passed_over() {
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, LIMITS, BOOT);
+    (0..60).for_each(|request| close(&journal, None, request));
+    let names = segments(&disk);
+    let file = disk.open(&names[0]).unwrap();
+    file.write(1000, &[0xff; 8]).unwrap();
+    let told = ship(&journal);
+    let stats = journal.stats();
+    assert_eq!((told.len() as u64 + stats.dropped, stats.waiting), (60, 0));
+    assert!(stats.dropped > 0 && stats.dropped < 30, "{}", stats.dropped);
+    drop(journal);
+    let (journal, _) = start(&disk.after_kill(), 2, LIMITS, BOOT);
+    ship(&journal);
+    assert_eq!(journal.closed_epochs(), [(1, false)]);
+}
+
+/// A write that ends short is made again elsewhere: nothing is missing, here or for the next process.
+#[test]
+fn short_writes_lose_nothing() {
+    for short in 0..200 {
+        let disk = Disk::new();
+        let (journal, _) = start(&disk, 1, LIMITS, BOOT);
+        (0..3).for_each(|request| close(&journal, None, request));
+        disk.write_at_most(Some(short));
+        let before = journal.stats().dropped;
+        let ticket = open(&journal, 3, 100);
+        disk.write_at_most(None);
+        let opened = ticket.is_ok();
+        close(&journal, ticket.ok(), 3);
+        (4..60).for_each(|request| close(&journal, None, request));
+        assert_eq!(journal.stats().dropped, before);
+        let (journal, recovered) = start(&disk.after_kill(), 2, LIMITS, BOOT);
+        assert!(recovered[0].exact && recovered[0].damaged == 0, "{recovered:?}");
+        let expected: Vec<_> = (0..60).map(|request| (request, Told::Closed)).collect();
+        assert_eq!(ship(&journal), expected, "after {short} bytes, opened: {opened}");
+    }
+}
