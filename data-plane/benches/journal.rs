@@ -18,7 +18,7 @@ use std::{
 
 use nemo_data_plane::usage::{
     Event,
-    journal::{Directory, Journal, Limits, SEGMENT, Writer},
+    journal::{Directory, Journal, Limits, MEMORY, SEGMENT, Writer},
 };
 use nemo_proto::usage::{CostSource, Outcome};
 
@@ -75,7 +75,7 @@ fn cpu() -> Duration {
 fn measure(name: &str, decision: &[u8], pause: Duration, work: impl Fn(&Journal, &[u8])) {
     let dir = tempfile::tempdir().expect("a directory");
     let storage = Arc::new(Directory::open(dir.path()).expect("a directory"));
-    let limits = Limits { segment: SEGMENT, max: 1 << 30 };
+    let limits = Limits { segment: SEGMENT, max: 1 << 30, memory: MEMORY };
     let writer = Writer { epoch: 1, boot_id: "boot".into() };
     let journal = Journal::open(storage, limits, writer).expect("a journal").0;
     journal.keep(Duration::from_millis(10)).expect("a thread");

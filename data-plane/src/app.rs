@@ -30,7 +30,7 @@ use crate::{
     upstream::UpstreamClient,
     usage::{
         Journal,
-        journal::{self, Directory, Limits, Recovered, SEGMENT, Writer},
+        journal::{self, Directory, Limits, MEMORY, Recovered, SEGMENT, Writer},
     },
 };
 
@@ -182,7 +182,7 @@ pub async fn start(
 fn open_journal(settings: &Settings, epoch: u64) -> anyhow::Result<Journal> {
     let dir = settings.data_dir.join("journal");
     let refused = || format!("the usage journal in {} can't be used", dir.display());
-    let limits = Limits { segment: SEGMENT, max: settings.journal.max_bytes };
+    let limits = Limits { segment: SEGMENT, max: settings.journal.max_bytes, memory: MEMORY };
     let writer = Writer { epoch, boot_id: journal::boot_id() };
     let storage = Arc::new(Directory::open(&dir).with_context(refused)?);
     let (journal, recovered) = Journal::open(storage, limits, writer).with_context(refused)?;

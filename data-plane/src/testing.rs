@@ -7,12 +7,12 @@ use nemo_types::DeploymentId;
 
 use crate::usage::{
     Journal,
-    journal::{Limits, SEGMENT, Writer, model::Disk},
+    journal::{Limits, MEMORY, SEGMENT, Writer, model::Disk},
 };
 
 /// In memory, with the usual sizes.
 pub fn journal() -> Journal {
-    let limits = Limits { segment: SEGMENT, max: 1 << 30 };
+    let limits = Limits { segment: SEGMENT, max: 1 << 30, memory: MEMORY };
     let writer = Writer { epoch: 1, boot_id: "boot".into() };
     Journal::open(Arc::new(Disk::new()), limits, writer).unwrap().0
 }

@@ -85,7 +85,7 @@ impl Node {
 
     pub fn start(&mut self, inc: u64, now: u64) {
         self.epoch += 1;
-        let limits = Limits { segment: SEGMENT, max: 64 * SEGMENT as u64 };
+        let limits = Limits { segment: SEGMENT, max: 64 * SEGMENT as u64, memory: 1 << 16 };
         let writer = Writer { epoch: self.epoch, boot_id: format!("boot {}", self.boot) };
         let (journal, _) =
             Journal::open(Arc::new(self.disk.clone()), limits, writer).expect("the disk works");

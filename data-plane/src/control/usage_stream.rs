@@ -102,7 +102,7 @@ impl UsageStream {
         let Some(batch) = &mut self.unacked else { return };
         let through = (ack.through_seq + 1).saturating_sub(batch.first_seq);
         let count = usize::try_from(through).unwrap_or(usize::MAX).min(batch.events.len());
-        batch.events.drain(..count);
+        batch.events.drop_first(count);
         batch.first_seq += count as u64;
         if batch.events.is_empty() {
             self.unacked = None;

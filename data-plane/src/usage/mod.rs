@@ -7,7 +7,11 @@ mod batch;
 mod event;
 pub mod journal;
 
-pub use self::{batch::EncodedBatch, event::Event, journal::Journal};
+pub use self::{
+    batch::{EncodedBatch, Events},
+    event::Event,
+    journal::Journal,
+};
 
 /// A waiting shipper is woken when so many events wait.
 pub const WAKE_AT: usize = 500;

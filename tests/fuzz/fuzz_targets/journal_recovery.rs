@@ -22,9 +22,10 @@ fuzz_target!(|data: &[u8]| {
         disk.put(&name, bytes).expect("memory");
         rest = more;
     }
-    let limits = Limits { segment: 4096, max: 1 << 22 };
+    let limits = Limits { segment: 4096, max: 1 << 22, memory: 0 };
     let writer = Writer { epoch: 100, boot_id: "boot".into() };
-    let (journal, recovered) = Journal::open(Arc::new(disk.clone()), limits, writer).expect("it always starts");
+    let (journal, recovered) =
+        Journal::open(Arc::new(disk.clone()), limits, writer).expect("it always starts");
     let expected: u64 = recovered.iter().map(|it| it.events + it.lost).sum();
     let mut given = 0;
     while let Some(batch) = journal.take(7) {
@@ -53,7 +54,10 @@ impl Disk {
 impl Storage for Disk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let files = self.0.lock().expect("unpoisoned");
-        Ok(files.iter().map(|(name, file)| (name.clone(), file.0.lock().expect("unpoisoned").len() as u64)).collect())
+        Ok(files
+            .iter()
+            .map(|(name, file)| (name.clone(), file.0.lock().expect("unpoisoned").len() as u64))
+            .collect())
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn SegmentFile>> {

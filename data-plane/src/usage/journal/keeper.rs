@@ -117,7 +117,14 @@ impl Drop for Shared {
     }
 }
 
+/// Behind those who serve: a request that waits for the core of a sync would wait as long as that takes.
+const NICENESS: i32 = 10;
+
 fn run(shared: &Weak<Shared>, every: Duration) {
+    // Of this thread alone, on Linux. Where it is not allowed, nothing depends on it.
+    if cfg!(target_os = "linux") {
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+    }
     loop {
         match shared.upgrade() {
             Some(shared) if shared.dirty.load(Ordering::Acquire) => {}

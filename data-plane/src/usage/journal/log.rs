@@ -6,6 +6,7 @@ use std::{collections::VecDeque, io, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use super::{
+    fresh::Fresh,
     marker,
     record::{self, Kind, SEGMENT_HEAD},
     recovery::lost_event,
@@ -23,6 +24,8 @@ pub struct Limits {
     pub segment: usize,
     /// Of all files together; at least four segments.
     pub max: u64,
+    /// Of events that are kept in memory as well, so that they need not be read back.
+    pub memory: usize,
 }
 
 /// Where a record lies.
@@ -100,7 +103,7 @@ impl Chain {
         Self { epoch, event_seq: 1, segments, lost, lost_unacked: 0, exact }
     }
 
-    fn segment(&mut self, id: u64) -> Option<&mut Segment> {
+    pub fn segment(&mut self, id: u64) -> Option<&mut Segment> {
         self.segments.iter_mut().find(|it| it.id == id)
     }
 }
@@ -119,6 +122,8 @@ pub struct Log {
     /// Epochs of earlier processes, oldest first.
     pub former: VecDeque<Chain>,
     pub live: Chain,
+    /// Events of the live chain.
+    pub fresh: Fresh,
     next_seq: u64,
     pub next_id: u64,
     open: Vec<Open>,
@@ -153,6 +158,7 @@ impl Log {
             boot_id,
             former: VecDeque::new(),
             live,
+            fresh: Fresh::new(limits.memory),
             next_seq: 1,
             next_id: 1,
             open: Vec::new(),
@@ -201,11 +207,13 @@ impl Log {
 
     /// Whether the event was written.
     pub fn close(&mut self, line: &mut [u8], crc: u32, ticket: Option<Ticket>) -> bool {
-        let written = self.append(line, crc, Kind::Closed, ticket.as_ref().map_or(0, |it| it.seq)).is_ok();
-        if written {
+        let written = self.append(line, crc, Kind::Closed, ticket.as_ref().map_or(0, |it| it.seq));
+        let is_written = written.is_ok();
+        if let Ok((_, place)) = written {
             if let Some(active) = self.live.segments.back_mut() {
                 active.closed += 1;
             }
+            self.fresh.push(place.segment, place.at + place.len, record::payload(line));
             self.untaken += 1;
             self.unacked += 1;
         } else {
@@ -220,7 +228,7 @@ impl Log {
             self.free.push(ticket.slot);
             self.pin(segment, false);
         }
-        written
+        is_written
     }
 
     /// No further request that must be billed: what is left is for the endings of those that were taken.
@@ -359,6 +367,7 @@ impl Log {
             exact.write(&*self.storage, epoch);
         }
         let open = if epoch == self.live.epoch { self.open_in(&segment) } else { Vec::new() };
+        self.fresh.forget(segment.id);
         self.untaken -= segment.closed - segment.taken;
         self.unacked -= events;
         self.dropped += events;

@@ -20,6 +20,7 @@
 //! `Closed` takes about 1.4 µs of CPU in all on a busy machine (`cargo bench -p nemo-data-plane --bench journal`): half
 //! of it encoding, checksums and the copy, half the kernel's, for page faults and for syncing what was written.
 
+mod fresh;
 mod keeper;
 mod log;
 mod marker;
@@ -58,6 +59,8 @@ use super::{Event, WAKE_AT};
 
 /// Of a segment, in bytes.
 pub const SEGMENT: usize = 16 << 20;
+/// Of events that are kept in memory, in bytes.
+pub const MEMORY: usize = 4 << 20;
 /// Smallest bound that a journal works with.
 pub const MIN_SEGMENTS: u64 = 4;
 
@@ -194,7 +197,7 @@ impl Journal {
         let mut batch = self.shared.log().begin_batch(max)?;
         while reader::has_room(&batch, max) {
             let Some(place) = self.shared.log().place(batch.epoch) else { break };
-            let (count, bytes) = (batch.events.len(), reader::bytes_of(&batch));
+            let (count, bytes) = (batch.events.len(), batch.events.bytes());
             let found = reader::look(&place, max - count, bytes);
             if !self.shared.log().found(&place, found, &mut batch) {
                 break;
@@ -214,11 +217,10 @@ impl Journal {
         usize::try_from(self.shared.log().untaken).unwrap_or(usize::MAX)
     }
 
-    /// Whether events of former epochs are to be taken, which may have to come from the disk.
+    /// Whether events are to be taken that have to come from the disk.
     pub fn has_backlog(&self) -> bool {
         let log = self.shared.log();
-        let old = log.live.segments.front().filter(|_| log.live.segments.len() > 1);
-        !log.former.is_empty() || old.is_some_and(|it| it.taken < it.closed)
+        !log.former.is_empty() || !log.fresh.is_complete()
     }
 
     /// Resolves when a batch has filled up.

@@ -3,13 +3,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{
     log::{Log, Origin, Segment},
     record::{self, Kind},
     storage::SegmentFile,
 };
+use crate::usage::Events;
 
 /// Read at once; a longer record is read whole.
 const CHUNK: usize = 256 * 1024;
@@ -24,7 +23,7 @@ pub struct Batch {
     pub epoch: u64,
     /// Sequence of the first; the others follow without gap. Counts what this process has given out of the epoch.
     pub first_seq: u64,
-    pub events: Vec<Bytes>,
+    pub events: Events,
 }
 
 /// Where to look next.
@@ -37,7 +36,7 @@ pub struct Place {
 
 /// What was found there.
 pub struct Found {
-    events: Vec<Bytes>,
+    events: Events,
     /// Up to where everything was found.
     at: usize,
     /// Something else than records is there.
@@ -47,24 +46,47 @@ pub struct Found {
 }
 
 impl Log {
-    /// Begins a batch: with events of requests that were lost, if there are any, else with none.
+    /// Begins a batch: with events of requests that were lost, or with those that are in memory, if there are any; else
+    /// with none.
     pub fn begin_batch(&mut self, max: usize) -> Option<Batch> {
         let wanted = |segment: &Segment| segment.taken < segment.closed;
-        let mut chains = self.former.iter_mut().chain([&mut self.live]);
+        let mut chains = self.former.iter_mut().chain(std::iter::once(&mut self.live));
         let chain = chains.find(|chain| !chain.lost.is_empty() || chain.segments.iter().any(wanted))?;
-        let count = chain.lost.len().min(max);
-        let events: Vec<Bytes> = chain.lost.drain(..count).collect();
-        let batch = Batch { epoch: chain.epoch, first_seq: chain.event_seq, events };
-        if count > 0 {
-            chain.event_seq += count as u64;
-            self.untaken -= count as u64;
-            self.given.push_back((Origin::Lost { epoch: batch.epoch }, count as u64));
+        let mut batch = Batch { epoch: chain.epoch, first_seq: chain.event_seq, events: Events::default() };
+        let lost = chain.lost.len().min(max);
+        chain.lost.drain(..lost).for_each(|event| batch.events.push_message(&event));
+        chain.event_seq += lost as u64;
+        drop(chains);
+        if lost > 0 {
+            self.untaken -= lost as u64;
+            self.given.push_back((Origin::Lost { epoch: batch.epoch }, lost as u64));
+        } else if batch.epoch == self.live.epoch {
+            batch.events = self.take_fresh(max);
         }
         Some(batch)
     }
 
-    /// The next place in this epoch where events are.
+    fn take_fresh(&mut self, max: usize) -> Events {
+        let (events, runs) = self.fresh.take(max, BATCH_BYTES);
+        for run in runs {
+            if let Some(segment) = self.live.segment(run.segment) {
+                segment.taken += run.count;
+                if let Some(unread) = segment.unread.front_mut() {
+                    unread.start = run.next;
+                }
+            }
+            self.given.push_back((Origin::Segment { id: run.segment }, run.count));
+        }
+        self.live.event_seq += events.len() as u64;
+        self.untaken -= events.len() as u64;
+        events
+    }
+
+    /// The next place in this epoch where events are that can't be had without reading.
     pub fn place(&self, epoch: u64) -> Option<Place> {
+        if epoch == self.live.epoch && self.fresh.is_complete() {
+            return None;
+        }
         let chain = self.former.iter().chain([&self.live]).find(|chain| chain.epoch == epoch)?;
         let segment = chain.segments.iter().find(|it| it.taken < it.closed)?;
         let run = segment.unread.front()?.clone();
@@ -110,16 +132,18 @@ impl Log {
             self.mark();
             self.end_former();
         }
-        batch.events.extend(found.events);
+        batch.events.append(found.events);
+        if place.epoch == self.live.epoch && self.live.segments.iter().all(|it| it.taken == it.closed) {
+            self.fresh.caught_up();
+        }
         !found.full
     }
 }
 
 /// At most `max` more events, and no more than fit into a batch that has `bytes` already.
 pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
-    let mut found = Found { events: Vec::new(), at: place.run.start, damaged: false, full: false };
+    let mut found = Found { events: Events::default(), at: place.run.start, damaged: false, full: false };
     let Some((chunk, partial)) = chunk(place, max) else { return Found { damaged: true, ..found } };
-    let chunk = Bytes::from(chunk);
     let mut at = 0;
     while at < chunk.len() {
         // What is not given out need not be checked: if its length is wrong, nothing that follows is a record.
@@ -139,7 +163,7 @@ pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
                 break;
             }
             bytes += size;
-            found.events.push(chunk.slice(record.payload));
+            found.events.push_message(chunk.get(record.payload).unwrap_or_default());
         }
         at = record.next;
     }
@@ -167,9 +191,5 @@ fn chunk(place: &Place, max: usize) -> Option<(Vec<u8>, bool)> {
 
 /// Whether a batch can take more.
 pub fn has_room(batch: &Batch, max: usize) -> bool {
-    batch.events.len() < max && bytes_of(batch) < BATCH_BYTES
-}
-
-pub fn bytes_of(batch: &Batch) -> usize {
-    batch.events.iter().map(Bytes::len).sum()
+    batch.events.len() < max && batch.events.bytes() < BATCH_BYTES
 }

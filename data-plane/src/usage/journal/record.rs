@@ -108,6 +108,12 @@ fn head_crc(line: &[u8], payload_crc: u32, epoch: u64) -> u32 {
     crc32c::crc32c_append(payload_crc, &covered)
 }
 
+/// Of a whole record.
+pub fn payload(line: &[u8]) -> &[u8] {
+    let len = kind_and_length(line).map_or(0, |(_, len)| len);
+    line.get(HEAD..HEAD + len).unwrap_or_default()
+}
+
 /// The record at `at`, if a whole one is there.
 pub fn read(bytes: &[u8], at: usize, epoch: u64) -> Option<Record> {
     let head = bytes.get(at..at.checked_add(HEAD)?)?;

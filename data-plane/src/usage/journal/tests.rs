@@ -76,7 +76,7 @@ fn start(disk: &Disk, epoch: u64, limits: Limits, boot: &str) -> (Journal, Vec<R
 fn ship(journal: &Journal) -> Vec<(u32, Told)> {
     let mut all = Vec::new();
     while let Some(batch) = journal.take(7) {
-        all.extend(batch.events.iter().map(told));
+        all.extend(batch.events.messages().map(|it| told(&it)));
         journal.acknowledged(batch.events.len());
         journal.tend();
     }
@@ -86,7 +86,7 @@ fn ship(journal: &Journal) -> Vec<(u32, Told)> {
 /// An orderly end leaves a marker, which a later process, on whatever boot, turns into the end of the epoch.
 #[test]
 fn an_epoch_that_ended_in_order_is_told_closed_until_that_is_acknowledged() {
-    let limits = Limits { segment: 4096, max: 1 << 20 };
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
     let disk = Disk::new();
     let (journal, _) = start(&disk, 1, limits, BOOT);
     for request in 0..100 {
@@ -112,7 +112,7 @@ fn an_epoch_that_ended_in_order_is_told_closed_until_that_is_acknowledged() {
 
 #[test]
 fn what_comes_after_the_end_is_kept_for_the_next_process_and_the_boot_counts_again() {
-    let limits = Limits { segment: 4096, max: 1 << 20 };
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
     let disk = Disk::new();
     let (journal, _) = start(&disk, 1, limits, BOOT);
     journal.finish();
@@ -126,7 +126,7 @@ fn what_comes_after_the_end_is_kept_for_the_next_process_and_the_boot_counts_aga
 /// Requests that stay open keep neither the disk full nor their place.
 #[test]
 fn requests_that_stay_open_are_written_again_at_the_end() {
-    let limits = Limits { segment: 4096, max: 1 << 20 };
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
     let disk = Disk::new();
     let (journal, _) = start(&disk, 1, limits, BOOT);
     let long = open(&journal, 1_000_000, 5).unwrap();
@@ -154,7 +154,7 @@ fn requests_that_stay_open_are_written_again_at_the_end() {
 /// Sequences have no gap, whatever the batches are, and those of another epoch are their own.
 #[test]
 fn batches_are_of_one_epoch_and_numbered_without_gap() {
-    let limits = Limits { segment: 4096, max: 1 << 20 };
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
     let disk = Disk::new();
     let (journal, _) = start(&disk, 1, limits, BOOT);
     for request in 0..50 {
@@ -187,7 +187,7 @@ fn batches_are_of_one_epoch_and_numbered_without_gap() {
 
 #[test]
 fn a_batch_is_bounded_in_bytes_and_takes_at_least_one_event() {
-    let limits = Limits { segment: SEGMENT, max: 1 << 30 };
+    let limits = Limits { segment: SEGMENT, max: 1 << 30, memory: MEMORY };
     let (journal, _) = start(&Disk::new(), 1, limits, BOOT);
     let sizes = [10, 600_000, 600_000, 2_000_000, 5, 300_000];
     let text = "m".repeat(2_000_000);
@@ -197,7 +197,7 @@ fn a_batch_is_bounded_in_bytes_and_takes_at_least_one_event() {
     let mut batches = Vec::new();
     while let Some(batch) = journal.take(100) {
         let length = |event: &Bytes| UsageEvent::decode(event.clone()).unwrap().metadata.len();
-        batches.push(batch.events.iter().map(length).collect::<Vec<_>>());
+        batches.push(batch.events.messages().map(|it| length(&it)).collect::<Vec<_>>());
     }
     assert_eq!(batches, [vec![10, 600_000], vec![600_000], vec![2_000_000], vec![5, 300_000]]);
 }
@@ -205,7 +205,8 @@ fn a_batch_is_bounded_in_bytes_and_takes_at_least_one_event() {
 #[tokio::test]
 async fn the_shipper_is_woken_by_a_full_batch_only() {
     use futures_util::FutureExt as _;
-    let (journal, _) = start(&Disk::new(), 1, Limits { segment: SEGMENT, max: 1 << 30 }, BOOT);
+    let (journal, _) =
+        start(&Disk::new(), 1, Limits { segment: SEGMENT, max: 1 << 30, memory: MEMORY }, BOOT);
     (1..WAKE_AT).for_each(|_| close(&journal, None, 0));
     assert!(journal.full_batch().now_or_never().is_none());
     close(&journal, None, 0);
@@ -216,9 +217,13 @@ async fn the_shipper_is_woken_by_a_full_batch_only() {
 fn sizes_that_do_not_work_and_a_second_process_are_refused() {
     let disk = Disk::new();
     let writer = || Writer { epoch: 1, boot_id: BOOT.into() };
-    let small = Journal::open(Arc::new(disk.clone()), Limits { segment: 4096, max: 4 * 4096 - 1 }, writer());
+    let small = Journal::open(
+        Arc::new(disk.clone()),
+        Limits { segment: 4096, max: 4 * 4096 - 1, memory: 1 << 12 },
+        writer(),
+    );
     assert_eq!(small.err().unwrap().to_string(), "journal.max_bytes: expected at least 16384");
-    let limits = Limits { segment: 4096, max: 4 * 4096 };
+    let limits = Limits { segment: 4096, max: 4 * 4096, memory: 1 << 12 };
     let _first = Journal::open(Arc::new(disk.clone()), limits, writer()).unwrap();
     let second = Journal::open(Arc::new(disk), limits, writer()).err().unwrap();
     assert!(second.to_string().contains("another process"), "{second}");

@@ -130,7 +130,7 @@ impl World {
             }
             Op::Take(max) => {
                 if let Some(batch) = journal.take(max.into()) {
-                    let events: Vec<_> = batch.events.iter().map(told).collect();
+                    let events: Vec<_> = batch.events.messages().map(|it| told(&it)).collect();
                     events.iter().for_each(|it| self.tell(*it));
                     self.owed.extend(events);
                 }
@@ -228,7 +228,7 @@ impl World {
         self.restart(disk);
         let journal = self.journal();
         while let Some(batch) = journal.take(9) {
-            batch.events.iter().for_each(|event| self.tell(told(event)));
+            batch.events.messages().for_each(|event| self.tell(told(&event)));
             journal.acknowledged(batch.events.len());
         }
         journal.finish();
@@ -252,8 +252,8 @@ proptest! {
 
     /// I6: killed at any byte, every request that was opened or closed is told of, and always the same; nothing else is.
     #[test]
-    fn i6_every_request_is_told_of_exactly_once_across_kills(ops in ops(false), segment in 512..4096_usize) {
-        let mut world = World::new(Limits { segment, max: 1 << 24 });
+    fn i6_every_request_is_told_of_exactly_once_across_kills(ops in ops(false), segment in 512..4096_usize, memory in 0..4096_usize) {
+        let mut world = World::new(Limits { segment, max: 1 << 24, memory });
         ops.into_iter().for_each(|op| world.apply(op));
         world.end();
         for request in world.allowed.keys().filter(|request| !world.unsure_requests.contains(request)) {
@@ -263,8 +263,8 @@ proptest! {
 
     /// The death of the machine takes only what was written since the last sync, and the epoch is not called exact.
     #[test]
-    fn i6_what_was_synced_survives_the_machine(ops in ops(true), segment in 512..4096_usize) {
-        let mut world = World::new(Limits { segment, max: 1 << 24 });
+    fn i6_what_was_synced_survives_the_machine(ops in ops(true), segment in 512..4096_usize, memory in 0..4096_usize) {
+        let mut world = World::new(Limits { segment, max: 1 << 24, memory });
         ops.into_iter().for_each(|op| world.apply(op));
         world.end();
         for request in world.durable.difference(&world.unsure_requests) {
@@ -278,7 +278,7 @@ proptest! {
 
 #[test]
 fn an_epoch_that_ended_with_the_machine_is_not_exact() {
-    let limits = Limits { segment: 4096, max: 1 << 20 };
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
     let disk = Disk::new();
     let (journal, _) = start(&disk, 1, limits, BOOT);
     close(&journal, None, 1);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { segment: 4096, max: 1 << 22 };
+const LIMITS: Limits = Limits { segment: 4096, max: 1 << 22, memory: 0 };
 
 /// A journal of one process that was killed, with open requests.
 fn left(requests: u32) -> Disk {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SMALL: Limits = Limits { segment: 4096, max: 6 * 4096 };
+const SMALL: Limits = Limits { segment: 4096, max: 6 * 4096, memory: 1500 };
 
 /// What must be billed is refused before anything is dropped; what was taken still gets its end; then the oldest goes.
 #[test]
@@ -85,7 +85,7 @@ fn what_is_left_of_earlier_processes_counts_and_goes_first() {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let disk = Disk::new();
-    let (journal, _) = start(&disk, 1, Limits { segment: 4096, max: 1 << 20 }, BOOT);
+    let (journal, _) = start(&disk, 1, Limits { segment: 4096, max: 1 << 20, memory: 1500 }, BOOT);
     disk.room(Some(3 * 4096));
     let mut request = 0;
     while let Ok(ticket) = open(&journal, request, 100) {

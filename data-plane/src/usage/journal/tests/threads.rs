@@ -8,7 +8,7 @@ use super::*;
 fn threads_share_a_journal_on_a_real_disk() {
     const EACH: u32 = 5000;
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { segment: 1 << 16, max: 1 << 28 };
+    let limits = Limits { segment: 1 << 16, max: 1 << 28, memory: 1 << 14 };
     let begin = |epoch| {
         let storage = Arc::new(Directory::open(dir.path()).unwrap());
         let journal = Journal::open(storage, limits, Writer { epoch, boot_id: BOOT.into() }).unwrap().0;
@@ -23,7 +23,7 @@ fn threads_share_a_journal_on_a_real_disk() {
             let mut told = Vec::new();
             while !done.load(std::sync::atomic::Ordering::Acquire) || journal.untaken() > 0 {
                 let Some(batch) = journal.take(500) else { continue };
-                told.extend(batch.events.iter().map(super::told));
+                told.extend(batch.events.messages().map(|it| super::told(&it)));
                 journal.acknowledged(batch.events.len());
             }
             told
