@@ -1,11 +1,12 @@
 //! A usage event as the pipeline knows it, written as the `UsageEvent` of `usage.proto` without being built first: every
-//! text in it belongs to somebody else, and every request makes one. Called by `pipeline::context`.
+//! text in it belongs to somebody else, and every request makes one. Made by `pipeline::context`, written by the journal in
+//! the parts that it keeps apart: one behind the other they are the message.
 
 use nemo_proto::{
     common,
     usage::{CostSource, Outcome},
 };
-use nemo_types::{Measure, Usage};
+use nemo_types::{Measure, Nanos, Usage};
 use prost::encoding::encoded_len_varint;
 
 use crate::quota::Charge;
@@ -53,10 +54,9 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// Appends the message, fields in the order of their numbers.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends what the events of many requests have in common: those of one key with one model.
+    pub fn put_common(&self, out: &mut Vec<u8>) {
         let mut out = Fields(out);
-        out.bytes(1, self.request_id);
         out.bytes(2, self.org_id);
         out.bytes(3, self.team_id);
         out.bytes(4, self.key_id);
@@ -67,6 +67,15 @@ impl Event<'_> {
         out.bytes(9, self.provider.as_bytes());
         out.bytes(10, self.upstream_model.as_bytes());
         out.count(11, self.stream.into());
+        out.bytes(20, self.price_id.as_bytes());
+        out.bytes(22, self.strategy.as_bytes());
+        out.count(23, self.config_revision);
+    }
+
+    /// Appends everything else but the charges.
+    pub fn put_own(&self, out: &mut Vec<u8>) {
+        let mut out = Fields(out);
+        out.bytes(1, self.request_id);
         out.count(12, self.outcome as u64);
         out.count(13, self.http_status.into());
         out.bytes(14, self.error_code.as_bytes());
@@ -80,10 +89,7 @@ impl Event<'_> {
             out.present(18, nanos.cast_unsigned());
         }
         out.count(19, self.cost_source as u64);
-        out.bytes(20, self.price_id.as_bytes());
         out.count(21, self.attempts.into());
-        out.bytes(22, self.strategy.as_bytes());
-        out.count(23, self.config_revision);
         out.count(24, self.started_unix_us.cast_unsigned());
         out.count(25, self.total_us);
         out.count(26, self.upstream_us);
@@ -99,10 +105,24 @@ impl Event<'_> {
             out.message(33, &common::Measure::from(unit));
         }
         out.bytes(34, self.decision);
-        for charge in self.charges {
-            out.charge(35, charge);
-        }
         out.bytes(36, self.service_tier.as_bytes());
+    }
+
+    /// Appends the charges.
+    pub fn put_charges(&self, out: &mut Vec<u8>) {
+        self.charges.iter().for_each(|charge| Fields(out).charge(35, charge));
+    }
+
+    /// Appends them without what is charged.
+    pub fn put_charged(&self, out: &mut Vec<u8>) {
+        for charge in self.charges {
+            Fields(out).charge(35, &Charge { nanos: Nanos::ZERO, ..*charge });
+        }
+    }
+
+    /// Each budget is charged what the request cost: [`Event::put_charged`] and the cost tell the charges.
+    pub fn is_charged_its_cost(&self) -> bool {
+        self.charges.iter().all(|charge| self.cost_nanos == Some(charge.nanos.0))
     }
 }
 
@@ -211,8 +231,8 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
-    use nemo_proto::usage::UsageEvent;
-    use nemo_types::{BudgetId, LeaseId, Nanos, Unit};
+    use nemo_proto::usage::{self as wire, UsageEvent};
+    use nemo_types::{BudgetId, LeaseId, Unit};
     use prost::Message as _;
 
     use super::*;
@@ -222,7 +242,7 @@ mod tests {
     }
 
     /// Every field set, so that none can be forgotten: the message that is decoded must be the one that is written
-    /// out here, and be encoded by prost to the same bytes.
+    /// out here, with no byte more.
     #[test]
     fn it_is_the_usage_event_of_the_contract() {
         let (request, org, team, key, deployment) = (id(1), id(2), id(3), id(4), id(5));
@@ -283,7 +303,9 @@ mod tests {
             service_tier: "flex",
         };
         let mut encoded = Vec::new();
-        event.encode(&mut encoded);
+        event.put_common(&mut encoded);
+        event.put_own(&mut encoded);
+        event.put_charges(&mut encoded);
         let expected = UsageEvent {
             request_id: request.to_vec().into(),
             org_id: org.to_vec().into(),
@@ -323,6 +345,12 @@ mod tests {
             service_tier: "flex".into(),
         };
         assert_eq!(UsageEvent::decode(&*encoded).unwrap(), expected);
-        assert_eq!(encoded, expected.encode_to_vec());
+        assert_eq!(encoded.len(), expected.encoded_len());
+        let mut charged = Vec::new();
+        event.put_charged(&mut charged);
+        let free: Vec<_> =
+            expected.charges.iter().map(|it| wire::Charge { nanos: 0, ..it.clone() }).collect();
+        assert_eq!(UsageEvent::decode(&*charged).unwrap().charges, free);
+        assert!(!event.is_charged_its_cost());
     }
 }

@@ -4,12 +4,14 @@
 use std::{collections::VecDeque, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use nemo_proto::usage::UsageEvent;
 
 use super::{
     fresh::Fresh,
     marker,
     record::{self, Kind, SEGMENT_HEAD},
     recovery::lost_event,
+    shapes::{self, Draft, Shapes},
     storage::{SegmentFile, Storage},
 };
 
@@ -124,6 +126,8 @@ pub struct Log {
     pub live: Chain,
     /// Events of the live chain.
     pub fresh: Fresh,
+    /// Of the active segment.
+    shapes: Shapes,
     next_seq: u64,
     pub next_id: u64,
     open: Vec<Open>,
@@ -159,6 +163,7 @@ impl Log {
             former: VecDeque::new(),
             live,
             fresh: Fresh::new(limits.memory),
+            shapes: Shapes::default(),
             next_seq: 1,
             next_id: 1,
             open: Vec::new(),
@@ -178,11 +183,11 @@ impl Log {
     }
 
     /// A request is about to be sent.
-    pub fn open(&mut self, line: &mut [u8], crc: u32) -> Result<Ticket, Full> {
+    pub fn open(&mut self, event: &mut Draft) -> Result<Ticket, Full> {
         if self.is_full() {
             return Err(Full);
         }
-        let (seq, opened) = self.append(line, crc, Kind::Opened, 0)?;
+        let (seq, opened) = self.append(event, Kind::Opened, 0)?;
         let place = Open { seq, opened, extended: None };
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -198,22 +203,22 @@ impl Log {
         Ok(Ticket { seq, slot })
     }
 
-    pub fn extend(&mut self, line: &mut [u8], crc: u32, ticket: &Ticket) {
-        let Ok((_, place)) = self.append(line, crc, Kind::Extended, ticket.seq) else { return };
+    pub fn extend(&mut self, change: &mut Draft, ticket: &Ticket) {
+        let Ok((_, place)) = self.append(change, Kind::Extended, ticket.seq) else { return };
         if let Some(open) = self.open.get_mut(ticket.slot as usize).filter(|it| it.seq == ticket.seq) {
             open.extended = Some(place);
         }
     }
 
     /// Whether the event was written.
-    pub fn close(&mut self, line: &mut [u8], crc: u32, ticket: Option<Ticket>) -> bool {
-        let written = self.append(line, crc, Kind::Closed, ticket.as_ref().map_or(0, |it| it.seq));
+    pub fn close(&mut self, event: &mut Draft, ticket: Option<Ticket>) -> bool {
+        let written = self.append(event, Kind::Closed, ticket.as_ref().map_or(0, |it| it.seq));
         let is_written = written.is_ok();
         if let Ok((_, place)) = written {
             if let Some(active) = self.live.segments.back_mut() {
                 active.closed += 1;
             }
-            self.fresh.push(place.segment, place.at + place.len, record::payload(line));
+            self.fresh.push(place.segment, place.at + place.len, event.whole());
             self.untaken += 1;
             self.unacked += 1;
         } else {
@@ -249,40 +254,74 @@ impl Log {
         }
     }
 
-    fn append(&mut self, line: &mut [u8], crc: u32, kind: Kind, ticket: u64) -> Result<(u64, Place), Full> {
+    fn append(&mut self, draft: &mut Draft, kind: Kind, ticket: u64) -> Result<(u64, Place), Full> {
         if std::mem::take(&mut self.clean) {
             self.mark();
         }
         // Again in a fresh segment where there is no room, or when nobody knows what is in one that was not written.
         for _ in 0..4 {
-            let end = self.live.segments.back().map_or(usize::MAX, |it| it.end);
-            if end.saturating_add(line.len()) > self.limits.segment {
+            let shape = self.shape(draft);
+            let (line, crc) = draft.line(shape > 0);
+            if self.has_place(line.len()) {
+                if let Ok(written) = self.write(line, crc, (kind, ticket), shape) {
+                    return Ok(written);
+                }
+            } else {
                 self.rotate(line.len())?;
-                continue;
-            }
-            let seq = self.next_seq;
-            let ticket = if kind == Kind::Opened && ticket == 0 { seq } else { ticket };
-            record::seal(line, crc, kind, (self.live.epoch, seq, ticket));
-            let active = self.live.segments.back_mut().ok_or(Full)?;
-            match active.file.write(active.end as u64, line) {
-                Ok(()) => {
-                    let len = line.len();
-                    let place = Place { segment: active.id, at: active.end, len };
-                    active.end += len;
-                    active.unsynced = true;
-                    if let Some(unread) = active.unread.back_mut() {
-                        unread.end = active.end;
-                    }
-                    self.next_seq += 1;
-                    return Ok((seq, place));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a segment of the usage journal can't be written, going on in another");
-                    active.end = self.limits.segment;
-                }
             }
         }
         Err(Full)
+    }
+
+    /// Where the active segment has the shape of this; 0: nowhere.
+    fn shape(&mut self, draft: &Draft) -> u32 {
+        let Some(shape) = draft.shape() else { return 0 };
+        let hash = match self.shapes.find(shape) {
+            shapes::Place::At(at) => return at,
+            shapes::Place::Wanted(hash) => hash,
+            shapes::Place::None => return 0,
+        };
+        let mut line = Vec::new();
+        let crc = record::press(&mut line, |line| line.extend_from_slice(shape));
+        if !self.has_place(line.len()) {
+            return 0;
+        }
+        let Ok((_, place)) = self.write(&mut line, crc, (Kind::Shape, 0), 0) else { return 0 };
+        let at = u32::try_from(place.at).unwrap_or(0);
+        self.shapes.written(hash, shape, at);
+        at
+    }
+
+    fn has_place(&self, len: usize) -> bool {
+        let end = self.live.segments.back().map_or(usize::MAX, |it| it.end);
+        end.saturating_add(len) <= self.limits.segment
+    }
+
+    /// Adds one record to the active segment; where that fails nothing more is added to it.
+    fn write(
+        &mut self,
+        line: &mut [u8],
+        crc: u32,
+        (kind, ticket): (Kind, u64),
+        shape: u32,
+    ) -> Result<(u64, Place), Full> {
+        let seq = self.next_seq;
+        let ticket = if kind == Kind::Opened && ticket == 0 { seq } else { ticket };
+        record::seal(line, crc, kind, (self.live.epoch, seq, ticket), shape);
+        let active = self.live.segments.back_mut().ok_or(Full)?;
+        if let Err(error) = active.file.write(active.end as u64, line) {
+            tracing::error!(%error, "a segment of the usage journal can't be written, going on in another");
+            active.end = self.limits.segment;
+            return Err(Full);
+        }
+        let place = Place { segment: active.id, at: active.end, len: line.len() };
+        active.end += line.len();
+        active.unsynced = true;
+        if let Some(unread) = active.unread.back_mut() {
+            unread.end = active.end;
+        }
+        self.next_seq += 1;
+        Ok((seq, place))
     }
 
     /// Makes another segment the active one, if need be at the price of the oldest.
@@ -300,7 +339,7 @@ impl Log {
             }
         }
         for (slot, payloads) in carried {
-            self.write_again(slot, &payloads);
+            self.write_again(slot, payloads);
         }
         Ok(())
     }
@@ -336,6 +375,7 @@ impl Log {
             unsynced: true,
         });
         self.next_id += 1;
+        self.shapes.clear();
         Ok(())
     }
 
@@ -394,28 +434,27 @@ impl Log {
             let file = match place.segment == segment.id {
                 true => Some(&segment.file),
                 false => self.live.segments.iter().find(|it| it.id == place.segment).map(|it| &it.file),
+            }?;
+            let line = file.read(place.at as u64, place.len).ok()?;
+            let found = record::read(&line, 0, self.live.epoch)?;
+            let shape = match found.shape {
+                0 => None,
+                at => Some(shapes::read_file(&**file, at, self.live.epoch)?),
             };
-            file.and_then(|file| {
-                let line = file.read(place.at as u64, place.len).ok()?;
-                let found = record::read(&line, 0, self.live.epoch)?;
-                Some(line[found.payload].to_vec())
-            })
+            shapes::event(&line[found.payload], shape.as_deref())
         };
         Payloads { opened: read(open.opened), extended: open.extended.and_then(read) }
     }
 
     /// Adds an open request once more, so that the segment that it was opened in can go.
-    fn write_again(&mut self, slot: usize, payloads: &Payloads) {
+    fn write_again(&mut self, slot: usize, payloads: Payloads) {
         let Some(Open { seq, opened: before, .. }) = self.open.get(slot).copied() else { return };
         // In one record: half of it must not be all that is left.
-        let event = match (&payloads.opened, &payloads.extended) {
-            (Some(opened), Some(extended)) => lost_event(opened, Some(extended)),
-            (opened, _) => opened.clone().map(Bytes::from),
-        };
+        let event = payloads.opened.map(|opened| lost_event(opened, payloads.extended));
         let written = event.and_then(|event| {
-            let mut line = Vec::new();
-            let crc = record::press(&mut line, |line| line.extend_from_slice(&event));
-            self.append(&mut line, crc, Kind::Opened, seq).ok()
+            let mut draft = Draft::default();
+            draft.message(|text| text.extend_from_slice(&event));
+            self.append(&mut draft, Kind::Opened, seq).ok()
         });
         let Some((_, opened)) = written else {
             self.spoil_live();
@@ -444,7 +483,7 @@ impl Log {
             if front.open > 0 {
                 let open = self.open_in(front);
                 for (slot, payloads) in open {
-                    self.write_again(slot, &payloads);
+                    self.write_again(slot, payloads);
                 }
             }
             match self.live.segments.pop_front() {
@@ -573,8 +612,8 @@ impl Log {
 
 /// Of an open request, as far as they could be read.
 pub struct Payloads {
-    opened: Option<Vec<u8>>,
-    extended: Option<Vec<u8>>,
+    opened: Option<UsageEvent>,
+    extended: Option<UsageEvent>,
 }
 
 pub fn segment_name(epoch: u64, first_seq: u64) -> String {

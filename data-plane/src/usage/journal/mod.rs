@@ -29,6 +29,7 @@ pub mod model;
 mod reader;
 mod record;
 mod recovery;
+mod shapes;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use tokio::sync::Notify;
 use self::{
     log::{Chain, Log},
     marker::Marker,
+    shapes::Draft,
 };
 pub use self::{
     log::{Full, Limits, Ticket},
@@ -65,7 +67,7 @@ pub const MEMORY: usize = 4 << 20;
 pub const MIN_SEGMENTS: u64 = 4;
 
 thread_local! {
-    static LINE: RefCell<Vec<u8>> = RefCell::default();
+    static DRAFT: RefCell<Draft> = RefCell::default();
 }
 
 /// Who writes.
@@ -158,9 +160,9 @@ impl Journal {
     /// # Errors
     /// [`Full`]: if it cannot be billed, it must not be sent.
     pub fn opened(&self, event: &Event<'_>) -> Result<Ticket, Full> {
-        LINE.with_borrow_mut(|line| {
-            let crc = record::press(line, |line| event.encode(line));
-            let ticket = self.shared.log().open(line, crc);
+        DRAFT.with_borrow_mut(|draft| {
+            draft.event(event);
+            let ticket = self.shared.log().open(draft);
             // Also when it is full: the keeper tries whether there is room again.
             self.shared.wake_keeper();
             ticket
@@ -171,19 +173,19 @@ impl Journal {
     pub fn extended(&self, ticket: &Ticket, charges: &[Charge], cost: Nanos) {
         let change =
             UsageEvent { cost_nanos: Some(cost.0), charges: charges.to_vec(), ..UsageEvent::default() };
-        LINE.with_borrow_mut(|line| {
-            let crc = record::press(line, |line| change.encode_raw(line));
-            self.shared.log().extend(line, crc, ticket);
+        DRAFT.with_borrow_mut(|draft| {
+            draft.message(|text| change.encode_raw(text));
+            self.shared.log().extend(draft, ticket);
         });
         self.shared.wake_keeper();
     }
 
     /// Writes down what became of a request. One that was never sent may have no ticket.
     pub fn closed(&self, ticket: Option<Ticket>, event: &Event<'_>) {
-        let waiting = LINE.with_borrow_mut(|line| {
-            let crc = record::press(line, |line| event.encode(line));
+        let waiting = DRAFT.with_borrow_mut(|draft| {
+            draft.event(event);
             let mut log = self.shared.log();
-            log.close(line, crc, ticket).then_some(log.untaken)
+            log.close(draft, ticket).then_some(log.untaken)
         });
         self.shared.wake_keeper();
         if waiting == Some(WAKE_AT as u64) {

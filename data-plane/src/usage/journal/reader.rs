@@ -1,11 +1,15 @@
 //! Finds the events in the journal that were not given out yet. Reads outside of the lock: what is in a segment does not
 //! change, it only grows. Called by [`super::Journal::take`].
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message as _;
 
 use super::{
     log::{Log, Origin, Segment},
     record::{self, Kind},
+    shapes,
     storage::SegmentFile,
 };
 use crate::usage::Events;
@@ -144,7 +148,7 @@ impl Log {
 pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
     let mut found = Found { events: Events::default(), at: place.run.start, damaged: false, full: false };
     let Some((chunk, partial)) = chunk(place, max) else { return Found { damaged: true, ..found } };
-    let mut at = 0;
+    let (mut at, mut shape) = (0, None);
     while at < chunk.len() {
         // What is not given out need not be checked: if its length is wrong, nothing that follows is a record.
         if let Some(next) = record::skip(&chunk, at, Kind::Closed) {
@@ -157,18 +161,40 @@ pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
             break;
         };
         if record.kind == Kind::Closed {
-            let size = record.payload.len();
+            let payload = chunk.get(record.payload).unwrap_or_default();
+            let Some(event) = whole(place, payload, record.shape, &mut shape) else {
+                found.damaged = true;
+                break;
+            };
+            let size = event.len();
             if found.events.len() == max || (bytes > 0 && bytes + size > BATCH_BYTES) {
                 found.full = true;
                 break;
             }
             bytes += size;
-            found.events.push_message(chunk.get(record.payload).unwrap_or_default());
+            found.events.push_message(&event);
         }
         at = record.next;
     }
     found.at += at;
     found
+}
+
+/// The event of a record. `last` is the shape that was read last.
+fn whole<'a>(
+    place: &Place,
+    payload: &'a [u8],
+    shape: u32,
+    last: &mut Option<(u32, Bytes)>,
+) -> Option<Cow<'a, [u8]>> {
+    if shape == 0 {
+        return Some(Cow::Borrowed(payload));
+    }
+    if last.as_ref().is_none_or(|(at, _)| *at != shape) {
+        *last = Some((shape, shapes::read_file(&*place.file, shape, place.epoch)?));
+    }
+    let (_, shape) = last.as_ref()?;
+    Some(Cow::Owned(shapes::event(payload, Some(shape))?.encode_to_vec()))
 }
 
 /// What to search, and whether there is more of the run.

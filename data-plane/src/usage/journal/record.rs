@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! segment:  "NEMOJRN1" | epoch u64 | first seq u64 | CRC32C of all before u32 | 0 u32 | records | zeros
-//! record:   kind u8 << 24 + payload length | CRC32C u32 | seq u64 | ticket u64 | payload | zeros up to the next 8
+//! record:   kind u8 << 24 + payload length | CRC32C u32 | seq u64 | ticket u64 | shape u32 | payload | zeros up to the next 8
 //! ```
 //!
 //! Integers are little-endian. The CRC covers the payload, then the epoch and the head without itself, so that a record
-//! of another epoch or place is none. A head is never all zeros: zeros are the end.
+//! of another epoch or place is none. A head is never all zeros: zeros are the end. `shape` is where in the segment the
+//! [`Kind::Shape`] begins that has the rest of the event, see [`super::shapes`]; 0: the payload is all of it.
 
 use std::ops::Range;
 
 /// Of a segment's head.
 pub const SEGMENT_HEAD: usize = 32;
 /// Of a record's head.
-pub const HEAD: usize = 24;
+pub const HEAD: usize = 28;
 const MAGIC: &[u8; 8] = b"NEMOJRN1";
 const ALIGN: usize = 8;
 /// Longest payload: three bytes tell its length.
@@ -27,6 +28,8 @@ pub enum Kind {
     Extended,
     /// The event of a request that is over.
     Closed,
+    /// What the events of others have in common.
+    Shape,
 }
 
 impl Kind {
@@ -35,6 +38,7 @@ impl Kind {
             1 => Some(Self::Opened),
             2 => Some(Self::Extended),
             3 => Some(Self::Closed),
+            4 => Some(Self::Shape),
             _ => None,
         }
     }
@@ -44,6 +48,7 @@ impl Kind {
             Self::Opened => 1,
             Self::Extended => 2,
             Self::Closed => 3,
+            Self::Shape => 4,
         }
     }
 }
@@ -56,6 +61,8 @@ pub struct Record {
     pub seq: u64,
     /// Seq of the request's first `Opened`; 0: it had none.
     pub ticket: u64,
+    /// Where the segment has the rest of the event; 0: there is none.
+    pub shape: u32,
     /// In the bytes that were searched.
     pub payload: Range<usize>,
     /// Where the next one begins.
@@ -92,23 +99,31 @@ pub fn press(line: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> u32 {
 }
 
 /// Completes what [`press`] laid out.
-pub fn seal(line: &mut [u8], payload_crc: u32, kind: Kind, (epoch, seq, ticket): (u64, u64, u64)) {
+pub fn seal(
+    line: &mut [u8],
+    payload_crc: u32,
+    kind: Kind,
+    (epoch, seq, ticket): (u64, u64, u64),
+    shape: u32,
+) {
     line[3] = kind.byte();
     line[8..16].copy_from_slice(&seq.to_le_bytes());
     line[16..24].copy_from_slice(&ticket.to_le_bytes());
+    line[24..28].copy_from_slice(&shape.to_le_bytes());
     let crc = head_crc(line, payload_crc, epoch);
     line[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn head_crc(line: &[u8], payload_crc: u32, epoch: u64) -> u32 {
-    let mut covered = [0; 28];
+    let mut covered = [0; 32];
     covered[..8].copy_from_slice(&epoch.to_le_bytes());
     covered[8..12].copy_from_slice(&line[..4]);
-    covered[12..].copy_from_slice(&line[8..24]);
+    covered[12..].copy_from_slice(&line[8..HEAD]);
     crc32c::crc32c_append(payload_crc, &covered)
 }
 
 /// Of a whole record.
+#[cfg(test)]
 pub fn payload(line: &[u8]) -> &[u8] {
     let len = kind_and_length(line).map_or(0, |(_, len)| len);
     line.get(HEAD..HEAD + len).unwrap_or_default()
@@ -123,8 +138,8 @@ pub fn read(bytes: &[u8], at: usize, epoch: u64) -> Option<Record> {
     if crc.to_le_bytes() != head[4..8] {
         return None;
     }
-    let record =
-        Record { kind, seq: u64_at(head, 8), ticket: u64_at(head, 16), payload, next: at + size(len) };
+    let (seq, ticket, shape) = (u64_at(head, 8), u64_at(head, 16), u32_at(head, 24));
+    let record = Record { kind, seq, ticket, shape, payload, next: at + size(len) };
     (record.seq > 0).then_some(record)
 }
 
@@ -157,6 +172,10 @@ fn kind_and_length(head: &[u8]) -> Option<(Kind, usize)> {
     Some((kind, usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16))
 }
 
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|it| it.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|it| it.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
@@ -165,17 +184,17 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    fn line(payload: &[u8], kind: Kind, at: (u64, u64, u64)) -> Vec<u8> {
+    fn line(payload: &[u8], kind: Kind, at: (u64, u64, u64), shape: u32) -> Vec<u8> {
         let mut line = Vec::new();
         let crc = press(&mut line, |line| line.extend_from_slice(payload));
-        seal(&mut line, crc, kind, at);
+        seal(&mut line, crc, kind, at, shape);
         line
     }
 
     #[test]
     fn a_record_is_read_as_it_was_written_and_any_changed_bit_makes_it_none() {
-        let mut bytes = line(b"payload", Kind::Extended, (9, 5, 3));
-        bytes.extend(line(b"", Kind::Closed, (9, 6, 0)));
+        let mut bytes = line(b"payload", Kind::Extended, (9, 5, 3), 0);
+        bytes.extend(line(b"", Kind::Closed, (9, 6, 0), 4711));
         let first = read(&bytes, 0, 9).unwrap();
         assert_eq!(
             (first.kind, first.seq, first.ticket, &bytes[first.payload.clone()]),
@@ -183,8 +202,8 @@ mod tests {
         );
         let second = read(&bytes, first.next, 9).unwrap();
         assert_eq!(
-            (second.kind, second.seq, second.ticket, second.payload.len(), second.next),
-            (Kind::Closed, 6, 0, 0, bytes.len())
+            (second.kind, second.seq, second.ticket, second.shape, second.payload.len(), second.next),
+            (Kind::Closed, 6, 0, 4711, 0, bytes.len())
         );
         assert_eq!(read(&bytes, 0, 8), None, "of another epoch");
         for bit in 0..(HEAD + 7) * 8 {
@@ -197,7 +216,7 @@ mod tests {
     #[test]
     fn reading_resumes_behind_damage_with_a_later_record() {
         let mut bytes: Vec<u8> =
-            (1..=4).flat_map(|seq| line(b"some payload", Kind::Closed, (1, seq, 0))).collect();
+            (1..=4).flat_map(|seq| line(b"some payload", Kind::Closed, (1, seq, 0), 0)).collect();
         let each = size(12);
         bytes[each + 30] ^= 1;
         assert_eq!(resume(&bytes, each, 1, 2), Some(2 * each));

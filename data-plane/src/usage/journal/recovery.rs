@@ -23,6 +23,7 @@ use super::{
     log::{Chain, SPARE, Segment, parse_segment_name},
     marker::{self, Marker},
     record::{self, Kind, SEGMENT_HEAD},
+    shapes,
     storage::Storage,
 };
 
@@ -44,8 +45,15 @@ pub struct Recovered {
     pub exact: bool,
 }
 
-/// Of requests that are open as far as was read: the event, and what replaces its charges.
-type OpenEvents = BTreeMap<u64, (Vec<u8>, Option<Vec<u8>>)>;
+/// Requests that are open as far as was read.
+type OpenEvents = BTreeMap<u64, OpenEvent>;
+
+struct OpenEvent {
+    opened: Vec<u8>,
+    shape: Option<Bytes>,
+    /// What replaces its charges.
+    extended: Option<Vec<u8>>,
+}
 
 /// All former epochs, oldest first.
 pub fn recover(
@@ -112,10 +120,11 @@ fn recover_epoch(
             }
         }
     }
-    for (event, extended) in open.into_values() {
-        match lost_event(&event, extended.as_deref()) {
-            Some(event) => chain.lost.push_back(event),
-            None => report.damaged += 1,
+    for open in open.into_values() {
+        let extended = open.extended.map(|it| UsageEvent::decode(&*it)).transpose();
+        match (shapes::event(&open.opened, open.shape.as_deref()), extended) {
+            (Some(event), Ok(extended)) => chain.lost.push_back(lost_event(event, extended)),
+            _ => report.damaged += 1,
         }
     }
     report.lost = chain.lost.len() as u64;
@@ -185,11 +194,19 @@ fn scan(bytes: &[u8], (epoch, first_seq): (u64, u64), until: Option<u64>, open: 
     // A record that the next segment has as well could not be written here: the disk refused at its last bytes.
     let ours = |seq| until.is_none_or(|until| seq < until);
     let (mut at, mut begun) = (SEGMENT_HEAD, SEGMENT_HEAD);
+    let mut shapes = Found::default();
     while at < used {
         if let Some(record) = record::read(bytes, at, epoch).filter(|it| it.seq == scan.next && ours(it.seq))
         {
-            apply(&record, bytes, open, &mut scan.closed);
-            (at, scan.next) = (record.next, record.seq + 1);
+            if shapes.apply(&record, bytes, epoch, open, &mut scan.closed) {
+                at = record.next;
+            } else {
+                // It is there, and what it refers to is not.
+                scan.damaged += 1;
+                scan.runs.push_back(begun..at);
+                (at, begun) = (record.next, record.next);
+            }
+            scan.next = record.seq + 1;
             continue;
         }
         let resumed = record::resume(bytes, at, epoch, scan.next);
@@ -212,33 +229,55 @@ fn scan(bytes: &[u8], (epoch, first_seq): (u64, u64), until: Option<u64>, open: 
     scan
 }
 
-fn apply(record: &record::Record, bytes: &[u8], open: &mut OpenEvents, closed: &mut u64) {
-    let payload = bytes.get(record.payload.clone()).unwrap_or_default();
-    match record.kind {
-        // Written again, it has in it what extended it before.
-        Kind::Opened => {
-            open.insert(record.ticket, (payload.to_vec(), None));
-        }
-        // Where its `Opened` is gone with an earlier segment, the request was told of and acknowledged.
-        Kind::Extended => {
-            if let Some((_, extended)) = open.get_mut(&record.ticket) {
-                *extended = Some(payload.to_vec());
+/// The shapes of a segment, each read once.
+#[derive(Default)]
+struct Found(BTreeMap<u32, Option<Bytes>>);
+
+impl Found {
+    /// False: the record can't be understood.
+    fn apply(
+        &mut self,
+        record: &record::Record,
+        bytes: &[u8],
+        epoch: u64,
+        open: &mut OpenEvents,
+        closed: &mut u64,
+    ) -> bool {
+        let payload = bytes.get(record.payload.clone()).unwrap_or_default();
+        let shape = match record.shape {
+            0 => None,
+            at => {
+                let read = || usize::try_from(at).ok().and_then(|at| shapes::read(bytes, at, epoch));
+                let Some(shape) = self.0.entry(at).or_insert_with(read) else { return false };
+                Some(shape.clone())
             }
+        };
+        match record.kind {
+            // Written again, it has in it what extended it before.
+            Kind::Opened => {
+                open.insert(record.ticket, OpenEvent { opened: payload.to_vec(), shape, extended: None });
+            }
+            // Where its `Opened` is gone with an earlier segment, the request was told of and acknowledged.
+            Kind::Extended => {
+                if let Some(open) = open.get_mut(&record.ticket) {
+                    open.extended = Some(payload.to_vec());
+                }
+            }
+            Kind::Closed => {
+                open.remove(&record.ticket);
+                *closed += 1;
+            }
+            Kind::Shape => {}
         }
-        Kind::Closed => {
-            open.remove(&record.ticket);
-            *closed += 1;
-        }
+        true
     }
 }
 
 /// The event of a request of which nobody knows how it ended.
-pub fn lost_event(opened: &[u8], extended: Option<&[u8]>) -> Option<Bytes> {
-    let mut event = UsageEvent::decode(opened).ok()?;
+pub fn lost_event(mut event: UsageEvent, extended: Option<UsageEvent>) -> Bytes {
     if let Some(extended) = extended {
-        let extended = UsageEvent::decode(extended).ok()?;
         (event.charges, event.cost_nanos) = (extended.charges, extended.cost_nanos);
     }
     event.set_outcome(Outcome::Lost);
-    Some(event.encode_to_vec().into())
+    event.encode_to_vec().into()
 }

@@ -101,6 +101,31 @@ fn damage_in_the_middle_costs_what_is_damaged_and_the_epoch_its_exactness() {
     assert!(told.len() >= 59, "{}", told.len());
 }
 
+/// What the events of others have in common is of no use to anybody else, and what refers to it is told by nothing.
+#[test]
+fn damage_of_a_shape_costs_what_refers_to_it_and_the_epoch_its_exactness() {
+    let disk = left(60);
+    let names = segments(&disk);
+    let mut bytes = disk.get(&names[1]);
+    let (mut at, mut shapes, mut short) = (record::SEGMENT_HEAD, Vec::new(), 0);
+    while let Some(found) = record::read(&bytes, at, 1) {
+        if found.kind == record::Kind::Shape {
+            shapes.push(found.payload.start);
+        }
+        short += usize::from(found.shape > 0);
+        at = found.next;
+    }
+    assert!(shapes.len() == 2 && short > 10, "{shapes:?} {short}");
+    shapes.iter().for_each(|at| bytes[*at] ^= 0xff);
+    disk.set(&names[1], bytes);
+    let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert!(recovered[0].damaged > 2 && !recovered[0].exact, "{recovered:?}");
+    let told = ship(&journal);
+    assert_eq!(told.len() as u64, recovered[0].events + recovered[0].lost);
+    assert!(told.len() >= 60 - short && told.len() < 60, "{}", told.len());
+    assert_eq!((journal.stats().dropped, journal.closed_epochs()), (0, vec![(1, false)]));
+}
+
 #[test]
 fn a_missing_segment_is_noticed() {
     let disk = left(60);
