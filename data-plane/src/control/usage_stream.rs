@@ -7,10 +7,15 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use nemo_proto::{common::NodeInfo, fleet::RegisterResponse, usage::UsageAck};
 use nemo_runtime::drain::DrainWatcher;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, client::Grpc};
-use tonic_prost::ProstCodec;
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::ProstDecoder;
 
 use super::{NodeChannel, metrics::ControlMetrics};
 use crate::usage::{EncodedBatch, Journal, WAKE_AT, journal::Batch};
@@ -147,9 +152,38 @@ async fn ingest(
     const INGEST: &str = "/nemo.usage.v1.UsageService/Ingest";
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let codec = ProstCodec::<EncodedBatch, UsageAck>::default();
-    let answer = client.streaming(Request::new(batches), PathAndQuery::from_static(INGEST), codec).await?;
+    let answer =
+        client.streaming(Request::new(batches), PathAndQuery::from_static(INGEST), BatchCodec).await?;
     Ok(answer.into_inner())
+}
+
+/// As `ProstCodec`, but that room for a batch is made at once: it is hundreds of KiB long.
+#[derive(Default)]
+struct BatchCodec;
+
+impl Codec for BatchCodec {
+    type Encode = EncodedBatch;
+    type Decode = UsageAck;
+    type Encoder = Self;
+    type Decoder = ProstDecoder<UsageAck>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::default()
+    }
+}
+
+impl Encoder for BatchCodec {
+    type Item = EncodedBatch;
+    type Error = Status;
+
+    fn encode(&mut self, batch: EncodedBatch, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(batch.encoded_len());
+        batch.encode(out).map_err(|error| Status::internal(error.to_string()))
+    }
 }
 
 #[cfg(test)]

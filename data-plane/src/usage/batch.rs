@@ -35,7 +35,8 @@ impl Events {
     /// One of which there is only its message.
     pub fn push_message(&mut self, event: &[u8]) {
         let mut piece = BytesMut::with_capacity(MAX_HEAD + event.len());
-        put_event(&mut piece, event);
+        put_head(&mut piece, event.len());
+        piece.put_slice(event);
         self.push(piece.freeze(), 1);
     }
 
@@ -92,11 +93,10 @@ impl Events {
     }
 }
 
-/// Appends an event with what is in front of it.
-pub fn put_event(out: &mut impl BufMut, event: &[u8]) {
+/// Appends what is in front of an event of so many bytes.
+pub fn put_head(out: &mut impl BufMut, length: usize) {
     encoding::encode_key(EVENTS, WireType::LengthDelimited, out);
-    encoding::encode_varint(event.len() as u64, out);
-    out.put_slice(event);
+    encoding::encode_varint(length as u64, out);
 }
 
 /// What the first event of these takes.
@@ -183,7 +183,11 @@ mod tests {
     fn events() -> Events {
         let mut all = Events::default();
         let mut piece = BytesMut::new();
-        (0..3).for_each(|attempts| put_event(&mut piece, &event(attempts).encode_to_vec()));
+        for attempts in 0..3 {
+            let event = event(attempts).encode_to_vec();
+            put_head(&mut piece, event.len());
+            piece.put_slice(&event);
+        }
         all.push(piece.freeze(), 3);
         let mut more = Events::default();
         (3..5).for_each(|attempts| more.push_message(&event(attempts).encode_to_vec()));

@@ -57,10 +57,10 @@ impl Event<'_> {
     /// Appends what the events of many requests have in common: those of one key with one model.
     pub fn put_common(&self, out: &mut Vec<u8>) {
         let mut out = Fields(out);
-        out.bytes(2, self.org_id);
-        out.bytes(3, self.team_id);
-        out.bytes(4, self.key_id);
-        out.bytes(5, self.deployment_id.map_or(&[], |id| id));
+        out.ids([(2, self.org_id), (3, self.team_id), (4, self.key_id)]);
+        if let Some(id) = self.deployment_id {
+            out.ids([(5, id)]);
+        }
         out.bytes(6, self.endpoint.as_bytes());
         out.bytes(7, self.requested_model.as_bytes());
         out.bytes(8, self.model.as_bytes());
@@ -75,7 +75,7 @@ impl Event<'_> {
     /// Appends everything else but the charges.
     pub fn put_own(&self, out: &mut Vec<u8>) {
         let mut out = Fields(out);
-        out.bytes(1, self.request_id);
+        out.ids([(1, self.request_id)]);
         out.count(12, self.outcome as u64);
         out.count(13, self.http_status.into());
         out.bytes(14, self.error_code.as_bytes());
@@ -210,15 +210,27 @@ impl Fields<'_> {
         }
     }
 
+    /// Of tags below 16.
+    fn ids<const N: usize>(&mut self, ids: [(u8, &[u8; 16]); N]) {
+        let mut text = [[0; 18]; N];
+        for (text, (tag, id)) in text.iter_mut().zip(ids) {
+            (text[0], text[1]) = (tag << 3 | 2, 16);
+            text[2..].copy_from_slice(id);
+        }
+        self.0.extend_from_slice(text.as_flattened());
+    }
+
     fn charge(&mut self, tag: u32, charge: &Charge) {
         let (window, nanos) = (charge.window_start_unix_s.cast_unsigned(), charge.nanos.0.cast_unsigned());
         let number = |value: u64| if value == 0 { 0 } else { 1 + encoded_len_varint(value) };
         let lease = if charge.lease.is_some() { 18 } else { 0 };
         self.key(tag, Self::LENGTH_DELIMITED);
         self.varint((18 + number(window) + lease + number(nanos)) as u64);
-        self.bytes(1, charge.budget.as_bytes());
+        self.ids([(1, charge.budget.as_bytes())]);
         self.count(2, window);
-        self.bytes(3, charge.lease.as_ref().map_or(&[], |lease| lease.as_bytes()));
+        if let Some(lease) = &charge.lease {
+            self.ids([(3, lease.as_bytes())]);
+        }
         self.count(4, nanos);
     }
 

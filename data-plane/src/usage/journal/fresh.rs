@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use crate::usage::batch::{Events, MAX_HEAD, put_event};
+use super::shapes::Whole;
+use crate::usage::batch::{Events, MAX_HEAD, put_head};
 
 /// Events are kept in pieces of so many bytes, but for one that is longer.
 const PIECE: usize = 128 << 10;
@@ -59,11 +60,12 @@ impl Fresh {
     }
 
     /// An event was written, up to `next` in this segment.
-    pub fn push(&mut self, segment: u64, next: usize, event: &[u8]) {
+    pub fn push(&mut self, segment: u64, next: usize, event: &Whole<'_>) {
         if !self.complete {
             return;
         }
-        let room = MAX_HEAD + event.len();
+        let length = event.len();
+        let room = MAX_HEAD + length;
         if self.len + room > self.max {
             return self.let_go();
         }
@@ -73,7 +75,8 @@ impl Fresh {
         }
         let Some(piece) = self.pieces.back_mut() else { return };
         let before = piece.len();
-        put_event(piece, event);
+        put_head(piece, length);
+        event.put(piece);
         let len = piece.len() - before;
         self.len += len;
         self.entries.push_back(Entry { segment, next, len });

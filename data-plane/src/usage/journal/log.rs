@@ -218,7 +218,7 @@ impl Log {
             if let Some(active) = self.live.segments.back_mut() {
                 active.closed += 1;
             }
-            self.fresh.push(place.segment, place.at + place.len, event.whole());
+            self.fresh.push(place.segment, place.at + place.len, &event.whole());
             self.untaken += 1;
             self.unacked += 1;
         } else {

@@ -62,7 +62,7 @@ use super::{Event, WAKE_AT};
 /// Of a segment, in bytes.
 pub const SEGMENT: usize = 16 << 20;
 /// Of events that are kept in memory, in bytes.
-pub const MEMORY: usize = 4 << 20;
+pub const MEMORY: usize = 16 << 20;
 /// Smallest bound that a journal works with.
 pub const MIN_SEGMENTS: u64 = 4;
 

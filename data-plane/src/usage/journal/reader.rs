@@ -1,18 +1,17 @@
 //! Finds the events in the journal that were not given out yet. Reads outside of the lock: what is in a segment does not
 //! change, it only grows. Called by [`super::Journal::take`].
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
-use bytes::Bytes;
-use prost::Message as _;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     log::{Log, Origin, Segment},
     record::{self, Kind},
-    shapes,
+    shapes::{self, Whole},
     storage::SegmentFile,
 };
-use crate::usage::Events;
+use crate::usage::{Events, batch::put_head};
 
 /// Read at once; a longer record is read whole.
 const CHUNK: usize = 256 * 1024;
@@ -148,7 +147,8 @@ impl Log {
 pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
     let mut found = Found { events: Events::default(), at: place.run.start, damaged: false, full: false };
     let Some((chunk, partial)) = chunk(place, max) else { return Found { damaged: true, ..found } };
-    let (mut at, mut shape) = (0, None);
+    let (mut at, mut count, mut shape) = (0, 0, None::<(u32, Bytes)>);
+    let mut events = BytesMut::with_capacity(chunk.len());
     while at < chunk.len() {
         // What is not given out need not be checked: if its length is wrong, nothing that follows is a record.
         if let Some(next) = record::skip(&chunk, at, Kind::Closed) {
@@ -162,39 +162,36 @@ pub fn look(place: &Place, max: usize, mut bytes: usize) -> Found {
         };
         if record.kind == Kind::Closed {
             let payload = chunk.get(record.payload).unwrap_or_default();
-            let Some(event) = whole(place, payload, record.shape, &mut shape) else {
+            let known = match record.shape {
+                0 => None,
+                at if shape.as_ref().is_some_and(|(read, _)| *read == at) => shape.as_ref().map(|(_, it)| it),
+                at => {
+                    shape = shapes::read_file(&*place.file, at, place.epoch).map(|it| (at, it));
+                    shape.as_ref().map(|(_, it)| it)
+                }
+            };
+            let whole =
+                Whole::read(payload, known.map(|it| &**it)).filter(|_| known.is_some() == (record.shape > 0));
+            let Some(event) = whole else {
                 found.damaged = true;
                 break;
             };
             let size = event.len();
-            if found.events.len() == max || (bytes > 0 && bytes + size > BATCH_BYTES) {
+            if count == max || (bytes > 0 && bytes + size > BATCH_BYTES) {
                 found.full = true;
                 break;
             }
-            bytes += size;
-            found.events.push_message(&event);
+            (bytes, count) = (bytes + size, count + 1);
+            put_head(&mut events, size);
+            event.put(&mut events);
         }
         at = record.next;
     }
+    if count > 0 {
+        found.events.push(events.freeze(), count);
+    }
     found.at += at;
     found
-}
-
-/// The event of a record. `last` is the shape that was read last.
-fn whole<'a>(
-    place: &Place,
-    payload: &'a [u8],
-    shape: u32,
-    last: &mut Option<(u32, Bytes)>,
-) -> Option<Cow<'a, [u8]>> {
-    if shape == 0 {
-        return Some(Cow::Borrowed(payload));
-    }
-    if last.as_ref().is_none_or(|(at, _)| *at != shape) {
-        *last = Some((shape, shapes::read_file(&*place.file, shape, place.epoch)?));
-    }
-    let (_, shape) = last.as_ref()?;
-    Some(Cow::Owned(shapes::event(payload, Some(shape))?.encode_to_vec()))
 }
 
 /// What to search, and whether there is more of the run.

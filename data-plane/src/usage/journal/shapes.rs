@@ -7,9 +7,12 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use nemo_proto::usage::UsageEvent;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{self, DecodeContext, WireType},
+};
 
 use super::{
     record::{self, Kind},
@@ -23,14 +26,13 @@ const MAX: usize = 4096;
 /// An event, or another payload, as it may be written.
 #[derive(Default)]
 pub struct Draft {
-    /// Charges without amounts, what is common, what is the event's own, charges. The first two are the shape, all but the
-    /// first the message.
+    /// The shape, which is charges without amounts and what is common, and what is the event's own. One that has no shape
+    /// begins with what is common, and ends with its charges.
     text: Vec<u8>,
-    common: usize,
     own: usize,
-    charges: usize,
-    /// It says everything together with its shape.
-    fits: bool,
+    /// Of each charge.
+    cost: u64,
+    has_shape: bool,
     line: Vec<u8>,
     crc: u32,
     /// What is in the line.
@@ -41,39 +43,52 @@ impl Draft {
     pub fn event(&mut self, event: &Event<'_>) {
         let text = &mut self.text;
         text.clear();
-        event.put_charged(text);
-        self.common = text.len();
+        self.has_shape = event.is_charged_its_cost();
+        self.cost = event.cost_nanos.unwrap_or_default().cast_unsigned();
+        if self.has_shape {
+            event.put_charged(text);
+        }
         event.put_common(text);
         self.own = text.len();
         event.put_own(text);
-        self.charges = text.len();
-        event.put_charges(text);
-        self.fits = event.is_charged_its_cost();
-        self.press(self.fits);
+        if !self.has_shape {
+            event.put_charges(text);
+        }
+        self.press(self.has_shape);
     }
 
     /// Something that has no shape.
     pub fn message(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         self.text.clear();
         fill(&mut self.text);
-        (self.common, self.own, self.charges, self.fits) = (0, 0, self.text.len(), false);
+        self.has_shape = false;
         self.press(false);
     }
 
     fn press(&mut self, short: bool) {
-        let payload = if short { &self.text[self.own..self.charges] } else { &self.text[self.common..] };
-        self.crc = record::press(&mut self.line, |line| line.extend_from_slice(payload));
+        let whole = Draft::parts(&self.text, self.own, self.has_shape, self.cost);
+        self.crc = record::press(&mut self.line, |line| {
+            if short { line.extend_from_slice(whole.own) } else { whole.put(line) }
+        });
         self.is_short = short;
     }
 
     /// What it shares with others, if it can be written without.
     pub fn shape(&self) -> Option<&[u8]> {
-        self.fits.then(|| &self.text[..self.own])
+        self.has_shape.then(|| &self.text[..self.own])
     }
 
     /// All of it.
-    pub fn whole(&self) -> &[u8] {
-        &self.text[self.common..]
+    pub fn whole(&self) -> Whole<'_> {
+        Self::parts(&self.text, self.own, self.has_shape, self.cost)
+    }
+
+    fn parts(text: &[u8], own: usize, has_shape: bool, cost: u64) -> Whole<'_> {
+        if !has_shape {
+            return Whole::new(text);
+        }
+        let (shape, own) = text.split_at(own);
+        Whole::of(shape, own, cost)
     }
 
     /// What is to be written, and the CRC of its payload.
@@ -147,14 +162,103 @@ pub fn read_file(file: &dyn SegmentFile, at: u32, epoch: u64) -> Option<Bytes> {
     }
 }
 
+/// The message of an event, in its parts.
+#[derive(Clone, Copy)]
+pub struct Whole<'a> {
+    common: &'a [u8],
+    own: &'a [u8],
+    /// Without amounts.
+    charges: &'a [u8],
+    cost: u64,
+}
+
+impl<'a> Whole<'a> {
+    /// Of one that has no shape.
+    pub fn new(message: &'a [u8]) -> Self {
+        Self { common: &[], own: message, charges: &[], cost: 0 }
+    }
+
+    /// `None`: the payload is no message.
+    pub fn read(payload: &'a [u8], shape: Option<&'a [u8]>) -> Option<Self> {
+        match shape {
+            None => Some(Self::new(payload)),
+            Some(shape) => Some(Self::of(shape, payload, cost_of(payload)?)),
+        }
+    }
+
+    fn of(shape: &'a [u8], own: &'a [u8], cost: u64) -> Self {
+        let mut common = shape;
+        while split_charge(&mut common).is_some() {}
+        let (charges, common) = shape.split_at(shape.len() - common.len());
+        Self { common, own, charges, cost }
+    }
+
+    fn charges(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = self.charges;
+        std::iter::from_fn(move || split_charge(&mut rest))
+    }
+
+    /// What the amount takes in a charge.
+    fn amount(&self) -> usize {
+        if self.cost == 0 { 0 } else { 1 + encoding::encoded_len_varint(self.cost) }
+    }
+
+    pub fn len(&self) -> usize {
+        let amount = self.amount();
+        let charge = |charge: &[u8]| {
+            let length = charge.len() + amount;
+            CHARGE_KEY.len() + encoding::encoded_len_varint(length as u64) + length
+        };
+        self.common.len() + self.own.len() + self.charges().map(charge).sum::<usize>()
+    }
+
+    pub fn put(&self, out: &mut impl BufMut) {
+        out.put_slice(self.common);
+        out.put_slice(self.own);
+        let amount = self.amount();
+        for charge in self.charges() {
+            out.put_slice(&CHARGE_KEY);
+            encoding::encode_varint((charge.len() + amount) as u64, out);
+            out.put_slice(charge);
+            if self.cost != 0 {
+                out.put_u8(NANOS_KEY);
+                encoding::encode_varint(self.cost, out);
+            }
+        }
+    }
+}
+
+/// Of `charges` in a `UsageEvent`, and of `nanos` in a `Charge`.
+const CHARGE_KEY: [u8; 2] = [0x9a, 0x02];
+const NANOS_KEY: u8 = 0x20;
+
+/// A charge in front of the rest, without its key and its length.
+fn split_charge<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut rest = bytes.strip_prefix(&CHARGE_KEY)?;
+    let length = usize::try_from(encoding::decode_varint(&mut rest).ok()?).ok()?;
+    let (charge, rest) = rest.split_at_checked(length)?;
+    *bytes = rest;
+    Some(charge)
+}
+
+/// `cost_nanos` of a message, 0 if it has none; `None`: it is no message.
+fn cost_of(mut message: &[u8]) -> Option<u64> {
+    const COST: u32 = 18;
+    while !message.is_empty() {
+        let (tag, wire_type) = encoding::decode_key(&mut message).ok()?;
+        if (tag, wire_type) == (COST, WireType::Varint) {
+            return encoding::decode_varint(&mut message).ok();
+        }
+        encoding::skip_field(wire_type, tag, &mut message, DecodeContext::default()).ok()?;
+    }
+    Some(0)
+}
+
 /// The event of a payload and its shape.
 pub fn event(payload: &[u8], shape: Option<&[u8]>) -> Option<UsageEvent> {
-    let Some(shape) = shape else { return UsageEvent::decode(payload).ok() };
-    let mut event = UsageEvent::decode(shape).ok()?;
-    event.merge(payload).ok()?;
-    let nanos = event.cost_nanos.unwrap_or_default();
-    event.charges.iter_mut().for_each(|charge| charge.nanos = nanos);
-    Some(event)
+    let mut message = Vec::new();
+    Whole::read(payload, shape)?.put(&mut message);
+    UsageEvent::decode(&*message).ok()
 }
 
 #[cfg(test)]
@@ -175,7 +279,10 @@ mod tests {
         let event = Event { model: "m", cost_nanos: Some(7), charges: &charges, ..Event::blank(3) };
         let mut draft = Draft::default();
         draft.event(&event);
-        let whole = super::event(draft.whole(), None).unwrap();
+        let mut message = Vec::new();
+        draft.whole().put(&mut message);
+        assert_eq!(draft.whole().len(), message.len());
+        let whole = super::event(&message, None).unwrap();
         assert_eq!((&*whole.model, whole.attempts, whole.charges[1].nanos), ("m", 3, 7));
         let shape = draft.shape().unwrap().to_vec();
         let (line, crc) = draft.line(true);
@@ -186,7 +293,8 @@ mod tests {
         // The line is made again as it is asked for.
         let (line, crc) = draft.line(false);
         record::seal(line, crc, Kind::Closed, (1, 1, 0), 0);
-        assert!(record::payload(line).len() > shape.len());
+        assert_eq!(record::payload(line), message);
+        assert_eq!(super::event(b"\x0a", Some(&shape)), None);
     }
 
     #[test]
@@ -194,13 +302,25 @@ mod tests {
         let mut draft = Draft::default();
         draft.event(&Event { cost_nanos: Some(8), charges: &[charge(7), charge(1)], ..Event::blank(3) });
         assert!(draft.shape().is_none());
+        let mut message = Vec::new();
+        draft.whole().put(&mut message);
+        let charged = |event: UsageEvent| event.charges.iter().map(|it| it.nanos).collect::<Vec<_>>();
+        assert_eq!(super::event(&message, None).map(charged), Some(vec![7, 1]));
         draft.event(&Event { cost_nanos: None, charges: &[charge(0)], ..Event::blank(3) });
         assert!(draft.shape().is_none());
+        // Nothing is an amount as well.
+        draft.event(&Event { cost_nanos: Some(0), charges: &[charge(0)], ..Event::blank(3) });
+        assert!(draft.shape().is_some());
+        message.clear();
+        draft.whole().put(&mut message);
+        assert_eq!(super::event(&message, None).map(charged), Some(vec![0]));
         draft.event(&Event::blank(3));
         assert!(draft.shape().is_some(), "what is charged nothing has");
         draft.message(|text| text.extend_from_slice(b"other"));
         assert!(draft.shape().is_none());
-        assert_eq!(draft.whole(), b"other");
+        let mut message = Vec::new();
+        draft.whole().put(&mut message);
+        assert_eq!(message, b"other");
     }
 
     #[test]
