@@ -139,8 +139,11 @@ impl Bucket {
     pub fn view(&self, now: Moment) -> Option<BucketView> {
         let limit = self.per_minute.load(Relaxed);
         let used = self.used(now);
-        let left = u128::from(limit) * u128::from(BURST.saturating_sub(used)) / u128::from(BURST);
-        let remaining = u64::try_from(left).unwrap_or(limit);
+        let free = BURST.saturating_sub(used);
+        let remaining = match limit.checked_mul(free) {
+            Some(product) => product / BURST,
+            None => u64::try_from(u128::from(limit) * u128::from(free) / u128::from(BURST)).unwrap_or(limit),
+        };
         (limit != 0).then_some(BucketView {
             limit,
             remaining,

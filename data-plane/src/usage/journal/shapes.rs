@@ -215,15 +215,20 @@ impl<'a> Whole<'a> {
     pub fn put(&self, out: &mut impl BufMut) {
         out.put_slice(self.common);
         out.put_slice(self.own);
-        let amount = self.amount();
+        if self.charges.is_empty() {
+            return;
+        }
+        // The same behind each.
+        let (mut amount, room) = ([0; 11], self.amount());
+        if room > 0 {
+            amount[0] = NANOS_KEY;
+            encoding::encode_varint(self.cost, &mut &mut amount[1..]);
+        }
         for charge in self.charges() {
             out.put_slice(&CHARGE_KEY);
-            encoding::encode_varint((charge.len() + amount) as u64, out);
+            encoding::encode_varint((charge.len() + room) as u64, out);
             out.put_slice(charge);
-            if self.cost != 0 {
-                out.put_u8(NANOS_KEY);
-                encoding::encode_varint(self.cost, out);
-            }
+            out.put_slice(&amount[..room]);
         }
     }
 }
