@@ -96,7 +96,8 @@ impl World {
     }
 
     pub(super) fn ingest(&mut self, node: usize, inc: u64, number: u64, batch: &Batch) {
-        for (id, event) in self.plane.ingest(&batch.events) {
+        let events: Vec<_> = batch.events.messages().collect();
+        for (id, event) in self.plane.ingest(&events) {
             self.oracle.ingested(id, &event);
         }
         self.oracle.windows(&self.plane);

@@ -1,24 +1,23 @@
 //! What is in the journal, and the one place where records are added. Everything here runs under the journal's lock:
 //! adding a record is one copy into the page cache, and only a change of segments touches the file system.
 
+mod carry;
+
 use std::{collections::VecDeque, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use nemo_proto::usage::UsageEvent;
 
+use self::carry::Payloads;
 use super::{
     fresh::Fresh,
     marker,
     record::{self, Kind, SEGMENT_HEAD},
-    recovery::lost_event,
     shapes::{self, Draft, Shapes},
     storage::{SegmentFile, Storage},
 };
 
 /// Made ahead, so that nobody waits for it.
 pub const SPARE: &str = "spare.tmp";
-/// Up to so many segments, open requests keep the oldest one; beyond, they are written again at the end.
-const PINNED: usize = 4;
 
 /// Sizes in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -423,78 +422,10 @@ impl Log {
         Some(open)
     }
 
-    fn open_in(&self, segment: &Segment) -> Vec<(usize, Payloads)> {
-        let in_it =
-            self.open.iter().enumerate().filter(|(_, it)| it.seq > 0 && it.opened.segment == segment.id);
-        in_it.map(|(slot, open)| (slot, self.payloads(open, segment))).collect()
-    }
-
-    fn payloads(&self, open: &Open, segment: &Segment) -> Payloads {
-        let read = |place: Place| {
-            let file = match place.segment == segment.id {
-                true => Some(&segment.file),
-                false => self.live.segments.iter().find(|it| it.id == place.segment).map(|it| &it.file),
-            }?;
-            let line = file.read(place.at as u64, place.len).ok()?;
-            let found = record::read(&line, 0, self.live.epoch)?;
-            let shape = match found.shape {
-                0 => None,
-                at => Some(shapes::read_file(&**file, at, self.live.epoch)?),
-            };
-            shapes::event(&line[found.payload], shape.as_deref())
-        };
-        Payloads { opened: read(open.opened), extended: open.extended.and_then(read) }
-    }
-
-    /// Adds an open request once more, so that the segment that it was opened in can go.
-    fn write_again(&mut self, slot: usize, payloads: Payloads) {
-        let Some(Open { seq, opened: before, .. }) = self.open.get(slot).copied() else { return };
-        // In one record: half of it must not be all that is left.
-        let event = payloads.opened.map(|opened| lost_event(opened, payloads.extended));
-        let written = event.and_then(|event| {
-            let mut draft = Draft::default();
-            draft.message(|text| text.extend_from_slice(&event));
-            self.append(&mut draft, Kind::Opened, seq).ok()
-        });
-        let Some((_, opened)) = written else {
-            self.spoil_live();
-            return;
-        };
-        self.pin(before.segment, false);
-        self.pin(opened.segment, true);
-        if let Some(open) = self.open.get_mut(slot) {
-            (open.opened, open.extended) = (opened, None);
-        }
-    }
-
     /// Files with something that is not synced, which they are taken for now.
     pub fn take_unsynced(&mut self) -> Vec<Arc<dyn SegmentFile>> {
         let segments = self.live.segments.iter_mut();
         segments.filter_map(|it| std::mem::take(&mut it.unsynced).then(|| it.file.clone())).collect()
-    }
-
-    /// Lets go of the front of the live chain as far as nobody needs it.
-    pub fn release(&mut self) {
-        for _ in 0..self.live.segments.len() {
-            let (count, Some(front)) = (self.live.segments.len(), self.live.segments.front()) else { return };
-            if count < 2 || !front.is_done() || (front.open > 0 && count <= PINNED) {
-                return;
-            }
-            if front.open > 0 {
-                let open = self.open_in(front);
-                for (slot, payloads) in open {
-                    self.write_again(slot, payloads);
-                }
-            }
-            match self.live.segments.pop_front() {
-                Some(segment) if segment.open == 0 && segment.is_done() => self.bury(segment),
-                Some(segment) => {
-                    self.live.segments.push_front(segment);
-                    return;
-                }
-                None => return,
-            }
-        }
     }
 
     /// Everything of the live chain, if it is all acknowledged and nothing is open.
@@ -608,12 +539,6 @@ impl Log {
             marker::Marker { boot_id: self.boot_id.clone(), exact: self.live.exact, clean: self.clean };
         marker.write(&*self.storage, self.live.epoch);
     }
-}
-
-/// Of an open request, as far as they could be read.
-pub struct Payloads {
-    opened: Option<UsageEvent>,
-    extended: Option<UsageEvent>,
 }
 
 pub fn segment_name(epoch: u64, first_seq: u64) -> String {

@@ -16,7 +16,7 @@ use crate::usage::{Events, batch::put_head};
 /// Read at once; a longer record is read whole.
 const CHUNK: usize = 256 * 1024;
 /// What an event takes about, with what is between it and the next: so that little is read twice.
-const EACH: usize = 800;
+const EACH: usize = 400;
 /// Events of one batch have at most so many bytes together, but for a single one that has more.
 const BATCH_BYTES: usize = 1 << 20;
 
