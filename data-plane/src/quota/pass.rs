@@ -58,7 +58,6 @@ pub struct Pass {
     /// So many of them have counted it.
     charged: usize,
     tokens: u64,
-    admitted_at: Moment,
 }
 
 impl Pass {
@@ -72,9 +71,11 @@ impl Pass {
         }
     }
 
-    /// As the request left its limits.
     pub fn view(&self) -> RateView {
-        let now = self.admitted_at;
+        if self.meters.is_empty() {
+            return RateView::default();
+        }
+        let now = self.table.now();
         self.meters.iter().fold(RateView::default(), |view, meter| view.with(meter, now))
     }
 }
@@ -95,12 +96,11 @@ impl QuotaTable {
     /// # Errors
     /// [`Limited`] by the first that refuses.
     pub fn admit(&self, limits: &[Arc<RateLimit>], tokens: u64) -> Result<Pass, Limited> {
-        let now = if limits.is_empty() { 0 } else { self.now() };
-        let mut pass =
-            Pass { table: self.clone(), meters: SmallVec::new(), charged: 0, tokens, admitted_at: now };
+        let mut pass = Pass { table: self.clone(), meters: SmallVec::new(), charged: 0, tokens };
         if limits.is_empty() {
             return Ok(pass);
         }
+        let now = self.now();
         for limit in limits {
             let Some(meter) = self.meter(limit, now) else {
                 return Err(self.limited(limit, (What::Requests, NO_ROOM_RETRY), &pass.meters, now));
