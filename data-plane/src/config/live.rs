@@ -68,7 +68,8 @@ pub struct RequestHeaders {
 
 impl RequestHeaders {
     fn new(bare: HeaderMap) -> Self {
-        let mut usual = HeaderMap::with_capacity(bare.len() + 2);
+        // Hyper asks for the place of one more, which in a full table makes it grow.
+        let mut usual = HeaderMap::with_capacity(bare.len() + 4);
         usual.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         usual.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         usual.extend(bare.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -266,7 +266,7 @@ fn unary(head: Head, live: &Live, frames: Frames, mut context: Box<RequestContex
         }
         None => frames,
     };
-    context.finish(Ending::Complete);
+    context.completed(cost);
     *response.body_mut() = Body::frames(frames);
     response
 }

@@ -39,8 +39,8 @@ pub fn run(
     tokens: u64,
     told: &mut Told,
 ) -> Result<Option<Pass>, GatewayError> {
-    let mut limits: SmallVec<[Arc<RateLimit>; 4]> = SmallVec::new();
-    limits.extend(bounds.rates().filter(|limit| limit.applies_to(group)).cloned());
+    let limits: SmallVec<[&Arc<RateLimit>; 4]> =
+        bounds.rates().filter(|limit| limit.applies_to(group)).collect();
     if limits.is_empty() {
         return Ok(None);
     }

@@ -142,7 +142,7 @@ impl Origin {
             match alarm.within(patience.head_by, answer).await {
                 Ok(Ok(response)) => return Ok(self.answered(response, Sender { connection, alarm })),
                 Ok(Err(mut error)) => match error.take_message() {
-                    Some(unsent) => request = Box::new(unsent),
+                    Some(unsent) => *request = unsent,
                     None => return Err(CallError::from_hyper(error.error()).into()),
                 },
                 Err(Late) => return Err(CallError::Timeout.into()),
@@ -214,7 +214,7 @@ impl Origin {
                     match sender.connection.try_send_request(*request).await {
                         Ok(response) => return Ok(self.answered(response, sender)),
                         Err(mut error) => match error.take_message() {
-                            Some(unsent) => request = Box::new(unsent),
+                            Some(unsent) => *request = unsent,
                             None => return Err(CallError::from_hyper(error.error()).into()),
                         },
                     }
