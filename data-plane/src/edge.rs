@@ -48,6 +48,8 @@ impl Edge {
             let (endpoint, dialect) = (Endpoint::from_path(path), ErrorDialect::from_path(path));
             let router = endpoint.is_none().then(|| router.clone());
             let state = state.clone();
+            // Boxed: each of the futures that it passes through has room for it.
+            let request = Box::new(request);
             async move {
                 let answer = answer(&state, endpoint.ok_or(router), request, peer);
                 let answered = AssertUnwindSafe(answer).catch_unwind().await;
@@ -76,7 +78,7 @@ fn too_many_headers(path: &str) -> Response<Body> {
 async fn answer(
     state: &Arc<State>,
     place: Result<Endpoint, Option<axum::Router>>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     peer: Option<IpAddr>,
 ) -> Response<Body> {
     if request.headers().len() > MAX_HEADERS {
@@ -86,7 +88,7 @@ async fn answer(
         Ok(endpoint) if request.method() == Method::POST => {
             pipeline::handle(state, endpoint, request, peer).await
         }
-        other => Box::pin(unproxied(other.err().flatten(), request, peer)).await,
+        other => Box::pin(unproxied(other.err().flatten(), *request, peer)).await,
     }
 }
 

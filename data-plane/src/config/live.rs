@@ -45,9 +45,7 @@ pub struct PublicModels {
 #[derive(Debug)]
 pub struct Upstream {
     pub provider: &'static Provider,
-    /// What every request to it carries: the host, who we are, the provider's own headers and the credential, which is
-    /// marked sensitive. A copy costs less than putting them together.
-    pub headers: HeaderMap,
+    pub headers: RequestHeaders,
     /// For the response headers `x-nemo-provider` and `x-nemo-model`.
     pub provider_header: HeaderValue,
     pub model_header: HeaderValue,
@@ -55,6 +53,41 @@ pub struct Upstream {
     /// How busy, fast and reliable it is; outlives the snapshot.
     pub stats: Arc<DeploymentStats>,
     uris: [Option<Uri>; Endpoint::ALL.len()],
+}
+
+/// What every request carries: the host, who we are, the provider's own headers and the credential, which is marked
+/// sensitive. A copy costs less than putting them together.
+#[derive(Debug)]
+pub struct RequestHeaders {
+    /// No more than that.
+    bare: HeaderMap,
+    /// With places for the length and for what the client accepts, which nearly every request has: a copy of a table has
+    /// no room for more, so that inserting them would move it.
+    usual: HeaderMap,
+}
+
+impl RequestHeaders {
+    fn new(bare: HeaderMap) -> Self {
+        // Hyper asks for the place of one more, which in a full table makes it grow.
+        let mut usual = HeaderMap::with_capacity(bare.len() + 4);
+        usual.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        usual.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        usual.extend(bare.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self { bare, usual }
+    }
+
+    /// Of a request with a body of this length.
+    pub fn of(&self, length: Option<u64>, accept: Option<&HeaderValue>) -> HeaderMap {
+        let (Some(length), Some(accept)) = (length, accept) else {
+            let mut headers = self.bare.clone();
+            headers.extend(accept.map(|accept| (header::ACCEPT, accept.clone())));
+            return headers;
+        };
+        let mut headers = self.usual.clone();
+        let values = [HeaderValue::from(length), accept.clone()];
+        headers.values_mut().zip(values).for_each(|(place, value)| *place = value);
+        headers
+    }
 }
 
 impl Upstream {
@@ -160,11 +193,11 @@ fn upstream(
     }
     Ok(Upstream {
         provider,
-        headers: request_headers(
+        headers: RequestHeaders::new(request_headers(
             authority.as_str(),
             provider,
             authorization(deployment, provider, keyring)?,
-        )?,
+        )?),
         provider_header: header_value("provider", &deployment.provider)?,
         model_header: header_value("upstream_model", &deployment.upstream_model)?,
         route,
@@ -217,4 +250,30 @@ fn authorization(
 
 fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, (&'static str, String)> {
     HeaderValue::from_str(text).map_err(|_| (field, "has characters that no header can carry".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_what_all_have_and_its_own_length_and_wish() {
+        let secret = HeaderValue::from_static("Bearer sk");
+        let credential = Some((header::AUTHORIZATION, secret));
+        let provider = nemo_llm::provider("openai").unwrap();
+        let all = request_headers("api.example:8443", provider, credential).unwrap();
+        let made = RequestHeaders::new(all.clone());
+        let accept = HeaderValue::from_static("text/event-stream");
+        let usual = made.of(Some(12_345), Some(&accept));
+        assert_eq!(
+            (&usual[header::CONTENT_LENGTH], &usual[header::ACCEPT]),
+            (&"12345".parse().unwrap(), &accept)
+        );
+        assert!(all.iter().all(|(name, value)| usual.get(name) == Some(value)));
+        assert_eq!(usual.len(), all.len() + 2);
+        assert_eq!(made.of(Some(1), None), all);
+        let unknown = made.of(None, Some(&accept));
+        assert_eq!((unknown.get(header::CONTENT_LENGTH), unknown.len()), (None, all.len() + 1));
+        assert_eq!(unknown[header::ACCEPT], accept);
+    }
 }

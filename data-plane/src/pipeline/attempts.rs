@@ -57,7 +57,7 @@ pub struct AttemptRecord {
 }
 
 /// Mostly there is one; there are never more than a decision has picks, once again per pick for a hint, and the retries.
-pub type Attempts = SmallVec<[AttemptRecord; 2]>;
+pub type Attempts = SmallVec<[AttemptRecord; 1]>;
 
 impl AttemptRecord {
     /// The status where that says it all, else what went wrong.

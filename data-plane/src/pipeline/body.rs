@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use smallvec::SmallVec;
 
 use super::{early::EarlyBody, metered_body::MeteredBody};
 
@@ -14,6 +15,9 @@ use super::{early::EarlyBody, metered_body::MeteredBody};
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the upstream broke off")]
 pub struct Interrupted;
+
+/// What came of an answer that is complete: mostly in one piece.
+pub type Frames = SmallVec<[Bytes; 1]>;
 
 /// A response body of the data port.
 pub enum Body {
@@ -33,9 +37,14 @@ impl Body {
         Self::Full(bytes.into())
     }
 
-    pub fn frames(frames: Vec<Bytes>) -> Self {
+    pub fn frames(mut frames: Frames) -> Self {
+        if frames.len() == 1
+            && let Some(only) = frames.pop()
+        {
+            return Self::Full(only);
+        }
         let length = frames.iter().map(|frame| frame.len() as u64).sum();
-        Self::Frames(frames.into_iter(), length)
+        Self::Frames(frames.into_vec().into_iter(), length)
     }
 }
 

@@ -458,6 +458,15 @@ impl RequestContext {
 
     /// Records the ending. Only the first counts.
     pub fn finish(&mut self, ending: Ending<'_>) {
+        self.finish_at(ending, None);
+    }
+
+    /// The same for an answer that came whole, whose [`Self::cost`] the headers have told already.
+    pub fn completed(&mut self, cost: Option<Cost>) {
+        self.finish_at(Ending::Complete, Some(cost));
+    }
+
+    fn finish_at(&mut self, ending: Ending<'_>, known: Option<Option<Cost>>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -465,7 +474,7 @@ impl RequestContext {
             self.finished.map_or_else(|| self.started.elapsed(), |at| at.duration_since(self.started));
         let (usage, estimated) = self.measured(ending);
         let units = self.units(ending);
-        let cost = self.cost_of(usage.as_ref(), &units, estimated);
+        let cost = known.unwrap_or_else(|| self.cost_of(usage.as_ref(), &units, estimated));
         let (cost, charges) = self.settle(ending, cost, usage.as_ref());
         let (outcome, code) = match ending {
             Ending::Complete => (Outcome::Ok, ""),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use nemo_llm::{EditSet, Endpoint, Spliced, UpstreamErrorInfo, decode_error};
 use nemo_runtime::clock;
@@ -14,7 +15,7 @@ use crate::{
     app::State,
     config::{Live, live::Upstream},
     routing::Pick,
-    upstream::{Patience, SegmentBody, UpstreamBody, Verdict, classify, hints},
+    upstream::{Outbound, Patience, SegmentBody, UpstreamBody, Verdict, classify, hints},
 };
 
 /// How much of an upstream's error body is read.
@@ -117,11 +118,12 @@ fn request(
     body: SegmentBody,
     content_type: Option<HeaderValue>,
     client: &HeaderMap,
-) -> Request<SegmentBody> {
-    let mut request = Request::new(body);
+) -> Outbound {
+    let length = body.size_hint().exact();
+    let mut request = Box::new(Request::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri.clone();
-    *request.headers_mut() = upstream.headers.clone();
+    *request.headers_mut() = upstream.headers.of(length, client.get(header::ACCEPT));
     let headers = request.headers_mut();
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, content_type);

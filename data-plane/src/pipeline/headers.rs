@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::throttle;
+use crate::quota::RateView;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const PROVIDER: HeaderName = HeaderName::from_static("x-nemo-provider");
@@ -30,40 +33,125 @@ pub const MIN_CONFIG_VERSION: &str = "x-nemo-min-config-version";
 /// What all of the gateway's own headers start with.
 pub const PREFIX: &str = "x-nemo-";
 
-/// The gateway's own headers of an upstream's answer. Those without a value are left out.
+/// What of the head of an upstream's answer is the client's too.
 #[derive(Debug, Default)]
-pub struct Own {
+pub struct Passed {
+    content_type: Option<HeaderValue>,
+    /// `openai-processing-ms` and `openai-version`: OpenAI's answers have both.
+    openai: [Option<HeaderValue>; 2],
+    /// Few answers have more.
+    others: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Passed {
+    /// Takes the values out: they are moved from answer to answer. One pass over what is there is cheaper than one
+    /// lookup per allowed name.
+    pub fn take(upstream: &mut HeaderMap) -> Self {
+        let mut passed = Self::default();
+        for (name, value) in upstream.iter_mut() {
+            let place = match name.as_str() {
+                "content-type" => &mut passed.content_type,
+                "openai-processing-ms" => &mut passed.openai[0],
+                "openai-version" => &mut passed.openai[1],
+                "content-encoding" | "cache-control" | "x-generation-id" => {
+                    passed.others.push((name.clone(), std::mem::replace(value, EMPTY)));
+                    continue;
+                }
+                _ => continue,
+            };
+            *place = Some(std::mem::replace(value, EMPTY));
+        }
+        passed
+    }
+}
+
+/// The head of an upstream's answer: what is passed on of its headers, and the gateway's own. Those without a value are
+/// left out. There is room for `x-request-id`, which every answer gets.
+#[derive(Debug, Default)]
+pub struct Own<'a> {
+    pub passed: Passed,
     pub config_version: Option<HeaderValue>,
     pub provider: Option<HeaderValue>,
     pub model: Option<HeaderValue>,
     pub attempts: Option<HeaderValue>,
     pub strategy: Option<HeaderValue>,
     pub overhead_ms: Option<HeaderValue>,
+    pub edits: Option<HeaderValue>,
+    /// In USD, and where it is from.
+    pub cost: Option<[HeaderValue; 2]>,
+    pub rates: Option<&'a RateView>,
 }
 
-/// In the order of [`Own`]'s fields.
-const OWN: [HeaderName; 6] = [CONFIG_VERSION, PROVIDER, MODEL, ATTEMPTS, STRATEGY, OVERHEAD_MS];
-static TEMPLATE: LazyLock<HeaderMap> = LazyLock::new(|| {
+/// What nearly every answer has, in the order of [`Own`]'s fields.
+const USUAL: [HeaderName; 7] =
+    [header::CONTENT_TYPE, CONFIG_VERSION, PROVIDER, MODEL, ATTEMPTS, STRATEGY, OVERHEAD_MS];
+const OPENAI: [HeaderName; 2] =
+    [HeaderName::from_static("openai-processing-ms"), HeaderName::from_static("openai-version")];
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+
+/// One table for each set of what an answer may have besides: the index has a bit for edits, the cost, limits of
+/// requests and of tokens, and each of OpenAI's headers. The request's id is the last of each.
+static TEMPLATES: LazyLock<[HeaderMap; 64]> = LazyLock::new(|| std::array::from_fn(template));
+
+fn template(set: usize) -> HeaderMap {
     // With room for what else an answer carries: a table that grows hashes everything again.
     let mut template = HeaderMap::with_capacity(24);
-    template.extend(OWN.map(|name| (name, HeaderValue::from_static(""))));
+    let has = |bit: usize| set & (1 << bit) != 0;
+    let more = [
+        (has(0), &[EDITS][..]),
+        (has(1), &[COST_USD, COST_SOURCE]),
+        (has(2), &throttle::HEADERS[0]),
+        (has(3), &throttle::HEADERS[1]),
+        (has(4), &OPENAI[..1]),
+        (has(5), &OPENAI[1..]),
+    ];
+    let more = more.iter().filter(|(has, _)| *has).flat_map(|(_, names)| *names);
+    template.extend(USUAL.iter().chain(more).chain([&REQUEST_ID]).map(|name| (name.clone(), EMPTY)));
     template
-});
+}
 
-impl Own {
+impl Own<'_> {
     /// A copy of a table that is there, with its values replaced in place: hashing all these names for every answer
     /// costs more than the rest of them.
     pub fn into_map(self) -> HeaderMap {
-        let Self { config_version, provider, model, attempts, strategy, overhead_ms } = self;
-        let values = [config_version, provider, model, attempts, strategy, overhead_ms];
-        let mut map = TEMPLATE.clone();
-        let mut absent = false;
-        for (place, value) in map.values_mut().zip(values) {
-            absent |= value.is_none();
-            *place = value.unwrap_or(HeaderValue::from_static(""));
+        let rates = self.rates.copied().unwrap_or_default();
+        let set = [
+            self.edits.is_some(),
+            self.cost.is_some(),
+            rates.requests.is_some(),
+            rates.tokens.is_some(),
+            self.passed.openai[0].is_some(),
+            self.passed.openai[1].is_some(),
+        ];
+        let set = set.into_iter().rev().fold(0, |set, has| set << 1 | usize::from(has));
+        let mut map = TEMPLATES.get(set).cloned().unwrap_or_default();
+        let (mut places, mut absent) = (map.values_mut(), false);
+        let mut put = |value: Option<HeaderValue>| match (places.next(), value) {
+            (Some(place), Some(value)) => *place = value,
+            _ => absent = true,
+        };
+        put(self.passed.content_type);
+        put(self.config_version);
+        put(self.provider);
+        put(self.model);
+        put(self.attempts);
+        put(self.strategy);
+        put(self.overhead_ms);
+        if self.edits.is_some() {
+            put(self.edits);
+        }
+        for value in self.cost.into_iter().flatten() {
+            put(Some(value));
+        }
+        throttle::values(&rates, |value| put(Some(value)));
+        for value in self.passed.openai.into_iter().flatten() {
+            put(Some(value));
+        }
+        for (name, value) in self.passed.others {
+            map.insert(name, value);
         }
         if absent {
-            OWN.iter().for_each(|name| {
+            USUAL.iter().for_each(|name| {
                 if map.get(name).is_some_and(HeaderValue::is_empty) {
                     map.remove(name);
                 }
@@ -73,39 +161,18 @@ impl Own {
     }
 }
 
-/// Sent on to the upstream when the client sent it: tracing and idempotency, no identity.
+/// Sent on to the upstream when the client sent it, besides `accept`: tracing and idempotency, no identity.
 fn travels_upstream(name: &str) -> bool {
-    matches!(name, "accept" | "traceparent" | "tracestate" | "idempotency-key" | "openai-beta")
-}
-
-/// Sent back to the client when the upstream sent it.
-fn travels_back(name: &str) -> bool {
-    matches!(
-        name,
-        "content-type"
-            | "content-encoding"
-            | "cache-control"
-            | "openai-processing-ms"
-            | "openai-version"
-            | "x-generation-id"
-    )
+    matches!(name, "traceparent" | "tracestate" | "idempotency-key" | "openai-beta")
 }
 
 /// One pass over what is there is cheaper than one lookup per allowed name.
-fn copy(allowed: fn(&str) -> bool, from: &HeaderMap, to: &mut HeaderMap) {
-    for (name, value) in from {
-        if allowed(name.as_str()) {
-            to.insert(name.clone(), value.clone());
+pub fn to_upstream(client: &HeaderMap, upstream: &mut HeaderMap) {
+    for (name, value) in client {
+        if travels_upstream(name.as_str()) {
+            upstream.insert(name.clone(), value.clone());
         }
     }
-}
-
-pub fn to_upstream(client: &HeaderMap, upstream: &mut HeaderMap) {
-    copy(travels_upstream, client, upstream);
-}
-
-pub fn to_client(upstream: &HeaderMap, client: &mut HeaderMap) {
-    copy(travels_back, upstream, client);
 }
 
 /// What is needed of a request's headers before anything else.
@@ -171,20 +238,74 @@ mod tests {
     #[test]
     fn every_value_of_our_own_stands_under_its_name() {
         let value = |text: &'static str| Some(HeaderValue::from_static(text));
-        let own = || Own {
+        let view = |limit| {
+            let reset = std::time::Duration::from_secs(1);
+            Some(crate::quota::BucketView { limit, remaining: 2, reset, used: 0 })
+        };
+        let rates = [(None, None), (view(60), None), (None, view(90)), (view(60), view(90))];
+        let rates = rates.map(|(requests, tokens)| RateView { requests, tokens });
+        let own = |edits, cost: Option<[&'static str; 2]>, rates| Own {
+            passed: Passed { content_type: value("t"), ..Passed::default() },
             config_version: value("7"),
             provider: value("p"),
             model: value("m"),
             attempts: value("1"),
             strategy: value("s"),
             overhead_ms: value("0.1"),
+            edits,
+            cost: cost.map(|cost| cost.map(HeaderValue::from_static)),
+            rates,
         };
-        let map = own().into_map();
-        assert_eq!(OWN.map(|name| map[name].clone()), ["7", "p", "m", "1", "s", "0.1"]);
-        let map = Own { model: None, strategy: None, ..own() }.into_map();
-        assert_eq!(map.len(), 4);
+        for rates in rates.iter().map(Some).chain([None]) {
+            for edits in [None, value("model")] {
+                for cost in [None, Some(["0.5", "priced"])] {
+                    let mut map = own(edits.clone(), cost, rates).into_map();
+                    assert_eq!(USUAL.map(|name| map[name].clone()), ["t", "7", "p", "m", "1", "s", "0.1"]);
+                    assert_eq!(map.get(EDITS), edits.as_ref());
+                    let told = [COST_USD, COST_SOURCE].map(|name| map.get(name).cloned());
+                    assert_eq!(told, cost.map_or([None, None], |cost| cost.map(value)));
+                    let told = rates.copied().unwrap_or_default();
+                    for (names, view) in throttle::HEADERS.iter().zip([told.requests, told.tokens]) {
+                        let limit = view.map(|view| HeaderValue::from(view.limit));
+                        assert_eq!(map.get(&names[0]), limit.as_ref());
+                        assert_eq!(map.contains_key(&names[2]), view.is_some());
+                    }
+                    assert_eq!(map.insert(REQUEST_ID, HeaderValue::from_static("id")), Some(EMPTY));
+                    assert!(map.values().all(|value| !value.is_empty()), "{map:?}");
+                }
+            }
+        }
+        let map = Own { model: None, strategy: None, ..own(None, None, None) }.into_map();
+        assert_eq!(map.len(), 6);
         assert!(!map.contains_key(MODEL) && !map.contains_key(STRATEGY));
         assert_eq!(map[OVERHEAD_MS], "0.1");
+    }
+
+    #[test]
+    fn what_the_client_may_see_of_the_upstreams_headers_is_passed_on() {
+        const PASSED: [&str; 6] = [
+            "content-type",
+            "content-encoding",
+            "cache-control",
+            "openai-processing-ms",
+            "openai-version",
+            "x-generation-id",
+        ];
+        // Any of them may be missing.
+        for set in 0..1 << PASSED.len() {
+            let passed =
+                PASSED.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0).map(|(_, name)| *name);
+            let mut upstream = HeaderMap::new();
+            for name in passed.clone().chain(["set-cookie", "server", "content-length"]) {
+                upstream.insert(HeaderName::from_static(name), HeaderValue::from_static(name));
+            }
+            let edits = Some(HeaderValue::from_static("model"));
+            let mut map = Own { passed: Passed::take(&mut upstream), edits, ..Own::default() }.into_map();
+            assert_eq!(map.remove(EDITS).unwrap(), "model");
+            assert_eq!(map.remove(REQUEST_ID), Some(EMPTY));
+            let expected = passed.map(|name| (HeaderName::from_static(name), HeaderValue::from_static(name)));
+            assert_eq!(map, expected.collect::<HeaderMap>());
+        }
     }
 
     /// C: identity and cookies of the client never reach a provider.

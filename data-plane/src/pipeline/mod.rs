@@ -58,7 +58,7 @@ use crate::{app::State, config::Live};
 pub async fn handle(
     state: &Arc<State>,
     endpoint: Endpoint,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     peer: Option<IpAddr>,
 ) -> Response<Body> {
     let dialect = ErrorDialect::from_path(request.uri().path());
@@ -89,7 +89,7 @@ async fn run(
     state: &Arc<State>,
     slot: &mut Option<Box<RequestContext>>,
     dialect: ErrorDialect,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
 ) -> Result<Response<Body>, GatewayError> {
     let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
     let live = state.snapshot.load().ok_or_else(|| {
@@ -129,7 +129,8 @@ async fn run(
     if answering.denied.is_some() {
         Box::pin(answering.park(slot)).await?;
     }
-    let mut response = answering.run(slot).await?;
+    // Boxed: it is by far the largest, and each of the futures around it would have room for it and be moved with it.
+    let mut response = Box::pin(answering.run(slot)).await?;
     if let Some(headers) = portkey {
         portkey::answer(&headers, response.headers_mut());
     }

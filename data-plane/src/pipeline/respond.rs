@@ -11,21 +11,20 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
 use nemo_llm::{
-    Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
+    EditSet, Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
 };
 use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
 
 use super::{
     attempts,
-    body::Body,
-    context::{Ending, RequestContext},
+    body::{Body, Frames},
+    context::{Cost, Ending, RequestContext},
     dispatch::{Payload, Reply},
     failure::Failure,
     feed::{Feed, Observer, TailScanner},
     headers,
     metered_body::MeteredBody,
-    throttle,
     timeouts::{Deadline, Waited},
 };
 use crate::{
@@ -48,26 +47,17 @@ pub async fn run(
     slot: &mut Option<Box<RequestContext>>,
 ) -> Result<Response<Body>, Box<Failure>> {
     let Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment } = reply;
-    let mut response = Response::new(Body::full(Bytes::new()));
-    *response.status_mut() = head.status;
     context.status = head.status.as_u16();
-    *response.headers_mut() = own(live, deployment, &context);
-    let own = response.headers_mut();
-    headers::to_client(&head.headers, own);
-    attempts::list_failed(&context.attempts, own);
-    if let Some(rates) = &context.rates {
-        throttle::describe(rates, own);
-    }
-    if let Some(edits) = edits.header_value() {
-        own.insert(headers::EDITS, HeaderValue::from_static(edits));
-    }
-
+    let head = Head { head, edits, deployment };
     let incoming = match payload {
-        Payload::Refusal(body) => return Ok(refusal(response, body, dialect, context)),
+        Payload::Refusal(body) => {
+            return Ok(refusal(head.build(live, &context, None), body, dialect, context));
+        }
         Payload::Success(incoming) => incoming,
     };
-    let events = is_event_stream(&head.headers);
-    if events || is_opaque(context.endpoint, &head.headers) {
+    let content_type = head.content_type();
+    let events = is_event_stream(content_type);
+    if events || is_opaque(context.endpoint, content_type) {
         let observer = match events {
             true => Observer::Stream(observer(&context, strip_usage_chunk)),
             false => Observer::Opaque,
@@ -78,21 +68,21 @@ pub async fn run(
             return Err(failure);
         }
         context.content_came(feed.last_frame.into());
+        let cost = if events { None } else { context.cost() };
+        let mut response = head.build(live, &context, cost);
         if events {
             if context.usage_asked && context.deployment.as_ref().is_some_and(|it| it.price.is_some()) {
                 declare_cost(response.headers_mut());
             }
             context.stream = true;
             context.release_body();
-        } else {
-            price(response.headers_mut(), &context);
         }
         *response.body_mut() = Body::Metered(MeteredBody::new(feed, context, dialect));
         return Ok(response);
     }
     match complete(incoming, deadline, &mut context).await {
         Ok(Read::All(frames)) => match error_inside(context.endpoint, &frames) {
-            None => Ok(unary(response, frames, context)),
+            None => Ok(unary(head, live, frames, context)),
             Some(failure) => {
                 *slot = Some(context);
                 Err(failure)
@@ -101,9 +91,9 @@ pub async fn run(
         Ok(Read::TooLarge(frames, rest)) => {
             let observer = Observer::Tail(TailScanner::new(context.endpoint));
             let mut feed = Box::new(Feed::new(rest, observer, deadline));
-            feed.prepend(frames);
-            let body = MeteredBody::new(feed, context, dialect);
-            *response.body_mut() = Body::Metered(body);
+            feed.prepend(frames.into_vec());
+            let mut response = head.build(live, &context, None);
+            *response.body_mut() = Body::Metered(MeteredBody::new(feed, context, dialect));
             Ok(response)
         }
         Err(error) => {
@@ -113,17 +103,44 @@ pub async fn run(
     }
 }
 
-fn own(live: &Live, deployment: usize, context: &RequestContext) -> HeaderMap {
-    let upstream = live.upstreams.get(deployment);
-    let own = headers::Own {
-        config_version: Some(live.revision.clone()),
-        provider: upstream.map(|upstream| upstream.provider_header.clone()),
-        model: upstream.map(|upstream| upstream.model_header.clone()),
-        attempts: attempts::count(&context.attempts),
-        strategy: context.strategy.map(|strategy| HeaderValue::from_static(strategy.name())),
-        overhead_ms: Some(millis(context.overhead)),
-    };
-    own.into_map()
+/// What the head of the answer is made of, once all of it is known.
+struct Head {
+    /// Of the upstream's answer.
+    head: http::response::Parts,
+    edits: EditSet,
+    /// The slot of the deployment.
+    deployment: usize,
+}
+
+impl Head {
+    fn content_type(&self) -> &[u8] {
+        self.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default()
+    }
+
+    /// The answer without its body.
+    fn build(mut self, live: &Live, context: &RequestContext, cost: Option<Cost>) -> Response<Body> {
+        let upstream = live.upstreams.get(self.deployment);
+        let own = headers::Own {
+            passed: headers::Passed::take(&mut self.head.headers),
+            config_version: Some(live.revision.clone()),
+            provider: upstream.map(|upstream| upstream.provider_header.clone()),
+            model: upstream.map(|upstream| upstream.model_header.clone()),
+            attempts: attempts::count(&context.attempts),
+            strategy: context.strategy.map(|strategy| HeaderValue::from_static(strategy.name())),
+            overhead_ms: Some(millis(context.overhead)),
+            edits: self.edits.header_value().map(HeaderValue::from_static),
+            cost: cost.map(|cost| {
+                [decimal_header(&cost.nanos.to_decimal()), HeaderValue::from_static(source(cost.source))]
+            }),
+            rates: context.rates.as_ref(),
+        };
+        let mut own = own.into_map();
+        attempts::list_failed(&context.attempts, &mut own);
+        let mut response = Response::new(Body::full(Bytes::new()));
+        *response.status_mut() = self.head.status;
+        *response.headers_mut() = own;
+        response
+    }
 }
 
 /// Names the edit of an answer that puts its cost into it, after those of the request.
@@ -151,26 +168,20 @@ fn decimal_header(decimal: &Decimal) -> HeaderValue {
     HeaderValue::from_str(decimal.as_str()).unwrap_or(HeaderValue::from_static("0"))
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    value.get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+fn is_event_stream(content_type: &[u8]) -> bool {
+    starts(content_type, "text/event-stream")
 }
 
 /// Sound and the like: passed on as it comes, with nothing in it to be read.
-fn is_opaque(endpoint: Endpoint, headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let starts = |kind: &str| value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+fn is_opaque(endpoint: Endpoint, content_type: &[u8]) -> bool {
+    let starts = |kind| starts(content_type, kind);
     let readable = starts("application/json") || starts("text/");
     (endpoint == Endpoint::Speech && !readable)
         || ["audio/", "video/", "image/", "application/octet-stream"].into_iter().any(starts)
 }
 
-/// What the request costs, as far as that is known already.
-fn price(headers: &mut HeaderMap, context: &RequestContext) {
-    if let Some(cost) = context.cost() {
-        headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
-        headers.insert(headers::COST_SOURCE, HeaderValue::from_static(source(cost.source)));
-    }
+fn starts(content_type: &[u8], kind: &str) -> bool {
+    content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind.as_bytes()))
 }
 
 /// The upstream's refusal, in the client's dialect (B3). Its own body is passed on when it has that shape already.
@@ -223,11 +234,7 @@ fn error_inside(endpoint: Endpoint, frames: &[Bytes]) -> Option<Box<Failure>> {
     Some(failure)
 }
 
-fn unary(
-    mut response: Response<Body>,
-    frames: Vec<Bytes>,
-    mut context: Box<RequestContext>,
-) -> Response<Body> {
+fn unary(head: Head, live: &Live, frames: Frames, mut context: Box<RequestContext>) -> Response<Body> {
     let joined;
     let whole: &[u8] = match frames.as_slice() {
         [only] => only,
@@ -245,20 +252,21 @@ fn unary(
     context.output_bytes = info.output_bytes;
     context.measures = info.measures;
     context.answer_came();
-    price(response.headers_mut(), &context);
+    let cost = context.cost();
+    let mut response = head.build(live, &context, cost);
     let with_cost = info.cost_place.filter(|_| context.usage_asked).and_then(|place| {
-        let edit = place.edit(whole, context.cost()?.nanos)?;
+        let edit = place.edit(whole, cost?.nanos)?;
         edit.apply(whole, 0)
     });
     let frames = match with_cost {
         Some(body) => {
             declare_cost(response.headers_mut());
             context.response_bytes = body.len() as u64;
-            vec![Bytes::from(body)]
+            Frames::from_buf([Bytes::from(body)])
         }
         None => frames,
     };
-    context.finish(Ending::Complete);
+    context.completed(cost);
     *response.body_mut() = Body::frames(frames);
     response
 }
@@ -272,8 +280,8 @@ fn source(source: CostSource) -> &'static str {
 }
 
 enum Read {
-    All(Vec<Bytes>),
-    TooLarge(Vec<Bytes>, UpstreamBody),
+    All(Frames),
+    TooLarge(Frames, UpstreamBody),
 }
 
 /// Reads the answer to its end or to the buffer's bound.
@@ -282,7 +290,7 @@ async fn complete(
     deadline: Deadline,
     context: &mut RequestContext,
 ) -> Result<Read, Box<Failure>> {
-    let mut frames = Vec::new();
+    let mut frames = Frames::new();
     let mut size = 0;
     let mut waiting = Waited::Idle;
     let read = async {

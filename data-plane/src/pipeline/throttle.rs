@@ -39,8 +39,8 @@ pub fn run(
     tokens: u64,
     told: &mut Told,
 ) -> Result<Option<Pass>, GatewayError> {
-    let mut limits: SmallVec<[Arc<RateLimit>; 4]> = SmallVec::new();
-    limits.extend(bounds.rates().filter(|limit| limit.applies_to(group)).cloned());
+    let limits: SmallVec<[&Arc<RateLimit>; 4]> =
+        bounds.rates().filter(|limit| limit.applies_to(group)).collect();
     if limits.is_empty() {
         return Ok(None);
     }
@@ -93,7 +93,7 @@ fn refused(limited: &Limited, tokens: u64) -> GatewayError {
 }
 
 /// Of requests, then of tokens: limit, remaining, reset.
-const HEADERS: [[HeaderName; 3]; 2] = [
+pub const HEADERS: [[HeaderName; 3]; 2] = [
     [
         HeaderName::from_static("x-ratelimit-limit-requests"),
         HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -108,6 +108,21 @@ const HEADERS: [[HeaderName; 3]; 2] = [
 
 /// Tells the client of its own limits, in every answer.
 pub fn describe(told: &RateView, headers: &mut HeaderMap) {
+    let there = [told.requests.is_some(), told.tokens.is_some()];
+    let names = HEADERS.into_iter().zip(there).filter(|(_, there)| *there).flat_map(|(names, _)| names);
+    let mut names = names.into_iter();
+    values(told, |value| {
+        if let Some(name) = names.next() {
+            headers.insert(name, value);
+        }
+    });
+}
+
+/// The values of those of the headers that there is something to tell in.
+pub fn values(told: &RateView, mut each: impl FnMut(HeaderValue)) {
+    if (told.requests, told.tokens) == (None, None) {
+        return;
+    }
     // Six values of every answer: they are written one behind the other, and share one piece of memory.
     let (mut text, mut ends) = (Vec::with_capacity(ROOM), SmallVec::<[usize; 6]>::new());
     for view in [&told.requests, &told.tokens].into_iter().flatten() {
@@ -116,39 +131,51 @@ pub fn describe(told: &RateView, headers: &mut HeaderMap) {
             number_into(&mut text, *number);
             ends.push(text.len());
         }
-        match reset.as_micros().div_ceil(1000) {
-            0 => text.extend_from_slice(b"0s"),
-            millis @ ..1000 => {
-                number_into(&mut text, u64::try_from(millis).unwrap_or(0));
+        match (reset.as_secs(), reset.subsec_nanos().div_ceil(1_000_000)) {
+            (0, 0) => text.extend_from_slice(b"0s"),
+            (0, millis @ ..1000) => {
+                number_into(&mut text, millis.into());
                 text.extend_from_slice(b"ms");
             }
             _ => text.extend_from_slice(go_duration(*reset).as_bytes()),
         }
         ends.push(text.len());
     }
-    let (text, mut begin) = (Bytes::from(text), 0);
-    let told = [told.requests.is_some(), told.tokens.is_some()];
-    let names = HEADERS.into_iter().zip(told).filter(|(_, told)| *told).flat_map(|(names, _)| names);
-    for (name, end) in names.zip(ends) {
-        if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(begin..end)) {
-            headers.insert(name, value);
-        }
+    let (mut text, mut begin) = (Bytes::from(text), 0);
+    for end in ends {
+        // Digits and letters: any header can carry them.
+        each(HeaderValue::from_maybe_shared(text.split_to(end - begin)).unwrap_or(NOTHING));
         begin = end;
     }
 }
 
+const NOTHING: HeaderValue = HeaderValue::from_static("0");
+
 /// Six numbers and what stands behind some of them are rarely longer.
 const ROOM: usize = 96;
 
-fn number_into(text: &mut Vec<u8>, number: u64) {
-    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20, number);
-    while at > 0 && (rest > 0 || at == 20) {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
+fn number_into(text: &mut Vec<u8>, mut rest: u64) {
+    let (mut digits, mut at) = ([0; 20], 20);
+    let pair = |number: u64| PAIRS[usize::try_from(number % 100).unwrap_or(0)];
+    while rest >= 100 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&pair(rest));
+        rest /= 100;
     }
-    text.extend_from_slice(&digits[at..]);
+    at -= 2;
+    digits[at..at + 2].copy_from_slice(&pair(rest));
+    text.extend_from_slice(&digits[at + usize::from(rest < 10)..]);
 }
+
+/// Two digits at once: half the divisions.
+const PAIRS: [[u8; 2]; 100] = {
+    let (mut pairs, mut at) = ([[b'0'; 2]; 100], 0_u8);
+    while at < 100 {
+        pairs[at as usize] = [b'0' + at / 10, b'0' + at % 10];
+        at += 1;
+    }
+    pairs
+};
 
 /// As Go writes durations, which is how OpenAI does: `6ms`, `1.5s`, `1m30s`, `2h0m5s`. Rounded up to milliseconds.
 fn go_duration(duration: Duration) -> String {
@@ -172,6 +199,7 @@ mod tests {
     use nemo_types::RateLimitId;
 
     use super::*;
+    use crate::quota::{Clock, QuotaMetrics};
 
     fn limit(model: &str, requests: u64, tokens: u64) -> Arc<RateLimit> {
         Arc::new(RateLimit {
@@ -244,7 +272,7 @@ mod tests {
     /// E.2: our values, under OpenAI's names.
     #[test]
     fn the_headers_tell_limit_remaining_and_reset() {
-        let quota = QuotaTable::default();
+        let quota = QuotaTable::new(Clock::manual(), QuotaMetrics::default());
         let limits = Arc::new(Limits { budgets: Vec::new(), rates: vec![limit("", 60, 0)] });
         let mut told = None;
         let _pass = run(&quota, bounds(&limits), "m", 1, &mut told).unwrap();

@@ -1,6 +1,6 @@
 //! A request that its rate limits let through.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use nemo_snapshot::RateLimit;
 use smallvec::SmallVec;
@@ -58,6 +58,8 @@ pub struct Pass {
     /// So many of them have counted it.
     charged: usize,
     tokens: u64,
+    /// When they let it through.
+    at: Moment,
 }
 
 impl Pass {
@@ -71,12 +73,9 @@ impl Pass {
         }
     }
 
+    /// As it was when the request was let through.
     pub fn view(&self) -> RateView {
-        if self.meters.is_empty() {
-            return RateView::default();
-        }
-        let now = self.table.now();
-        self.meters.iter().fold(RateView::default(), |view, meter| view.with(meter, now))
+        self.meters.iter().fold(RateView::default(), |view, meter| view.with(meter, self.at))
     }
 }
 
@@ -95,13 +94,11 @@ impl QuotaTable {
     ///
     /// # Errors
     /// [`Limited`] by the first that refuses.
-    pub fn admit(&self, limits: &[Arc<RateLimit>], tokens: u64) -> Result<Pass, Limited> {
-        let mut pass = Pass { table: self.clone(), meters: SmallVec::new(), charged: 0, tokens };
-        if limits.is_empty() {
-            return Ok(pass);
-        }
-        let now = self.now();
+    pub fn admit(&self, limits: &[impl Borrow<Arc<RateLimit>>], tokens: u64) -> Result<Pass, Limited> {
+        let now = if limits.is_empty() { 0 } else { self.now() };
+        let mut pass = Pass { table: self.clone(), meters: SmallVec::new(), charged: 0, tokens, at: now };
         for limit in limits {
+            let limit = limit.borrow();
             let Some(meter) = self.meter(limit, now) else {
                 return Err(self.limited(limit, (What::Requests, NO_ROOM_RETRY), &pass.meters, now));
             };
@@ -109,7 +106,7 @@ impl QuotaTable {
         }
         for (limit, meter) in limits.iter().zip(&pass.meters) {
             if let Err(refusal) = check(meter, tokens, now) {
-                return Err(self.refused(limit, refusal, (&pass.meters, tokens), now));
+                return Err(self.refused(limit.borrow(), refusal, (&pass.meters, tokens), now));
             }
         }
         let mut costs: SmallVec<[(u64, u64); 4]> = SmallVec::new();
@@ -123,7 +120,7 @@ impl QuotaTable {
                         meter.requests.refund(cost.0);
                         meter.tokens.refund(cost.1);
                     }
-                    return Err(self.refused(limit, refusal, (&pass.meters, tokens), now));
+                    return Err(self.refused(limit.borrow(), refusal, (&pass.meters, tokens), now));
                 }
             }
         }

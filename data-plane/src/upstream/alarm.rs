@@ -4,7 +4,7 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -21,13 +21,16 @@ pub(super) struct Late;
 impl Alarm {
     /// # Errors
     /// When `work` is not done by then.
-    pub(super) async fn within<T>(&mut self, by: Instant, work: impl Future<Output = T>) -> Result<T, Late> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
+    // Not `async`, and `work` is pinned by the caller: a future that takes another one has room for it twice.
+    pub(super) fn within<T>(
+        &mut self,
+        by: Instant,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Result<T, Late>> {
+        poll_fn(move |cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
             Poll::Pending => self.poll_due(cx, by).map(|()| Err(Late)),
         })
-        .await
     }
 
     fn poll_due(&mut self, cx: &mut Context<'_>, by: Instant) -> Poll<()> {
@@ -48,7 +51,7 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{pin::pin, time::Duration};
 
     use super::*;
 
@@ -61,8 +64,8 @@ mod tests {
             let by = Instant::now() + Duration::from_secs(seconds);
             // Mostly the answer is there long before.
             let early = tokio::time::sleep(Duration::from_secs(1));
-            alarm.within(by, early).await.unwrap();
-            alarm.within(by, std::future::pending::<()>()).await.unwrap_err();
+            alarm.within(by, pin!(early)).await.unwrap();
+            alarm.within(by, pin!(std::future::pending::<()>())).await.unwrap_err();
             assert_eq!(Instant::now().duration_since(by), Duration::ZERO);
         }
         assert_eq!(begin.elapsed(), Duration::from_secs(159));
@@ -73,7 +76,7 @@ mod tests {
         let mut alarm = Alarm::default();
         let by = Instant::now() + Duration::from_secs(1);
         for _ in 0..2 {
-            alarm.within(by, std::future::pending::<()>()).await.unwrap_err();
+            alarm.within(by, pin!(std::future::pending::<()>())).await.unwrap_err();
         }
         assert_eq!(Instant::now(), by);
     }

@@ -19,7 +19,8 @@ pub type Tail = Pin<Box<dyn Body<Data = Bytes, Error = BrokenOff> + Send>>;
 
 /// Slices in order, and perhaps a tail. Where the length is known the request carries `content-length`.
 pub struct SegmentBody {
-    segments: Segments,
+    /// Boxed: a request is moved many times until it is written.
+    segments: Box<Segments>,
     next: usize,
     remaining: u64,
     /// Of forms alone.
@@ -37,7 +38,7 @@ impl SegmentBody {
     /// None of the segments may be empty: [`nemo_llm::splice`] makes none.
     pub fn new(segments: Segments) -> Self {
         let remaining = segments.iter().map(|segment| segment.len() as u64).sum();
-        Self { segments, next: 0, remaining, tail: None }
+        Self { segments: Box::new(segments), next: 0, remaining, tail: None }
     }
 
     pub fn with_tail(segments: Segments, tail: Option<Tail>) -> Self {

@@ -45,12 +45,15 @@ pub enum Route {
     Https(Arc<Origin>),
 }
 
+/// A request on its way. Boxed: every future that it passes through would have room for it.
+pub type Outbound = Box<Request<SegmentBody>>;
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct SendError {
     pub error: CallError,
     /// The request, when nothing of it was sent.
-    pub unsent: Option<Box<Request<SegmentBody>>>,
+    pub unsent: Option<Outbound>,
 }
 
 impl From<CallError> for SendError {
@@ -112,7 +115,7 @@ impl UpstreamClient {
     pub async fn send(
         &self,
         route: &Route,
-        request: Request<SegmentBody>,
+        request: Outbound,
         patience: Patience,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let (Route::Http1(origin) | Route::Https(origin)) = route;

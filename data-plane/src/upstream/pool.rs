@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    CallError, Patience, SegmentBody, SendError,
+    CallError, Outbound, Patience, SegmentBody, SendError,
     alarm::{Alarm, Late},
     multiplex::{Multiplexed, Protocol, Stream},
 };
@@ -113,7 +113,7 @@ impl Origin {
     /// A connection that turns out closed before anything was sent is replaced by another; nothing else is retried.
     pub(super) async fn send(
         self: &Arc<Self>,
-        request: Request<SegmentBody>,
+        request: Outbound,
         patience: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
         match &self.tls {
@@ -128,21 +128,21 @@ impl Origin {
 
     async fn send_http1(
         self: &Arc<Self>,
-        mut request: Request<SegmentBody>,
+        mut request: Outbound,
         patience: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
         while let Some(Sender { mut connection, mut alarm }) = self.checkout(patience.now) {
             // It is ready, mostly at once, or it was closed meanwhile.
-            match alarm.within(patience.head_by, connection.ready()).await {
+            match alarm.within(patience.head_by, pin!(connection.ready())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => continue,
                 Err(Late) => return Err(CallError::Timeout.into()),
             }
-            let answer = connection.try_send_request(request);
+            let answer = pin!(connection.try_send_request(*request));
             match alarm.within(patience.head_by, answer).await {
                 Ok(Ok(response)) => return Ok(self.answered(response, Sender { connection, alarm })),
                 Ok(Err(mut error)) => match error.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => *request = unsent,
                     None => return Err(CallError::from_hyper(error.error()).into()),
                 },
                 Err(Late) => return Err(CallError::Timeout.into()),
@@ -159,11 +159,7 @@ impl Origin {
     }
 
     /// The first request on a fresh HTTP/1.1 connection.
-    async fn first<I>(
-        self: &Arc<Self>,
-        io: I,
-        request: Request<SegmentBody>,
-    ) -> Result<Response<PooledBody>, CallError>
+    async fn first<I>(self: &Arc<Self>, io: I, request: Outbound) -> Result<Response<PooledBody>, CallError>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
@@ -172,7 +168,7 @@ impl Origin {
             .await
             .map_err(|error| CallError::from_hyper(&error))?;
         self.connections.spawn(task.map(|_| ()));
-        match connection.send_request(request).await {
+        match connection.send_request(*request).await {
             Ok(response) => Ok(self.answered(response, Sender { connection, alarm: Alarm::default() })),
             Err(error) => Err(CallError::from_hyper(&error)),
         }
@@ -181,7 +177,7 @@ impl Origin {
     async fn send_tls(
         self: &Arc<Self>,
         tls: &Tls,
-        mut request: Request<SegmentBody>,
+        mut request: Outbound,
         Patience { now, connect, .. }: Patience,
     ) -> Result<Response<PooledBody>, SendError> {
         for _ in 0..MAX_REPLACED {
@@ -192,7 +188,7 @@ impl Origin {
             match place {
                 Place::Http2(stream) => match self.send_http2(stream, request).await? {
                     Ok(response) => return Ok(response),
-                    Err(unsent) => request = *unsent,
+                    Err(unsent) => request = unsent,
                 },
                 Place::Fresh(stream) => {
                     origin_form(&mut request);
@@ -215,10 +211,10 @@ impl Origin {
                     if sender.connection.ready().await.is_err() {
                         continue;
                     }
-                    match sender.connection.try_send_request(request).await {
+                    match sender.connection.try_send_request(*request).await {
                         Ok(response) => return Ok(self.answered(response, sender)),
                         Err(mut error) => match error.take_message() {
-                            Some(unsent) => request = unsent,
+                            Some(unsent) => *request = unsent,
                             None => return Err(CallError::from_hyper(error.error()).into()),
                         },
                     }
@@ -258,11 +254,11 @@ impl Origin {
     async fn send_http2(
         self: &Arc<Self>,
         stream: Stream,
-        mut request: Request<SegmentBody>,
-    ) -> Result<Result<Response<PooledBody>, Box<Request<SegmentBody>>>, CallError> {
+        mut request: Outbound,
+    ) -> Result<Result<Response<PooledBody>, Outbound>, CallError> {
         // The authority stands in the URI.
         let host = request.headers_mut().remove(header::HOST);
-        match stream.sender().try_send_request(request).await {
+        match stream.sender().try_send_request(*request).await {
             Ok(response) => {
                 Ok(Ok(response.map(|incoming| PooledBody { incoming, lease: Lease::Http2(stream) })))
             }
@@ -357,8 +353,8 @@ fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
 }
 
 /// Nothing of it was sent: it may go elsewhere.
-fn unsent(error: CallError, request: Request<SegmentBody>) -> SendError {
-    SendError { error, unsent: Some(Box::new(request)) }
+fn unsent(error: CallError, request: Outbound) -> SendError {
+    SendError { error, unsent: Some(request) }
 }
 
 async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, CallError> {

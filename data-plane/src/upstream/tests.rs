@@ -38,7 +38,7 @@ impl World {
         *request.uri_mut() = "/v1/chat/completions".parse().unwrap();
         let host = self.upstream.addr().to_string().parse().unwrap();
         request.headers_mut().insert(http::header::HOST, host);
-        self.client.send(&self.route, request, patience()).await.map_err(|failed| failed.error)
+        self.client.send(&self.route, Box::new(request), patience()).await.map_err(|failed| failed.error)
     }
 
     fn idle(&self) -> usize {
@@ -174,7 +174,7 @@ impl TlsWorld {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = format!("{}/v1/x", self.base).parse().unwrap();
         request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
-        let sent = self.client.send(&self.route, request, patience()).await;
+        let sent = self.client.send(&self.route, Box::new(request), patience()).await;
         let response = sent.map_err(|failed| failed.error)?;
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8(body.to_vec()).unwrap())
@@ -238,7 +238,7 @@ async fn an_untrusted_upstream_gets_no_request() {
     let stranger = UpstreamClient::new(None).unwrap();
     let route = stranger.route(&world.base.parse().unwrap()).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
-    let failed = stranger.send(&route, request, patience()).await.unwrap_err();
+    let failed = stranger.send(&route, Box::new(request), patience()).await.unwrap_err();
     assert_eq!((failed.error, failed.unsent.is_some()), (CallError::Connect, true));
     assert_eq!(world.arrived.load(Ordering::Relaxed), 0);
 }
@@ -252,6 +252,6 @@ async fn a_connection_that_does_not_come_in_time_is_named() {
     let route = client.route(&base.parse().unwrap()).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
     let patience = Patience { connect: Duration::from_millis(100), ..patience() };
-    let failed = client.send(&route, request, patience).await.unwrap_err();
+    let failed = client.send(&route, Box::new(request), patience).await.unwrap_err();
     assert_eq!((failed.error, failed.unsent.is_some()), (CallError::ConnectTimeout, true));
 }
