@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Starts one PostgreSQL for a whole test run and ends it afterwards.
 TESTENV = target/debug/nemo-testenv postgres --
 
-.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit sim it it-fleet api-test sdk catalog-test bench bench-scale bench-route bench-cooldown bench-grants bench-ingest fuzz golden deny clean-state
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit sim it it-fleet api-test sdk clients catalog-test bench bench-scale bench-route bench-transcode bench-cooldown bench-grants bench-ingest fuzz golden deny clean-state
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,7 +23,7 @@ setup:
 build: setup ## Build the release binaries
 	$(CARGO) build --release --locked
 
-test: setup-test fmt-check lint bins unit it-fleet api-test catalog-test sdk ## Install what the tests need and run them all
+test: setup-test fmt-check lint bins unit it-fleet api-test catalog-test sdk clients ## Install what the tests need and run them all
 	@echo "All tests passed."
 
 setup-test:
@@ -60,6 +60,9 @@ api-test: setup-test bins ## The admin REST API against its OpenAPI document, by
 sdk: setup-test bins ## The official OpenAI SDKs for Python and Node
 	$(TESTENV) tests/sdk/run.sh
 
+clients: setup-test bins ## SDKs of Anthropic and Google, LangChain, LlamaIndex, Vercel AI SDK, async-openai, over every dialect
+	$(TESTENV) tests/sdk/clients/run.sh
+
 catalog-test:
 	python3 -m unittest discover -s tools/catalog -p 'test_*.py'
 
@@ -70,6 +73,9 @@ bench: setup ## Measure the gateway against a minimal proxy
 bench-scale: setup ## Measure with 100,000 and 1,000,000 keys, and with 10,000 open streams
 	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
 	target/dist/nemo-bench scale $(ARGS)
+
+bench-transcode: setup ## Measure what the translation of a request, an answer and an event costs
+	$(CARGO) bench --locked -p nemo-llm --bench transcode --profile dist
 
 bench-route: setup ## Measure what one routing decision costs
 	$(CARGO) bench --locked -p nemo-data-plane --bench route --profile dist
@@ -87,10 +93,10 @@ bench-ingest: setup-test ## Measure how fast usage events are logged and settled
 	target/dist/nemo-bench ingest $(ARGS)
 
 fuzz: ## Fuzz the parsers for a minute each (needs cargo-fuzz and a nightly toolchain)
-	cd tests/fuzz && for target in envelope_splice form journal_recovery sse stream_observer; do \
+	cd tests/fuzz && for target in aws_event_stream dialect_request dialect_response dialect_stream envelope_splice form journal_recovery sse stream_observer; do \
 		cargo +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60; \
 	done
 
 golden: ## Rewrite the golden outputs; look at the diff before committing it
-	UPDATE_GOLDEN=1 $(CARGO) nextest run --locked -p nemo-llm --test golden
+	UPDATE_GOLDEN=1 $(CARGO) nextest run --locked -p nemo-llm --test golden --test transcode
 	git diff --stat -- data-plane/llm/tests/golden

@@ -6,6 +6,7 @@
 #   cargo-nextest            cargo install
 #   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt; Schemathesis,
 #                            pinned in tests/schemathesis/requirements.txt
+#   .venv-clients            clients of several makers for Python, pinned in tests/sdk/clients/python/requirements.txt
 #   .venv/bin/node           from PyPI, where the system has no Node or one that is too old for the SDK
 #   node_modules             the OpenAI SDK for Node, pinned in tests/sdk/node/package-lock.json; an OpenID provider for
 #                            the tests of the admin API, pinned in tests/oidc/package-lock.json
@@ -23,7 +24,10 @@ PYTHON_OLDEST=3.11
 venv=$PWD/.venv
 # One venv for both; what both name has one version.
 requirements=(tests/sdk/python/requirements.txt tests/schemathesis/requirements.txt)
-node_dirs="tests/sdk/node tests/oidc"
+node_dirs="tests/sdk/node tests/sdk/clients/node tests/oidc"
+# Their pins and those of the official SDK differ.
+clients_venv=$PWD/.venv-clients
+clients_requirements=tests/sdk/clients/python/requirements.txt
 
 say() { printf 'test-env: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -73,6 +77,19 @@ python_sdk() {
     printf '%s\n' "$stamp" >"$venv/stamp"
 }
 
+python_clients() {
+    local stamp
+    stamp=$(python3 --version && sha256sum "$clients_requirements")
+    if [ "$(cat "$clients_venv/stamp" 2>/dev/null)" = "$stamp" ] && "$clients_venv/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
+    say "installing clients of several makers for Python into .venv-clients"
+    quietly python3 -m venv --clear "$clients_venv"
+    quietly "$clients_venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+        --requirement="$clients_requirements"
+    printf '%s\n' "$stamp" >"$clients_venv/stamp"
+}
+
 # True when this Node can be used.
 usable_node() {
     local major
@@ -114,5 +131,6 @@ node_packages() {
 tools/setup.sh test
 rust_tools
 python_sdk
+python_clients
 node_sdk
 say "everything that the tests need is here"

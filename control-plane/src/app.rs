@@ -23,7 +23,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{
     admin::{self, Admin, oidc::Oidc},
-    catalog::{self, price_clock, seed::Seeded},
+    catalog::{self, price_clock, seed::Seeded, sync::CatalogSync},
     config::Config,
     cooldown::{Board, Policy},
     coordination::{
@@ -151,7 +151,12 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
     let tasks = TaskGroup::new();
     let coordinator = coordinator(&config, &tasks)?;
     let board = cooldown_board(&tasks, coordinator.clone(), &publisher, &metrics, &drain);
-    let admin = Arc::new(admin.with_cooldowns(board.clone(), publisher.clone()));
+    let sealer = Sealer::new(keyring.clone());
+    let catalog_sync =
+        CatalogSync::new(store.clone(), sealer, config.catalog_sync).context("TLS of the catalog sync")?;
+    let admin =
+        admin.with_cooldowns(board.clone(), publisher.clone()).with_catalog_sync(catalog_sync.clone());
+    let admin = Arc::new(admin);
     if let Some(oidc) = oidc {
         tasks.spawn("OIDC keys", oidc.run(drain.clone()));
     }
@@ -188,6 +193,7 @@ pub async fn start(config: Config, keyring: Arc<Keyring>, drain: DrainWatcher) -
         metrics: WebhookMetrics::register(&metrics),
     };
     tasks.spawn("webhooks", courier.run(stand("webhooks"), drain.clone()));
+    tasks.spawn("catalog", catalog_sync.run(stand("catalog"), drain.clone()));
     let rates = Rates::new(publisher.subscribe());
     let (quota_metrics, bank) = (QuotaMetrics::register(&metrics), SqlBank::new(store.clone(), config.quota));
     let reclaiming = reclaimer::run(bank.clone(), quota_metrics.clone(), stand("quota"), drain.clone());

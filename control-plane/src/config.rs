@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     admin::oidc::{OidcError, OidcOptions, OidcSettings},
+    catalog::sync::{BadSource, SyncOptions, SyncSettings},
     coordination::EtcdSettings,
     credits::{
         BillingOptions,
@@ -74,6 +75,8 @@ pub struct Config {
     pub payments: Option<Payments>,
     /// Webhooks of organizations may go to private networks.
     pub private_webhooks: bool,
+    /// Where the catalog is kept current from.
+    pub catalog_sync: SyncSettings,
 }
 
 impl Config {
@@ -98,6 +101,7 @@ impl Config {
             etcd: EtcdSettings::default(),
             payments: None,
             private_webhooks: false,
+            catalog_sync: SyncSettings::default(),
         }
     }
 
@@ -166,6 +170,10 @@ pub struct Settings {
     pub payments_webhook_secret: Secret,
     pub payments_webhook_secret_file: PathBuf,
     pub webhooks_allow_private: bool,
+    /// Separated by commas.
+    pub catalog_sources: String,
+    pub catalog_sync_hours: u32,
+    pub catalog_deploy_new: bool,
     pub logging: TelemetrySettings,
 }
 
@@ -220,6 +228,8 @@ pub enum ConfigError {
     Payments { origin: String, error: BadSecrets },
     #[error("etcd_user and etcd_password (or etcd_password_file) go together")]
     EtcdUser,
+    #[error("catalog_sources: {0}")]
+    CatalogSource(#[from] BadSource),
     #[error("{name}: expected 1 to 1000 connections, got {value}")]
     Connections { name: &'static str, value: u32 },
 }
@@ -280,6 +290,14 @@ impl Settings {
         self.webhooks_allow_private = options.webhooks_allow_private.unwrap_or(self.webhooks_allow_private);
     }
 
+    /// What is set in options wins.
+    pub fn set_catalog(&mut self, options: SyncOptions) {
+        self.catalog_sources =
+            options.catalog_sources.unwrap_or_else(|| std::mem::take(&mut self.catalog_sources));
+        self.catalog_sync_hours = options.catalog_sync_hours.unwrap_or(self.catalog_sync_hours);
+        self.catalog_deploy_new = options.catalog_deploy_new.unwrap_or(self.catalog_deploy_new);
+    }
+
     fn payments(&self) -> Result<Option<Payments>, ConfigError> {
         let (secret, file) = (&self.payments_webhook_secret, &self.payments_webhook_secret_file);
         match from_file_or_text("payments_webhook_secret", secret, file)? {
@@ -334,6 +352,8 @@ impl Settings {
             None => None,
         };
         let (oidc, etcd, payments) = (self.oidc().check()?, self.etcd()?, self.payments()?);
+        let catalog_sync =
+            SyncSettings::parse(&self.catalog_sources, self.catalog_sync_hours, self.catalog_deploy_new)?;
         let config = Config {
             rest_addr: self.rest_addr,
             grpc_addr: self.grpc_addr,
@@ -352,6 +372,7 @@ impl Settings {
             etcd,
             payments,
             private_webhooks: self.webhooks_allow_private,
+            catalog_sync,
         };
         config.check()?;
         Ok(config)

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nemo_control_plane::{
     admin::{Admin, Call, oidc::OidcOptions},
     app,
+    catalog::sync::SyncOptions,
     config::{ConfigError, DATABASE_PATIENCE, Settings},
     credits::BillingOptions,
     retention::RetentionOptions,
@@ -124,6 +125,8 @@ struct Options {
     retention: RetentionOptions,
     #[command(flatten)]
     billing: BillingOptions,
+    #[command(flatten)]
+    catalog: SyncOptions,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -167,6 +170,7 @@ impl Options {
         settings.allow_plaintext |= self.allow_plaintext;
         settings.set_oidc(self.oidc);
         settings.set_billing(self.billing);
+        settings.set_catalog(self.catalog);
         settings.logging.format = match self.log_format {
             Some(LogFormat::Text) => telemetry::Format::Text,
             Some(LogFormat::Json) => telemetry::Format::Json,

@@ -158,6 +158,7 @@ pub async fn start(
     let ops_drain = flushing.clone();
     flush_telemetry(&tasks, &state.sinks, flushing.clone());
     watch_certificates(&tasks, [&data_tls, &ops_tls], control_tls, &flushing);
+    fetch_tokens(&tasks, &upstream, &settings, &flushing)?;
     let ops_serving = ops_server::serve_with(ops, ops_tls, readiness.clone(), registry, ops_drain);
     tasks.spawn("ops port", ops_serving);
     let server = ServerSettings {
@@ -224,6 +225,18 @@ fn channels(
             (vec![grpc::in_process_channel(connector)], NodeToken::none(), None)
         }
     })
+}
+
+/// Until the last request has ended, tokens for upstreams are kept fresh.
+fn fetch_tokens(
+    tasks: &TaskGroup,
+    upstream: &UpstreamClient,
+    settings: &Settings,
+    drain: &DrainWatcher,
+) -> anyhow::Result<()> {
+    let url = settings.gcp_token_url.parse().context("gcp_token_url is no URL")?;
+    tasks.spawn("tokens", upstream.credentials.clone().run(upstream.clone(), url, drain.clone()));
+    Ok(())
 }
 
 /// The last spans are made by the last requests.

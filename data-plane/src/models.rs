@@ -27,11 +27,15 @@ use crate::{
     },
 };
 
+mod native;
+
 /// Everything on the data port that is not proxied.
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/v1/models", get(list))
         .route("/v1/models/{*id}", get(one))
+        .route("/v1beta/models", get(google_list))
+        .route("/v1beta/models/{*id}", get(google_one))
         .route("/api/v1/models", get(list))
         .route("/api/v1/models/{*id}", get(one))
         .route("/api/public/models", get(public))
@@ -43,27 +47,55 @@ pub fn router(state: Arc<State>) -> Router {
 }
 
 async fn list(Shared(state): Shared<Arc<State>>, request: Parts) -> Response {
-    answer(&request.uri, || {
+    answer(&request.uri, native::is_anthropic(&request.headers), || {
         let (live, key) = tenant(&state, &request)?;
-        let groups = live.snapshot.routing.visible(Some(key.org_id));
-        let permitted = groups.into_iter().filter(|group| key.policy.allowed_models.permits(&group.name));
-        let data: Vec<Value> = permitted.map(|group| entry(group)).collect();
-        Ok(json!({ "object": "list", "data": data }))
+        let groups = permitted(&live, &key);
+        if native::is_anthropic(&request.headers) {
+            return Ok(native::anthropic_list(&groups));
+        }
+        let data: Vec<Value> = groups.into_iter().map(entry).collect();
+        Ok(json!({ "object": "list", "data": data }).to_string().into())
     })
 }
 
 async fn one(Shared(state): Shared<Arc<State>>, Path(id): Path<String>, request: Parts) -> Response {
-    answer(&request.uri, || {
+    answer(&request.uri, native::is_anthropic(&request.headers), || {
         let (live, key) = tenant(&state, &request)?;
         let group = authorize::run(&live.snapshot, &key, &id)?;
+        if native::is_anthropic(&request.headers) {
+            return Ok(native::anthropic(&group, &id));
+        }
         let mut entry = entry(&group);
         // A client that asks for an alias finds the name that it asked for, and the concrete one beside it.
         if let Some(object) = entry.as_object_mut().filter(|_| *group.name != *id) {
             object.insert("canonical_slug".into(), json!(&*group.name));
             object.insert("id".into(), json!(id));
         }
-        Ok(entry)
+        Ok(entry.to_string().into())
     })
+}
+
+async fn google_list(Shared(state): Shared<Arc<State>>, request: Parts) -> Response {
+    answer(&request.uri, false, || {
+        let (live, key) = tenant(&state, &request)?;
+        let groups = permitted(&live, &key);
+        let models: Vec<Value> = groups.into_iter().map(|group| native::google(group, &group.name)).collect();
+        Ok(json!({ "models": models }).to_string().into())
+    })
+}
+
+async fn google_one(Shared(state): Shared<Arc<State>>, Path(id): Path<String>, request: Parts) -> Response {
+    answer(&request.uri, false, || {
+        let (live, key) = tenant(&state, &request)?;
+        let group = authorize::run(&live.snapshot, &key, &id)?;
+        Ok(native::google(&group, &id).to_string().into())
+    })
+}
+
+/// The models that a key may call.
+fn permitted<'a>(live: &'a Live, key: &KeyRecord) -> Vec<&'a ModelGroup> {
+    let groups = live.snapshot.routing.visible(Some(key.org_id)).into_iter();
+    groups.filter(|group| key.policy.allowed_models.permits(&group.name)).map(|group| &**group).collect()
 }
 
 /// No key, no tenant data, cacheable.
@@ -123,9 +155,11 @@ pub(crate) async fn method_not_allowed(uri: Uri) -> Response {
     refuse(&uri, &GatewayError::new(Kind::MethodNotAllowed, format!("Use GET for {}.", uri.path())))
 }
 
-fn answer(uri: &Uri, content: impl FnOnce() -> Result<Value, GatewayError>) -> Response {
+/// JSON, or the error in the client's dialect. `anthropic`: the client is one of Anthropic's, which the path does not say.
+fn answer(uri: &Uri, anthropic: bool, content: impl FnOnce() -> Result<Vec<u8>, GatewayError>) -> Response {
     match content() {
-        Ok(value) => axum::Json(value).into_response(),
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) if anthropic => error.response(ErrorDialect::Anthropic).map(axum::body::Body::new),
         Err(error) => refuse(uri, &error),
     }
 }
@@ -141,7 +175,7 @@ fn not_ready() -> GatewayError {
 /// The key of a request to a quiet endpoint.
 pub(crate) fn tenant(state: &State, request: &Parts) -> Result<(Arc<Live>, Arc<KeyRecord>), GatewayError> {
     let live = state.snapshot.load().ok_or_else(not_ready)?;
-    let key = authenticate::run(&live, &request.headers, clock::unix_us() / 1000)?;
+    let key = authenticate::run(&live, &request.headers, &request.uri, clock::unix_us() / 1000)?;
     authorize::client(&key, || {
         client_addr::find(
             request.extensions.get::<PeerAddr>().map(|peer| peer.0),

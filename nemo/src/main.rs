@@ -54,6 +54,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Settings(command) => client(commands::settings::run(*command)),
         Command::Requests(command) => client(commands::requests::run(*command)),
         Command::Prices(command) => client(commands::prices::run(*command)),
+        Command::Catalog(command) => client(commands::catalog::run(*command)),
         Command::Rerate(command) => client(commands::rerate::run(*command)),
         Command::Usage(command) => client(commands::usage::run(*command)),
         Command::Ledger(command) => client(commands::ledger::run(*command)),

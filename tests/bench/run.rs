@@ -129,8 +129,13 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
     }
     let mut report = Report::new(&targets);
     report.limited = !args.no_limits;
+    report.translated = args.gateway_url.is_none();
     for round in 1..=args.rounds.max(1) {
-        for workload in [Workload::Small, Workload::Large, Workload::Stream, Workload::Paced] {
+        let mut workloads = vec![Workload::Small, Workload::Large, Workload::Stream, Workload::Paced];
+        if report.translated {
+            workloads.extend([Workload::Translated, Workload::TranslatedStream]);
+        }
+        for workload in workloads {
             for (index, target) in targets.iter().enumerate() {
                 report.add(index, workload, step(args, round, target, workload).await?);
             }

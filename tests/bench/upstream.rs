@@ -1,4 +1,5 @@
-//! An OpenAI-compatible upstream that costs next to nothing: prepared bytes, one thread, one epoll loop.
+//! An upstream that costs next to nothing: prepared bytes, one thread, one epoll loop. It answers in the words of OpenAI,
+//! and below `/v1/messages` in those of Anthropic.
 //!
 //! Request bodies are drained; only their first bytes are searched, for `"stream":true` and `"include_usage":true`.
 //! Streams are written one event at a time in turns over all streams, each event as a chunk and a write of its own, so
@@ -48,7 +49,44 @@ struct Answers {
     done: Vec<u8>,
 }
 
+/// Both dialects.
+struct Spoken {
+    openai: Answers,
+    anthropic: Answers,
+}
+
 impl Answers {
+    /// As Anthropic says the same.
+    fn anthropic(chunks: usize) -> Self {
+        let text = "All work and no play makes a dull day. ".repeat(16);
+        let body = format!(
+            r#"{{"id":"msg_bench0000000000000000000","type":"message","role":"assistant","model":"bench","content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":250,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":128,"service_tier":"standard"}}}}"#
+        );
+        let unary = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_bench\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let stream_head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nrequest-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n";
+        let named =
+            |name: &str, rest: &str| chunk(&format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}"));
+        let mut events = vec![
+            named(
+                "message_start",
+                r#","message":{"id":"msg_bench","type":"message","role":"assistant","model":"bench","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":250,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":1}}"#,
+            ),
+            named("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
+        ];
+        let delta = named("content_block_delta", r#","index":0,"delta":{"type":"text_delta","text":" and"}"#);
+        events.extend(std::iter::repeat_n(delta, chunks.saturating_sub(2)));
+        events.push(named("content_block_stop", r#","index":0"#));
+        events.push(named(
+            "message_delta",
+            r#","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":128}"#,
+        ));
+        let done = [&named("message_stop", "")[..], b"0\r\n\r\n"].concat();
+        Self { unary: unary.into(), stream_head: stream_head.into(), events, usage: Vec::new(), done }
+    }
+
     fn new(chunks: usize) -> Self {
         // 600 characters make a response of about 1 KB.
         let text = "All work and no play makes a dull day. ".repeat(16);
@@ -80,6 +118,12 @@ impl Answers {
     }
 }
 
+impl Spoken {
+    fn of(&self, anthropic: bool) -> &Answers {
+        if anthropic { &self.anthropic } else { &self.openai }
+    }
+}
+
 fn usage_member() -> &'static str {
     r#""usage":{"prompt_tokens":250,"completion_tokens":128,"total_tokens":378,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}"#
 }
@@ -89,6 +133,8 @@ fn chunk(event: &str) -> Vec<u8> {
 }
 
 struct Connection {
+    /// The last request was in the words of Anthropic.
+    anthropic: bool,
     stream: TcpStream,
     /// Start of a head whose end has not come yet.
     partial: Vec<u8>,
@@ -110,7 +156,7 @@ struct Streaming {
 
 struct Server {
     poller: Poller,
-    answers: Answers,
+    answers: Spoken,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Connections with a stream whose socket takes more: those in a hurry, and the paced ones.
@@ -130,7 +176,10 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     writeln!(io::stdout(), "listening on http://{}", listener.local_addr()?)?;
     let mut server = Server {
         poller,
-        answers: Answers::new(args.chunks.max(2)),
+        answers: Spoken {
+            openai: Answers::new(args.chunks.max(2)),
+            anthropic: Answers::anthropic(args.chunks.max(2)),
+        },
         connections: Vec::new(),
         free: Vec::new(),
         streams: VecDeque::new(),
@@ -173,7 +222,8 @@ impl Server {
             stream.set_nodelay(true)?;
             self.poller.add(&stream, token)?;
             let (partial, peek, unsent) = (Vec::new(), Vec::with_capacity(PEEK), Vec::new());
-            let connection = Connection { stream, partial, body: None, peek, streaming: None, unsent };
+            let connection =
+                Connection { anthropic: false, stream, partial, body: None, peek, streaming: None, unsent };
             if token == self.connections.len() {
                 self.connections.push(Some(connection));
             } else {
@@ -225,11 +275,12 @@ impl Server {
     fn next_event(&mut self, token: usize) {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return };
         let Some(stream) = &mut connection.streaming else { return };
-        let usage_is_next = stream.usage && stream.next == self.answers.events.len();
-        let (bytes, last) = match self.answers.events.get(stream.next) {
+        let answers = self.answers.of(connection.anthropic);
+        let usage_is_next = stream.usage && !connection.anthropic && stream.next == answers.events.len();
+        let (bytes, last) = match answers.events.get(stream.next) {
             Some(event) => (event, false),
-            None if usage_is_next => (&self.answers.usage, false),
-            None => (&self.answers.done, true),
+            None if usage_is_next => (&answers.usage, false),
+            None => (&answers.done, true),
         };
         stream.next += 1;
         if last {
@@ -244,7 +295,7 @@ impl Server {
 
 impl Connection {
     /// Reads once. Returns what to send if a request is complete.
-    fn read<'a>(&mut self, buffer: &mut [u8], answers: &'a Answers) -> io::Result<Option<&'a [u8]>> {
+    fn read<'a>(&mut self, buffer: &mut [u8], answers: &'a Spoken) -> io::Result<Option<&'a [u8]>> {
         let Some(length) = non_blocking(self.stream.read(buffer))? else { return Ok(None) };
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -262,6 +313,7 @@ impl Connection {
                 return Ok(None);
             };
             let framing = head.request_framing().map_err(io::Error::other)?;
+            self.anthropic = head.first_line.starts_with(b"POST /v1/messages");
             self.peek.clear();
             input = &input[head.len..];
             self.body = Some(BodyReader::new(framing));
@@ -279,6 +331,7 @@ impl Connection {
             return Ok(None);
         }
         self.body = None;
+        let answers = answers.of(self.anthropic);
         if is_true(&self.peek, "stream") {
             let usage = is_true(&self.peek, "include_usage");
             let paced = memchr::memmem::find(&self.peek, PACED.as_bytes()).is_some();
@@ -340,11 +393,21 @@ mod tests {
     }
 
     #[test]
-    fn the_prepared_answer_is_json() {
-        let unary = Answers::new(2).unary;
-        let head = Head::parse(&unary).unwrap().unwrap();
-        let body = &unary[head.len..];
-        assert_eq!(head.response_framing(), Ok(Framing::Length(body.len() as u64)));
-        serde_json::from_slice::<serde_json::Value>(body).unwrap();
+    fn the_prepared_answers_are_json() {
+        for answers in [Answers::new(2), Answers::anthropic(2)] {
+            let head = Head::parse(&answers.unary).unwrap().unwrap();
+            let body = &answers.unary[head.len..];
+            assert_eq!(head.response_framing(), Ok(Framing::Length(body.len() as u64)));
+            serde_json::from_slice::<serde_json::Value>(body).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_prepared_stream_of_anthropic_has_as_many_deltas() {
+        let answers = Answers::anthropic(256);
+        let deltas =
+            answers.events.iter().filter(|event| memchr::memmem::find(event, b"text_delta").is_some());
+        assert_eq!((deltas.count(), answers.events.len()), (254, 258));
+        assert!(memchr::memmem::find(&answers.done, b"message_stop").is_some());
     }
 }

@@ -113,7 +113,10 @@ async fn a_model_that_makes_no_images_is_refused_with_what_it_does() {
     let error = response.json().unwrap()["error"].clone();
     assert_eq!(error["code"], "no_candidate_for_endpoint");
     assert!(
-        error["message"].as_str().unwrap().ends_with("It serves chat.completions, completions."),
+        error["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("It serves chat.completions, completions, responses, messages, generate_content."),
         "{error}"
     );
     let request = json!({ "model": IMAGE });

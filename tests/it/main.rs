@@ -21,6 +21,8 @@ mod budgets_admin;
 #[cfg(test)]
 mod canary;
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod chaos;
 #[cfg(test)]
 mod chat;
@@ -35,7 +37,11 @@ mod cooldown;
 #[cfg(test)]
 mod credits;
 #[cfg(test)]
+mod crossing;
+#[cfg(test)]
 mod decisions;
+#[cfg(test)]
+mod dialects;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! A scripted OpenAI-compatible upstream on a loopback port, which records every request that reaches it.
+//! A scripted upstream on a loopback port, which speaks as OpenAI, Anthropic, Google, Bedrock and Cohere do, which records every request that reaches it.
 //!
 //! Answers are correct in form and deterministic; a [`Script`] changes their content or makes them fail. Integration
 //! tests run it in process, other suites through `nemo-testenv upstream`. Dropping [`Upstream`] closes the port and
 //! all connections.
 
+pub mod dialects;
 mod embed;
 pub mod media;
 mod plan;
@@ -126,6 +127,11 @@ impl Upstream {
     /// `http://127.0.0.1:<port>/v1`
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.addr)
+    }
+
+    /// `http://127.0.0.1:<port>`
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.addr)
     }
 
     /// The next request that has no script in a header gets this one. Scripts queue up.

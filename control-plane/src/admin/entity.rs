@@ -44,7 +44,7 @@ pub trait Entity: Serialize + Clone + Send + 'static {
 }
 
 macro_rules! entities {
-    ($($message:ident = $kind:literal: $id:ident, $org_id:expr $(, settled $settle:expr)? $(, warned $warnings:ident)?;)*) => {
+    ($($message:ident = $kind:literal: $id:ident, $org_id:expr $(, settled $settle:expr)? $(, warned $warnings:ident $(and $beside:ident)?)?;)*) => {
         $(impl Entity for pb::$message {
             const KIND: &'static str = $kind;
 
@@ -65,7 +65,7 @@ macro_rules! entities {
             })?
 
             $(fn settled(&self) -> Self {
-                Self { $warnings: Vec::new(), ..self.clone() }
+                Self { $warnings: Vec::new(), $($beside: Vec::new(),)? ..self.clone() }
             }
 
             fn warn(&mut self, warnings: Vec<String>) {
@@ -113,10 +113,13 @@ entities! {
     Webhook = "webhook": id, |of| &of.org_id, settled |webhook| webhook.previous_valid_until = None;
     // How far it is changes by itself.
     WebhookDelivery = "webhook_delivery": id, |of| &of.org_id, settled |it| *it = pb::WebhookDelivery { id: it.id.clone(), ..Default::default() };
-    Model = "model": id, |_| "", warned warnings;
+    // Where its fields are from is said by GetModel alone.
+    Model = "model": id, |_| "", warned warnings and provenance;
     // It is in effect when its time comes.
     ModelPrice = "price": id, |_| "", settled |it| it.state = String::new();
     RerateResponse = "rerate": rerate_id, |_| "";
+    CatalogRun = "catalog_run": id, |_| "";
+    CatalogChange = "catalog_change": id, |_| "";
 }
 
 /// JSON whose members are in the order of their names, whatever order they come in: equal things have equal text.

@@ -24,7 +24,7 @@ pub mod ops;
 mod page_token;
 pub mod rest;
 pub mod roles;
-mod validate;
+pub(crate) mod validate;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -41,6 +41,7 @@ pub use roles::{Action, Role};
 
 use self::{oidc::Oidc, ops::cooldowns::Cooldowns};
 use crate::{
+    catalog::sync::CatalogSync,
     cooldown::Board,
     credits::payments::Payments,
     fleet::Registry,
@@ -66,6 +67,8 @@ pub struct Admin {
     payments: Option<Payments>,
     /// Webhooks may be on private networks.
     private_webhooks: bool,
+    /// `None`: outside of a serving control plane.
+    catalog_sync: Option<CatalogSync>,
     /// What the fleet can't be waited for.
     unpublishable: watch::Receiver<Option<Unpublishable>>,
 }
@@ -81,6 +84,7 @@ impl Admin {
             cooldowns: None,
             payments: None,
             private_webhooks: false,
+            catalog_sync: None,
             unpublishable: watch::channel(None).1,
         }
     }
@@ -113,6 +117,12 @@ impl Admin {
     #[must_use]
     pub fn with_private_webhooks(self, private_webhooks: bool) -> Self {
         Self { private_webhooks, ..self }
+    }
+
+    /// Asks these sources when the catalog is to be brought in step.
+    #[must_use]
+    pub fn with_catalog_sync(self, sync: CatalogSync) -> Self {
+        Self { catalog_sync: Some(sync), ..self }
     }
 
     /// Accepts tokens of this issuer too.

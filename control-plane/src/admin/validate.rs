@@ -16,7 +16,7 @@ const DEFAULT_PAGE: u32 = 100;
 pub(super) const MAX_WEIGHT: u32 = 1_000_000;
 
 /// The present, to the microsecond as PostgreSQL stores it.
-pub(super) fn now() -> OffsetDateTime {
+pub(crate) fn now() -> OffsetDateTime {
     let micros = i128::from(nemo_runtime::clock::unix_us());
     OffsetDateTime::from_unix_timestamp_nanos(micros * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
@@ -80,7 +80,7 @@ pub(super) fn role(field: &str, text: &str) -> Result<Role, AdminError> {
 }
 
 /// Id of a provider, a tag, an endpoint: lower case, digits, `-`, `_`, `.`.
-pub(super) fn slug(field: &str, text: &str) -> Result<(), AdminError> {
+pub(crate) fn slug(field: &str, text: &str) -> Result<(), AdminError> {
     let well_formed = (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
         && text.as_bytes()[0].is_ascii_alphanumeric();
@@ -92,7 +92,7 @@ pub(super) fn slug(field: &str, text: &str) -> Result<(), AdminError> {
 }
 
 /// What can stand in `model`.
-pub(super) fn model_name(field: &str, text: &str) -> Result<(), AdminError> {
+pub(crate) fn model_name(field: &str, text: &str) -> Result<(), AdminError> {
     let well_formed = (1..=256).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@-".contains(&b))
         && text.as_bytes()[0].is_ascii_alphanumeric();

@@ -1,11 +1,13 @@
 //! The model catalog as data: which models exist, who offers them under which name, and for how much.
 //!
 //! [`bundled()`] is the catalog that ships with this version; `tools/catalog/build.py` makes it from public data.
-//! Nothing here does IO: what turns the catalog into rows of the database calls [`bundled()`] and reads the structs.
+//! [`seed`] turns that into rows of the database, [`sync`] keeps them current from public sources and the providers' own
+//! lists, and [`price_clock`] puts scheduled prices into effect.
 
 mod bundled;
 pub mod price_clock;
 pub mod seed;
+pub mod sync;
 
 use serde::Deserialize;
 

@@ -189,6 +189,10 @@ service! { CatalogService {
     delete_price(DeletePriceRequest) -> DeletePriceResponse;
     list_deployment_prices(ListDeploymentPricesRequest) -> ListDeploymentPricesResponse;
     rerate(RerateRequest) -> RerateResponse;
+    sync_catalog(SyncCatalogRequest) -> SyncCatalogResponse;
+    list_catalog_changes(ListCatalogChangesRequest) -> ListCatalogChangesResponse;
+    decide_catalog_change(DecideCatalogChangeRequest) -> CatalogChange;
+    list_catalog_runs(ListCatalogRunsRequest) -> ListCatalogRunsResponse;
 } }
 
 service! { SettingService {

@@ -22,6 +22,8 @@ macro_rules! columns {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Bundled,
+    /// A source of the catalog sync: what it says of a model that is there already does not make it the model's source.
+    Discovered,
     Custom,
 }
 
@@ -29,6 +31,7 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bundled => "bundled",
+            Self::Discovered => "discovered",
             Self::Custom => "custom",
         }
     }
@@ -172,6 +175,9 @@ pub async fn put(
         source.as_str().clone_into(&mut model.row.source);
         let old = stored.remove(&model.row.id);
         let is_custom = old.as_ref().is_some_and(|old| old.row.source == Source::Custom.as_str());
+        if let (Source::Discovered, Some(old)) = (source, &old) {
+            model.row.source.clone_from(&old.row.source);
+        }
         if (is_custom && source != Source::Custom)
             || old.as_ref().is_some_and(|old| is_same(old, &model, source))
         {

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod billing;
 pub mod budgets;
 pub mod catalog;
+pub mod catalog_sync;
 pub mod changes;
 pub mod config_history;
 pub mod config_rows;

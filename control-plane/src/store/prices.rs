@@ -5,6 +5,7 @@
 //! was written last. A row that was entered for the past takes the place of those that were in effect since then; what
 //! is scheduled for later still comes.
 
+use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -19,7 +20,8 @@ macro_rules! amounts {
 pub(super) use amounts;
 
 /// Nano-USD per million tokens; `None` is unknown, which is not free.
-#[derive(Clone, Debug, Default, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromRow, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Amounts {
     pub input: Option<i64>,
     pub output: Option<i64>,

@@ -1,15 +1,22 @@
-//! The table of OpenAI-compatible providers: one row each. Base URLs, key variables and departures from OpenAI's
-//! behaviour as the providers document them.
+//! The table of OpenAI-compatible providers: one row each. Here are those that make models and those that pass requests on;
+//! in [`hosts`] those that run others' models, and servers of one's own. Base URLs, key variables and departures from
+//! OpenAI's behaviour as the providers document them.
 
 use crate::{
-    AuthScheme, Endpoint, Provider, Quirks,
+    AuthScheme, Dialect, Endpoint, Provider, Quirks,
     endpoint::Endpoint::{
-        ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, ImageVariations, Moderations,
-        Rerank, Responses, Speech, Transcriptions, Translations,
+        ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, ImageVariations,
+        Messages, Moderations, Rerank, Responses, Speech, Transcriptions, Translations, Videos,
     },
     extras::ExtraField,
-    provider::{LimitName, StreamUsage},
+    ir::Param,
+    provider::{Hosting, LimitName},
+    quirks::{CallIds, ChatQuirks, ReasoningStyle, Thoughts},
 };
+
+mod hosts;
+
+pub(crate) use hosts::HOSTS;
 
 const TEXT: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
 /// All that OpenAI itself serves.
@@ -25,6 +32,7 @@ const OPENAI: &[Endpoint] = &[
     Transcriptions,
     Translations,
     Moderations,
+    Videos,
 ];
 const CHAT: &[Endpoint] = &[ChatCompletions];
 const CHAT_AND_TEXT: &[Endpoint] = &[ChatCompletions, Completions];
@@ -42,6 +50,9 @@ const REMOTE: Provider = Provider {
     endpoints: CHAT,
     quirks: Quirks::STANDARD,
     static_headers: &[],
+    speaks: Some(Dialect::Chat),
+    hosting: Hosting::Plain,
+    conversions: &[],
     origin_paths: &[],
 };
 
@@ -52,13 +63,108 @@ const fn home(id: &str) -> &'static str {
     }
 }
 
+/// Quirks in chat requests alone.
+const fn chat(chat: ChatQuirks) -> Quirks {
+    Quirks { chat, ..Quirks::STANDARD }
+}
+
+const STRICT: Quirks = chat(ChatQuirks::STRICT);
+
+/// `thinking: {"type": …}`, and earlier thoughts in a loop of tool calls.
+const SWITCH: Quirks =
+    chat(ChatQuirks { reasoning: ReasoningStyle::Switch, thoughts: Thoughts::Text, ..ChatQuirks::STRICT });
+
+/// `enable_thinking`
+const BUDGET: Quirks = chat(ChatQuirks { reasoning: ReasoningStyle::Budget, ..ChatQuirks::STRICT });
+
 /// OpenRouter reads its own request extras. `models` and `route` are stripped even there: they would let the
 /// upstream pick a model that the key may not use.
 const OPENROUTER: Quirks = Quirks {
-    stream_usage: StreamUsage::Inject,
     native: &[ExtraField::Provider, ExtraField::Plugins, ExtraField::Transforms, ExtraField::Usage],
+    chat: ChatQuirks {
+        developer: true,
+        cache_marks: true,
+        reasoning: ReasoningStyle::Object,
+        thoughts: Thoughts::Details,
+        ..ChatQuirks::COMPATIBLE
+    },
     ..Quirks::STANDARD
 };
+
+const OPENAI_ITSELF: Quirks =
+    Quirks { limit: LimitName::MaxCompletionTokens, chat: ChatQuirks::OPENAI, ..Quirks::STANDARD };
+
+/// Answers 422 to every member that its API does not have, `stream_options` among them; usage comes with the last chunk.
+const MISTRAL: Quirks = Quirks {
+    chat: ChatQuirks {
+        reasoning: ReasoningStyle::None,
+        seed: "random_seed",
+        call_ids: CallIds::Nine,
+        refuses: &[
+            Param::Store,
+            Param::Metadata,
+            Param::CacheKey,
+            Param::ServiceTier,
+            Param::TopK,
+            Param::MinP,
+            Param::User,
+            Param::Logprobs,
+        ],
+        ..ChatQuirks::STRICT
+    },
+    ..Quirks::USAGE_ALWAYS
+};
+
+/// Knows `json_object` alone, and no seeds.
+const DEEPSEEK: ChatQuirks = ChatQuirks {
+    schemas: false,
+    reasoning: ReasoningStyle::Switch,
+    thoughts: Thoughts::Text,
+    refuses: &[
+        Param::Store,
+        Param::Metadata,
+        Param::CacheKey,
+        Param::ServiceTier,
+        Param::TopK,
+        Param::MinP,
+        Param::Seed,
+        Param::User,
+    ],
+    ..ChatQuirks::STRICT
+};
+
+/// Answers 400 to parameters that its models don't have.
+const GROQ: ChatQuirks = ChatQuirks {
+    refuses: &[
+        Param::Store,
+        Param::Metadata,
+        Param::CacheKey,
+        Param::ServiceTier,
+        Param::TopK,
+        Param::MinP,
+        Param::Logprobs,
+    ],
+    ..ChatQuirks::STRICT
+};
+
+/// Like [`GROQ`], and has no penalties.
+const CEREBRAS: ChatQuirks = ChatQuirks {
+    refuses: &[
+        Param::Store,
+        Param::Metadata,
+        Param::CacheKey,
+        Param::ServiceTier,
+        Param::TopK,
+        Param::MinP,
+        Param::FrequencyPenalty,
+        Param::PresencePenalty,
+    ],
+    ..ChatQuirks::STRICT
+};
+
+/// A proxy that knows what many providers know.
+const PROXY: ChatQuirks =
+    ChatQuirks { developer: true, cache_marks: true, thoughts: Thoughts::Text, ..ChatQuirks::COMPATIBLE };
 
 pub(crate) const PROVIDERS: &[Provider] = &[
     Provider {
@@ -67,7 +173,20 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         base_url: home("openai"),
         env: &["OPENAI_API_KEY"],
         endpoints: OPENAI,
-        quirks: Quirks { limit: LimitName::MaxCompletionTokens, ..Quirks::STANDARD },
+        quirks: OPENAI_ITSELF,
+        ..REMOTE
+    },
+    Provider {
+        // A resource of one's own: `https://<resource>.openai.azure.com/openai/v1`, or without the path for deployments by
+        // name; `?api-version=…` behind it chooses a version.
+        id: "azure",
+        name: "Azure OpenAI",
+        aliases: &["azure-openai", "azure_openai"],
+        auth: AuthScheme::Header("api-key"),
+        env: &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
+        endpoints: OPENAI,
+        quirks: OPENAI_ITSELF,
+        hosting: Hosting::Azure,
         ..REMOTE
     },
     Provider {
@@ -80,40 +199,26 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         ..REMOTE
     },
     Provider {
-        // Its compatibility layer takes the key as a bearer token.
+        // Its own API: the compatibility layer knows neither caching nor thoughts.
         id: "anthropic",
         name: "Anthropic",
         aliases: &["claude"],
         base_url: home("anthropic"),
+        auth: AuthScheme::Header("x-api-key"),
         env: &["ANTHROPIC_API_KEY"],
+        endpoints: &[Messages, CountTokens],
+        static_headers: &[("anthropic-version", "2023-06-01")],
+        speaks: Some(Dialect::Messages),
         ..REMOTE
     },
     Provider {
-        id: "google-ai-studio",
-        name: "Google AI Studio",
-        aliases: &["gemini", "google"],
-        base_url: home("google-ai-studio"),
-        env: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_AI_STUDIO_API_KEY"],
-        endpoints: CHAT_AND_EMBEDDINGS,
-        ..REMOTE
-    },
-    Provider {
-        id: "groq",
-        name: "Groq",
-        base_url: home("groq"),
-        env: &["GROQ_API_KEY"],
-        endpoints: &[ChatCompletions, Responses, Speech, Transcriptions, Translations],
-        ..REMOTE
-    },
-    Provider {
-        // Answers 422 to `stream_options`; usage comes with the last chunk.
         id: "mistral",
         name: "Mistral AI",
         aliases: &["mistralai"],
         base_url: home("mistral"),
         env: &["MISTRAL_API_KEY"],
         endpoints: &[ChatCompletions, Embeddings, Transcriptions, Moderations],
-        quirks: Quirks::USAGE_ALWAYS,
+        quirks: MISTRAL,
         ..REMOTE
     },
     Provider {
@@ -121,6 +226,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "DeepSeek",
         base_url: home("deepseek"),
         env: &["DEEPSEEK_API_KEY"],
+        quirks: chat(DEEPSEEK),
         ..REMOTE
     },
     Provider {
@@ -130,40 +236,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         base_url: home("xai"),
         env: &["XAI_API_KEY"],
         endpoints: &[ChatCompletions, Completions, Responses, ImageGenerations],
-        ..REMOTE
-    },
-    Provider {
-        id: "together",
-        name: "Together AI",
-        aliases: &["together_ai", "together-ai", "togetherai"],
-        base_url: home("together"),
-        env: &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
-        endpoints: &[
-            ChatCompletions,
-            Completions,
-            Embeddings,
-            ImageGenerations,
-            Speech,
-            Transcriptions,
-            Rerank,
-        ],
-        ..REMOTE
-    },
-    Provider {
-        id: "fireworks",
-        name: "Fireworks AI",
-        aliases: &["fireworks_ai", "fireworks-ai"],
-        base_url: home("fireworks"),
-        env: &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"],
-        endpoints: &[ChatCompletions, Completions, Embeddings, Responses, Rerank],
-        ..REMOTE
-    },
-    Provider {
-        id: "cerebras",
-        name: "Cerebras",
-        base_url: home("cerebras"),
-        env: &["CEREBRAS_API_KEY"],
-        endpoints: CHAT_AND_TEXT,
+        quirks: STRICT,
         ..REMOTE
     },
     Provider {
@@ -172,7 +245,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "Perplexity",
         base_url: home("perplexity"),
         env: &["PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"],
-        quirks: Quirks::USAGE_ALWAYS,
+        quirks: Quirks { chat: ChatQuirks::STRICT, ..Quirks::USAGE_ALWAYS },
         ..REMOTE
     },
     Provider {
@@ -181,23 +254,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         aliases: &["moonshotai", "kimi"],
         base_url: home("moonshot"),
         env: &["MOONSHOT_API_KEY"],
-        ..REMOTE
-    },
-    Provider {
-        id: "nvidia",
-        name: "NVIDIA NIM",
-        aliases: &["nvidia_nim", "nvidia-nim"],
-        base_url: home("nvidia"),
-        env: &["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"],
-        endpoints: TEXT,
-        ..REMOTE
-    },
-    Provider {
-        id: "deepinfra",
-        name: "DeepInfra",
-        base_url: home("deepinfra"),
-        env: &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
-        endpoints: &[ChatCompletions, Completions, Embeddings, ImageGenerations, Speech, Transcriptions],
+        quirks: SWITCH,
         ..REMOTE
     },
     Provider {
@@ -208,6 +265,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         base_url: home("alibaba"),
         env: &["DASHSCOPE_API_KEY"],
         endpoints: TEXT,
+        quirks: BUDGET,
         ..REMOTE
     },
     Provider {
@@ -215,78 +273,162 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         name: "Z.ai",
         aliases: &["z-ai", "zhipu"],
         base_url: home("zai"),
-        env: &["ZAI_API_KEY"],
+        env: &["ZAI_API_KEY", "ZHIPU_API_KEY"],
         endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: chat(DEEPSEEK),
         ..REMOTE
     },
     Provider {
-        id: "novita",
-        name: "Novita AI",
-        aliases: &["novita-ai"],
-        base_url: home("novita"),
-        env: &["NOVITA_API_KEY"],
+        id: "minimax",
+        name: "MiniMax",
+        base_url: home("minimax"),
+        env: &["MINIMAX_API_KEY"],
+        quirks: chat(ChatQuirks { reasoning: ReasoningStyle::None, ..ChatQuirks::STRICT }),
+        ..REMOTE
+    },
+    Provider {
+        id: "ai21",
+        name: "AI21 Labs",
+        base_url: home("ai21"),
+        env: &["AI21_API_KEY"],
+        quirks: chat(ChatQuirks { reasoning: ReasoningStyle::None, ..ChatQuirks::STRICT }),
+        ..REMOTE
+    },
+    Provider {
+        id: "inception",
+        name: "Inception",
+        base_url: home("inception"),
+        env: &["INCEPTION_API_KEY"],
+        endpoints: CHAT_AND_TEXT,
+        quirks: STRICT,
+        ..REMOTE
+    },
+    Provider {
+        id: "upstage",
+        name: "Upstage",
+        base_url: home("upstage"),
+        env: &["UPSTAGE_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: STRICT,
+        ..REMOTE
+    },
+    Provider {
+        id: "writer",
+        name: "Writer",
+        base_url: home("writer"),
+        env: &["WRITER_API_KEY"],
+        quirks: chat(ChatQuirks { reasoning: ReasoningStyle::None, ..ChatQuirks::STRICT }),
+        ..REMOTE
+    },
+    Provider {
+        id: "stepfun",
+        name: "StepFun",
+        base_url: home("stepfun"),
+        env: &["STEPFUN_API_KEY"],
+        quirks: STRICT,
+        ..REMOTE
+    },
+    Provider {
+        id: "bytedance",
+        name: "BytePlus ModelArk",
+        aliases: &["byteplus", "volcengine"],
+        base_url: home("bytedance"),
+        env: &["ARK_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: SWITCH,
+        ..REMOTE
+    },
+    Provider {
+        id: "xiaomi",
+        name: "Xiaomi MiMo",
+        aliases: &["xiaomi_mimo"],
+        base_url: home("xiaomi"),
+        env: &["XIAOMI_MIMO_API_KEY"],
+        quirks: SWITCH,
+        ..REMOTE
+    },
+    Provider {
+        id: "llama",
+        name: "Meta Llama API",
+        aliases: &["meta-llama", "meta_llama"],
+        base_url: home("llama"),
+        env: &["LLAMA_API_KEY"],
+        quirks: STRICT,
+        ..REMOTE
+    },
+    Provider {
+        id: "morph",
+        name: "Morph",
+        base_url: home("morph"),
+        env: &["MORPH_API_KEY"],
+        quirks: STRICT,
+        ..REMOTE
+    },
+    Provider {
+        id: "jina",
+        name: "Jina AI",
+        aliases: &["jina_ai", "jina-ai"],
+        base_url: home("jina"),
+        env: &["JINA_API_KEY"],
+        endpoints: &[Embeddings, Rerank],
+        ..REMOTE
+    },
+    Provider { id: "poe", name: "Poe", base_url: home("poe"), env: &["POE_API_KEY"], ..REMOTE },
+    Provider {
+        id: "vercel",
+        name: "Vercel AI Gateway",
+        aliases: &["vercel-ai-gateway", "vercel_ai_gateway"],
+        base_url: home("vercel"),
+        env: &["AI_GATEWAY_API_KEY", "VERCEL_AI_GATEWAY_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: chat(OPENROUTER.chat),
+        ..REMOTE
+    },
+    Provider {
+        id: "requesty",
+        name: "Requesty",
+        base_url: home("requesty"),
+        env: &["REQUESTY_API_KEY"],
+        endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: chat(PROXY),
+        ..REMOTE
+    },
+    Provider {
+        id: "nano-gpt",
+        name: "NanoGPT",
+        aliases: &["nanogpt"],
+        base_url: home("nano-gpt"),
+        env: &["NANOGPT_API_KEY"],
+        ..REMOTE
+    },
+    Provider {
+        id: "aihubmix",
+        name: "AIHubMix",
+        base_url: home("aihubmix"),
+        env: &["AIHUBMIX_API_KEY"],
         endpoints: TEXT,
         ..REMOTE
     },
     Provider {
-        id: "sambanova",
-        name: "SambaNova",
-        base_url: home("sambanova"),
-        env: &["SAMBANOVA_API_KEY"],
+        // The usual GITHUB_TOKEN is set for other purposes nearly everywhere, so it is not taken.
+        id: "github",
+        name: "GitHub Models",
+        aliases: &["github-models"],
+        base_url: home("github"),
+        env: &["GITHUB_MODELS_TOKEN"],
         endpoints: CHAT_AND_EMBEDDINGS,
+        quirks: chat(ChatQuirks { developer: true, ..ChatQuirks::STRICT }),
         ..REMOTE
     },
     Provider {
-        id: "hyperbolic",
-        name: "Hyperbolic",
-        base_url: home("hyperbolic"),
-        env: &["HYPERBOLIC_API_KEY"],
-        endpoints: CHAT_AND_TEXT,
-        ..REMOTE
-    },
-    Provider {
-        id: "nebius",
-        name: "Nebius Token Factory",
-        base_url: home("nebius"),
-        env: &["NEBIUS_API_KEY"],
-        endpoints: &[ChatCompletions, Completions, Embeddings, ImageGenerations],
-        ..REMOTE
-    },
-    Provider {
-        // The compatibility endpoint; the native API is another dialect.
-        id: "cohere",
-        name: "Cohere",
-        base_url: home("cohere"),
-        env: &["COHERE_API_KEY", "CO_API_KEY"],
-        endpoints: &[ChatCompletions, Embeddings, Rerank],
-        // Rerank is no part of the compatibility layer, but has the shape that others took from it.
-        origin_paths: &[(Rerank, "/v2/rerank")],
-        ..REMOTE
-    },
-    Provider {
-        // The variable holds the server's address, not a key.
-        id: "ollama",
-        name: "Ollama",
-        base_url: home("ollama"),
-        base_url_env: Some("OLLAMA_HOST"),
-        auth: AuthScheme::None,
-        endpoints: &[ChatCompletions, Completions, Embeddings, Responses],
-        ..REMOTE
-    },
-    Provider {
-        // Any other compatible server; a deployment says where, and a credential is optional.
-        id: "custom",
-        name: "OpenAI-compatible server",
-        aliases: &["openai-compatible", "vllm", "lm-studio", "lm_studio", "llama-cpp", "sglang"],
+        // A proxy of one's own.
+        id: "litellm",
+        name: "LiteLLM",
+        aliases: &["litellm_proxy"],
+        base_url_env: Some("LITELLM_PROXY_API_BASE"),
+        env: &["LITELLM_API_KEY"],
         endpoints: &Endpoint::ALL,
-        ..REMOTE
-    },
-    Provider {
-        // The built-in responder; its deployment says where it listens.
-        id: "demo",
-        name: "Demo",
-        auth: AuthScheme::None,
-        endpoints: &Endpoint::ALL,
+        quirks: chat(PROXY),
         ..REMOTE
     },
 ];

@@ -1,7 +1,9 @@
 //! The endpoints that the data port serves by passing them on. Called by `ingress` (path to endpoint), by
 //! dispatch (endpoint to upstream path), and wherever an endpoint is a metric label or a catalog value.
 
-/// An OpenAI endpoint that is proxied to an upstream of the same dialect.
+use crate::Dialect;
+
+/// An endpoint that is proxied to an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Endpoint {
     ChatCompletions,
@@ -17,10 +19,18 @@ pub enum Endpoint {
     Moderations,
     /// Cohere's and Jina's, which OpenAI does not have.
     Rerank,
+    /// Anthropic's.
+    Messages,
+    /// Anthropic's, for what [`Self::Messages`] would take in.
+    CountTokens,
+    /// Google's `:generateContent` and `:streamGenerateContent`, whose paths name the model.
+    GenerateContent,
+    /// Films, made in the background: this asks for one.
+    Videos,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -33,12 +43,21 @@ impl Endpoint {
         Self::Translations,
         Self::Moderations,
         Self::Rerank,
+        Self::Messages,
+        Self::CountTokens,
+        Self::GenerateContent,
+        Self::Videos,
     ];
 
-    /// The endpoint of a request path: `/v1/…`, or `/api/v1/…` as clients of OpenRouter send it.
+    /// The endpoint of a request path: `/v1/…`, or `/api/v1/…` as clients of OpenRouter send it; of Google's clients
+    /// `/v1beta/models/{model}:generateContent`.
     pub fn from_path(path: &str) -> Option<Self> {
+        if google_call(path).is_some() {
+            return Some(Self::GenerateContent);
+        }
         let path = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/v1")?;
-        Self::ALL.into_iter().find(|endpoint| endpoint.upstream_path() == path)
+        let named = |endpoint: &Self| *endpoint != Self::GenerateContent && endpoint.upstream_path() == path;
+        Self::ALL.into_iter().find(named)
     }
 
     /// The endpoint of this [`Self::label`].
@@ -61,6 +80,10 @@ impl Endpoint {
             Self::Translations => "/audio/translations",
             Self::Moderations => "/moderations",
             Self::Rerank => "/rerank",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+            Self::GenerateContent => "/models",
+            Self::Videos => "/videos",
         }
     }
 
@@ -79,6 +102,10 @@ impl Endpoint {
             Self::Translations => "audio.translations",
             Self::Moderations => "moderations",
             Self::Rerank => "rerank",
+            Self::Messages => "messages",
+            Self::CountTokens => "messages.count_tokens",
+            Self::GenerateContent => "generate_content",
+            Self::Videos => "videos",
         }
     }
 
@@ -87,7 +114,12 @@ impl Endpoint {
         self.has_choices()
             || matches!(
                 self,
-                Self::Responses | Self::ImageGenerations | Self::ImageEdits | Self::Transcriptions
+                Self::Responses
+                    | Self::Messages
+                    | Self::GenerateContent
+                    | Self::ImageGenerations
+                    | Self::ImageEdits
+                    | Self::Transcriptions
             )
     }
 
@@ -98,7 +130,19 @@ impl Endpoint {
 
     /// Whether what goes in and comes out is text that can be counted in tokens by its length.
     pub fn is_text(self) -> bool {
-        self.has_choices() || matches!(self, Self::Embeddings | Self::Responses)
+        self.dialect().is_some() || matches!(self, Self::Embeddings | Self::CountTokens)
+    }
+
+    /// What its clients speak, where it is a conversation: such an endpoint can be served by a target of another dialect.
+    pub fn dialect(self) -> Option<Dialect> {
+        Some(match self {
+            Self::ChatCompletions => Dialect::Chat,
+            Self::Completions => Dialect::Completions,
+            Self::Responses => Dialect::Responses,
+            Self::Messages => Dialect::Messages,
+            Self::GenerateContent => Dialect::GenerateContent,
+            _ => return None,
+        })
     }
 
     pub fn is_image(self) -> bool {
@@ -121,13 +165,27 @@ impl Endpoint {
     }
 }
 
+/// The model and whether a stream is asked for, of `/v1beta/models/{model}:generateContent`, or the same below `/v1`. Google's clients escape
+/// nothing in the model but what no model's name has; a name with a slash stands there as it is.
+pub fn google_call(path: &str) -> Option<(&str, bool)> {
+    let below = |mount: &str| path.strip_prefix(mount)?.strip_prefix("/models/");
+    let call = below("/v1beta").or_else(|| below("/v1"))?;
+    let (model, method) = call.rsplit_once(':')?;
+    let stream = match method {
+        "generateContent" => false,
+        "streamGenerateContent" => true,
+        _ => return None,
+    };
+    (!model.is_empty()).then_some((model, stream))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn both_mounts_name_the_same_endpoints() {
-        for endpoint in Endpoint::ALL {
+        for endpoint in Endpoint::ALL.into_iter().filter(|it| *it != Endpoint::GenerateContent) {
             for mount in ["/v1", "/api/v1"] {
                 assert_eq!(
                     Endpoint::from_path(&format!("{mount}{}", endpoint.upstream_path())),
@@ -135,6 +193,22 @@ mod tests {
                 );
             }
             assert_eq!(Endpoint::from_label(endpoint.label()), Some(endpoint));
+        }
+    }
+
+    #[test]
+    fn google_names_model_and_method_in_the_path() {
+        for (path, call) in [
+            ("/v1beta/models/gemini-3:generateContent", Some(("gemini-3", false))),
+            ("/v1/models/gemini-3:streamGenerateContent", Some(("gemini-3", true))),
+            ("/v1beta/models/google/gemini-3:streamGenerateContent", Some(("google/gemini-3", true))),
+            ("/v1beta/models/llama3:8b:generateContent", Some(("llama3:8b", false))),
+            ("/v1beta/models/:generateContent", None),
+            ("/v1beta/models/gemini-3:embedContent", None),
+            ("/v1beta/models/gemini-3", None),
+        ] {
+            assert_eq!(google_call(path), call, "{path}");
+            assert_eq!(Endpoint::from_path(path), call.map(|_| Endpoint::GenerateContent));
         }
     }
 

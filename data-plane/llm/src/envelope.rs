@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::{
-    Asked, Chain, Endpoint, Extras, Features, Said,
+    Asked, Chain, Dialect, Endpoint, Extras, Features, Inbound, Said,
     extras::ExtraField,
     features::Inlined,
     json::{Cursor, Kind, Member, Members, Value},
@@ -17,12 +17,14 @@ use crate::{
 };
 
 mod fields;
+mod google;
 mod overrides;
 mod parts;
 mod refusal;
 mod values;
 
 use fields::Field;
+pub(crate) use google::GoogleConfig;
 use parts::Parts;
 pub use refusal::{EnvelopeError, EnvelopeErrorKind};
 
@@ -71,6 +73,8 @@ pub(crate) struct OutputLimits {
     /// `max_tokens`, or `max_output_tokens` of the Responses API.
     pub(crate) max_tokens: Option<(Span, Option<u64>)>,
     pub(crate) max_completion_tokens: Option<(Span, Option<u64>)>,
+    /// Where Google's clients tell theirs.
+    pub(crate) google: GoogleConfig,
 }
 
 /// `stream_options` as the client sent it.
@@ -118,12 +122,27 @@ pub const MAX_REMOVABLE: usize = 64;
 /// # Errors
 /// When the body is no JSON object, or a field that is read is missing, repeated, or of the wrong type.
 pub fn parse(endpoint: Endpoint, body: &[u8]) -> Result<Envelope<'_>, EnvelopeError> {
+    parse_call(endpoint, body, Inbound::default())
+}
+
+/// The same where a part of the request stands in its path.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_call<'a>(
+    endpoint: Endpoint,
+    body: &'a [u8],
+    inbound: Inbound<'a>,
+) -> Result<Envelope<'a>, EnvelopeError> {
     let text = simdutf8::basic::from_utf8(body).map_err(|_| not_utf8(body))?;
     let json_error = |error| EnvelopeError::json(body, error);
     let Some(mut members) = Members::open(body, 0) else {
         return Err(not_an_object(body));
     };
     let mut reader = Reader::new(endpoint, text, members.end());
+    if !inbound.model.is_empty() {
+        (reader.model, reader.envelope.stream) = (Some(Cow::Borrowed(inbound.model)), inbound.stream);
+    }
     while let Some(name) = members.name().map_err(json_error)? {
         let field = reader.field(&name)?;
         let value = match field {
@@ -245,7 +264,8 @@ impl<'a> Reader<'a> {
 
     /// Whether messages may have parts.
     fn has_parts(&self) -> bool {
-        matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
+        let dialogs = self.endpoint.dialect().is_some_and(|it| it != Dialect::Completions);
+        dialogs || self.endpoint == Endpoint::CountTokens
     }
 
     /// Which member the name belongs to, if it is one that matters.
@@ -328,6 +348,7 @@ impl<'a> Reader<'a> {
             Field::Tools | Field::Functions => self.envelope.features.insert(self.tools(value)),
             Field::AnswerFormat => self.envelope.features.insert(self.answer_format(value)),
             Field::Modalities => self.envelope.features.insert(self.modalities(value)),
+            Field::GenerationConfig => self.generation_config(value)?,
             other => self.override_of(other, value)?,
         }
         Ok(())
@@ -448,7 +469,8 @@ impl<'a> Reader<'a> {
         envelope.max_output =
             limit(envelope.limits.max_completion_tokens).or(limit(envelope.limits.max_tokens));
         let each = envelope.n.unwrap_or(1).max(self.best_of.unwrap_or(1));
-        envelope.choices = if self.endpoint.has_choices() { each.saturating_mul(self.prompts) } else { 1 };
+        let counts = self.endpoint.has_choices() || self.endpoint == Endpoint::GenerateContent;
+        envelope.choices = if counts { each.saturating_mul(self.prompts) } else { 1 };
         envelope.extras.no_fallback = envelope.extras.no_fallback.or(self.no_fallback_alias);
         Ok(envelope)
     }
@@ -495,7 +517,11 @@ impl<'a> Reader<'a> {
     fn content(&mut self, value: &Value) -> Result<bool, EnvelopeError> {
         let (name, expected) = fields::content(self.endpoint);
         let (arrays, strings) = match self.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Rerank => (true, false),
+            Endpoint::ChatCompletions
+            | Endpoint::Rerank
+            | Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::GenerateContent => (true, false),
             Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
                 (true, true)
             }

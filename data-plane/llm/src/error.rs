@@ -140,6 +140,91 @@ struct OpenRouter<'a> {
 }
 
 #[derive(Serialize)]
+struct Anthropic<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicError<'a>,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'a str,
+    /// More than Anthropic has, which its SDKs pass by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+struct Google<'a> {
+    code: u16,
+    message: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    details: &'a [Value],
+}
+
+/// Anthropic's error types, by status (requirements E.5).
+fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        408 | 504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
+/// The names of `google.rpc.Code`, by status.
+fn google_status(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHENTICATED",
+        402 | 429 => "RESOURCE_EXHAUSTED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        408 | 504 => "DEADLINE_EXCEEDED",
+        409 => "ABORTED",
+        499 => "CANCELLED",
+        502 | 503 => "UNAVAILABLE",
+        400..=498 => "INVALID_ARGUMENT",
+        _ => "INTERNAL",
+    }
+}
+
+/// Google's way to say what a code and a field are.
+fn google_details(code: Option<&str>, param: Option<&str>, metadata: Option<&Value>) -> Vec<Value> {
+    let mut details = Vec::new();
+    if code.is_some() || metadata.is_some() {
+        let mut info = serde_json::json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": code.unwrap_or_default(),
+            "domain": "nemo-router",
+        });
+        if let Some(metadata) = metadata {
+            info["metadata"] = metadata.clone();
+        }
+        details.push(info);
+    }
+    if let Some(field) = param {
+        details.push(serde_json::json!({
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{ "field": field }],
+        }));
+    }
+    details
+}
+
+#[derive(Serialize)]
 struct Choice {
     index: u32,
     delta: Delta,
@@ -162,10 +247,15 @@ pub fn render_error(dialect: ErrorDialect, error: &ErrorBody<'_>) -> Bytes {
 /// One event that reports an error in a stream that has begun. The stream ends after it, without `[DONE]`.
 pub fn render_stream_error(dialect: ErrorDialect, error: &ErrorBody<'_>) -> Bytes {
     let choices = match dialect {
-        ErrorDialect::OpenAi => &[],
         ErrorDialect::OpenRouter => FAILED_CHOICE,
+        _ => &[],
     };
-    let mut event = b"data: ".to_vec();
+    // Anthropic's clients go by the name of an event.
+    let mut event = if dialect == ErrorDialect::Anthropic {
+        b"event: error\ndata: ".to_vec()
+    } else {
+        b"data: ".to_vec()
+    };
     event.append(&mut to_json(dialect, error, choices));
     event.extend_from_slice(b"\n\n");
     Bytes::from(event)
@@ -179,6 +269,15 @@ fn to_json(dialect: ErrorDialect, error: &ErrorBody<'_>, choices: &[Choice]) -> 
         }
         ErrorDialect::OpenRouter => {
             serde_json::to_vec(&Envelope { error: OpenRouter { code: status, message, metadata }, choices })
+        }
+        ErrorDialect::Anthropic => {
+            let error = AnthropicError { kind: anthropic_type(status), message, code, param, metadata };
+            serde_json::to_vec(&Anthropic { kind: "error", error })
+        }
+        ErrorDialect::Google => {
+            let (status_name, details) = (google_status(status), google_details(code, param, metadata));
+            let error = Google { code: status, message, status: status_name, details: &details };
+            serde_json::to_vec(&Envelope { error, choices })
         }
     };
     // Serializing strings, numbers and a `Value` into memory has no way to fail.

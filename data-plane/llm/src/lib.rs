@@ -6,8 +6,12 @@
 //! - [`provider`], [`registry`] and [`compatible`]: providers as rows of a table
 //! - [`envelope`]: the few members of a request that the gateway reads, as spans of the body: what it needs of a model
 //!   ([`features`]), what it asks of the gateway ([`extras`]) and of providers ([`preferences`])
+//! - [`address`]: where a call goes
+//! - [`plan`]: whether the target speaks the client's dialect; where it does not, [`codec`] translates through the hub of
+//!   [`ir`], with one folder of [`providers`] per dialect
 //! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
+//! - [`aws_event_stream`] and [`sigv4`]: what AWS frames its streams and signs its requests with
 //! - [`sse`] and [`stream`]: a streamed answer, observed frame by frame and forwarded as it came
 //! - [`usage_scan`], [`estimate`] and [`meter`]: what a call consumed, as reported or as guessed, in its own units;
 //!   [`bound`]: what it can consume at most
@@ -16,7 +20,10 @@
 //!
 //! [`json`] is the strict, allocation-free walker under all of them, [`decimal`] reads money exactly.
 
+pub mod address;
+pub mod aws_event_stream;
 pub mod bound;
+pub mod codec;
 pub mod compatible;
 pub mod decimal;
 pub mod dialect;
@@ -27,23 +34,30 @@ pub mod estimate;
 pub mod extras;
 pub mod features;
 pub mod finish_reason;
+pub mod ir;
 pub mod json;
 pub mod meter;
 pub mod multipart;
+pub mod plan;
 pub mod preferences;
 pub mod provider;
+pub mod providers;
+pub mod quirks;
 pub mod registry;
 pub mod service_tier;
+pub mod sigv4;
 pub mod splice;
 pub mod sse;
 pub mod stop_chunk;
 pub mod stream;
+pub mod transcode;
 pub mod usage_scan;
 
 pub use bound::MostInput;
-pub use dialect::ErrorDialect;
+pub use codec::{CodecError, Destination, Echo, Encoded, Inbound};
+pub use dialect::{Dialect, ErrorDialect};
 pub use endpoint::Endpoint;
-pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse};
+pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse, parse_call};
 pub use error::{ErrorBody, UpstreamErrorInfo, decode_error, render_error, render_stream_error};
 pub use estimate::{estimate_input_tokens, estimate_output_tokens, least_input_tokens, likely_input_tokens};
 pub use extras::{Chain, Extras, Overrides, Said};
@@ -51,8 +65,9 @@ pub use features::{Features, Inlined};
 pub use finish_reason::FinishReason;
 pub use meter::{Asked, measures};
 pub use multipart::{Form, FormScanner, MultipartError, Piece};
+pub use plan::{Conversion, Converted, Plan, plan};
 pub use preferences::{MaxPrice, Preferences, Sort};
-pub use provider::{AuthScheme, LimitName, Provider, Quirks, StreamUsage};
+pub use provider::{AuthScheme, Hosting, LimitName, Provider, Quirks, StreamUsage};
 pub use registry::{provider, providers};
 pub use service_tier::ServiceTier;
 pub use splice::{EditSet, Segments, Spliced, Target, splice, splice_capped};

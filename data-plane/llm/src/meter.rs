@@ -53,7 +53,11 @@ pub fn measures(endpoint: Endpoint, asked: Option<&Asked>, mut told: Vec<Measure
         | Endpoint::Embeddings
         | Endpoint::Responses
         | Endpoint::Transcriptions
-        | Endpoint::Translations => {}
+        | Endpoint::Translations
+        | Endpoint::Messages
+        | Endpoint::CountTokens
+        | Endpoint::GenerateContent
+        | Endpoint::Videos => {}
     }
     told
 }

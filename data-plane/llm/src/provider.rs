@@ -1,7 +1,7 @@
 //! What a provider is: a row of data. Everything that differs between OpenAI-compatible services is a field
 //! here, so that adding one is adding a row to [`crate::compatible`] and nothing else.
 
-use crate::{Endpoint, extras::ExtraField};
+use crate::{Dialect, Endpoint, extras::ExtraField, plan::Conversion, quirks::ChatQuirks};
 
 /// How the credential travels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,6 +11,26 @@ pub enum AuthScheme {
     Bearer,
     /// The key alone in this header.
     Header(&'static str),
+    /// AWS: every request is signed with an access key; a credential that is no JSON is an API key, and goes as a bearer
+    /// token.
+    SigV4,
+    /// Google Cloud: a bearer token that is minted from a service account's key, in the background.
+    GcpToken,
+}
+
+/// How a provider lays out its URLs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hosting {
+    /// The endpoint's path is appended to the base URL.
+    Plain,
+    /// Azure OpenAI: by deployment and `api-version`, or the `/openai/v1` form, as the base URL says.
+    Azure,
+    /// `/models/{model}:method`
+    AiStudio,
+    /// `/publishers/{publisher}/models/{model}:method`
+    Vertex,
+    /// `/model/{model}/method`
+    Bedrock,
 }
 
 /// How usage gets into a streamed answer.
@@ -40,18 +60,24 @@ pub struct Quirks {
     pub native: &'static [ExtraField],
     /// The name that is put into a request that has none.
     pub limit: LimitName,
+    /// What chat requests may say, of those that the gateway writes itself.
+    pub chat: ChatQuirks,
 }
 
 impl Quirks {
     /// Behaves like OpenAI.
-    pub const STANDARD: Self =
-        Self { stream_usage: StreamUsage::Inject, native: &[], limit: LimitName::MaxTokens };
+    pub const STANDARD: Self = Self {
+        stream_usage: StreamUsage::Inject,
+        native: &[],
+        limit: LimitName::MaxTokens,
+        chat: ChatQuirks::COMPATIBLE,
+    };
     /// Sends usage unasked and refuses `stream_options`.
     pub const USAGE_ALWAYS: Self = Self { stream_usage: StreamUsage::Always, ..Self::STANDARD };
 }
 
-/// A service that speaks the OpenAI dialect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A service that models can be called at.
+#[derive(Clone, Copy, Debug)]
 pub struct Provider {
     /// The id in resources, headers and model prefixes: `groq/…`.
     pub id: &'static str,
@@ -69,25 +95,57 @@ pub struct Provider {
     pub quirks: Quirks,
     /// Sent with every request.
     pub static_headers: &'static [(&'static str, &'static str)],
+    /// What conversations are written in that no endpoint of `endpoints` takes as they are; see [`Provider::dialect`].
+    pub speaks: Option<Dialect>,
+    pub hosting: Hosting,
+    /// Endpoints that it serves in words of its own.
+    pub conversions: &'static [(Endpoint, Conversion)],
     /// Endpoints that are not below the base URL but at this path of its host.
     pub origin_paths: &'static [(Endpoint, &'static str)],
 }
 
+/// Rows of one table: the id says it all.
+impl PartialEq for Provider {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Provider {}
+
 impl Provider {
-    pub fn serves(&self, endpoint: Endpoint) -> bool {
-        self.endpoints.contains(&endpoint)
+    /// Whether it takes this endpoint's bodies as they are.
+    pub fn speaks_natively(&self, endpoint: Endpoint, model: &str) -> bool {
+        match (self.hosting, endpoint) {
+            // One host, several model families, each with its own dialect.
+            (Hosting::Vertex, Endpoint::Messages) => is_claude(model),
+            (Hosting::Vertex, Endpoint::GenerateContent) => !is_claude(model),
+            _ => self.endpoints.contains(&endpoint),
+        }
+    }
+
+    /// Whether it serves this endpoint at all, with a model of this name.
+    pub fn serves(&self, endpoint: Endpoint, model: &str) -> bool {
+        crate::plan::plan(endpoint, self, model).is_some()
+    }
+
+    /// What conversations with this model are written in, when the client's dialect is another one.
+    pub fn dialect(&self, model: &str) -> Option<Dialect> {
+        match self.hosting {
+            Hosting::Vertex if is_claude(model) => Some(Dialect::Messages),
+            _ => self.speaks,
+        }
     }
 
     /// The member that limits the output of `upstream_model`, for a request that has none; `None`: there is no such member.
     pub fn limit_name(&self, endpoint: Endpoint, upstream_model: &str) -> Option<&'static str> {
         // Behind a proxy or a gateway OpenAI's models refuse `max_tokens` as well.
-        let model = upstream_model.rsplit('/').next().unwrap_or(upstream_model);
-        let reasons = ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family));
+        let reasons = is_reasoning(upstream_model);
         match endpoint {
             Endpoint::ChatCompletions if reasons || self.quirks.limit == LimitName::MaxCompletionTokens => {
                 Some("max_completion_tokens")
             }
-            Endpoint::ChatCompletions | Endpoint::Completions => Some("max_tokens"),
+            Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Messages => Some("max_tokens"),
             Endpoint::Responses => Some("max_output_tokens"),
             _ => None,
         }
@@ -127,6 +185,16 @@ impl Provider {
         let path = if path.is_empty() { "/v1" } else { path };
         Some(format!("{scheme}://{host}{port}{path}"))
     }
+}
+
+/// Whether it is one of OpenAI's models that reason, which refuse some parameters of the others.
+pub(crate) fn is_reasoning(model: &str) -> bool {
+    let model = model.rsplit('/').next().unwrap_or(model);
+    ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family))
+}
+
+pub(crate) fn is_claude(model: &str) -> bool {
+    model.rsplit('/').next().unwrap_or(model).starts_with("claude")
 }
 
 /// Splits `host:port`; an IPv6 host keeps its brackets.

@@ -32,6 +32,16 @@ impl ServiceTier {
         std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or_default()
     }
 
+    /// In OpenAI's words, which its SDKs have an enumeration of; `None`: there is none, or none that is like it.
+    pub fn openai(&self) -> Option<&str> {
+        match self.as_str() {
+            // Anthropic's and others'.
+            "standard" | "on_demand" => Some("default"),
+            name @ ("default" | "flex" | "scale" | "priority") => Some(name),
+            _ => None,
+        }
+    }
+
     pub fn is_told(&self) -> bool {
         self.length > 0
     }

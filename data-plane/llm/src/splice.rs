@@ -6,8 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    Endpoint, Envelope, Provider, Span, StreamUsage,
-    envelope::{Removable, StreamOptions},
+    Endpoint, Envelope, Hosting, Provider, Span, StreamUsage,
+    envelope::{GoogleConfig, Removable, StreamOptions},
 };
 
 /// Whom the body is for.
@@ -121,7 +121,7 @@ pub fn splice_capped(
     target: &Target<'_>,
     cap: Option<u64>,
 ) -> Spliced {
-    let edits = plan(envelope, endpoint, target, cap);
+    let edits = plan(body, envelope, endpoint, target, cap);
     let mut spliced =
         Spliced { segments: SmallVec::new(), len: 0, edits: EditSet::default(), strip_usage_chunk: false };
     let mut copied = 0;
@@ -148,6 +148,7 @@ impl Spliced {
 
 /// The edits for `target`, in the order of the body, none overlapping another.
 pub(crate) fn plan(
+    body: &[u8],
     envelope: &Envelope<'_>,
     endpoint: Endpoint,
     target: &Target<'_>,
@@ -156,7 +157,11 @@ pub(crate) fn plan(
     let mut edits = removals(envelope, target.provider);
     let span = envelope.model_span;
     let absent = span.start == span.end;
-    if absent || !envelope.model_sent || envelope.model != target.upstream_model {
+    if endpoint == Endpoint::GenerateContent {
+        // The path names it.
+    } else if endpoint == Endpoint::Messages && target.provider.hosting == Hosting::Vertex {
+        edits.push(version_for_model(body, span));
+    } else if absent || !envelope.model_sent || envelope.model != target.upstream_model {
         let insert = Bytes::from(quoted_model(target.upstream_model, absent));
         edits.push(Edit { start: span.start, end: span.end, insert, kind: EditSet::MODEL });
     }
@@ -170,6 +175,15 @@ pub(crate) fn plan(
     // An insertion sorts before a deletion that starts where it stands.
     edits.sort_by_key(|edit| (edit.start, edit.end));
     edits
+}
+
+/// Vertex names the model in its path, and wants the version of Anthropic's interface where others want the model.
+fn version_for_model(body: &[u8], value: Span) -> Edit {
+    // The name of the member has no quote inside, however it is written.
+    let quote = |before: usize| body[..before].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
+    let start = quote(quote(value.start));
+    let insert = Bytes::from_static(br#""anthropic_version":"vertex-2023-10-16""#);
+    Edit { start, end: value.end, insert, kind: EditSet::MODEL }
 }
 
 /// The model's name as JSON, with the member's own name when there is none.
@@ -239,6 +253,9 @@ fn limit_output(
     let mut lower = |span: Span| {
         edits.push(Edit { start: span.start, end: span.end, insert: number(), kind: EditSet::CAP });
     };
+    if endpoint == Endpoint::GenerateContent && limits == [None, None] {
+        return edits.push(google_limit(envelope, cap));
+    }
     if told().any(|(_, limit)| limit.is_some()) {
         told().filter(|(_, limit)| limit.is_some_and(|limit| limit > cap)).for_each(|(span, _)| lower(span));
     } else if let Some((span, _)) = told().next() {
@@ -248,6 +265,22 @@ fn limit_output(
         let member = if start == end { format!("\"{name}\":{cap},") } else { format!(",\"{name}\":{cap}") };
         edits.push(Edit { start: end, end, insert: Bytes::from(member), kind: EditSet::CAP });
     }
+}
+
+/// The limit where Google's clients have none.
+fn google_limit(envelope: &Envelope<'_>, cap: u64) -> Edit {
+    let (start, end, text) = match envelope.limits.google {
+        GoogleConfig::Absent => {
+            let start = envelope.model_span.start;
+            (start, start, format!(r#""generationConfig":{{"maxOutputTokens":{cap}}},"#))
+        }
+        GoogleConfig::Null(span) => (span.start, span.end, format!(r#"{{"maxOutputTokens":{cap}}}"#)),
+        GoogleConfig::Object { inside, empty } => {
+            let comma = if empty { "" } else { "," };
+            (inside, inside, format!(r#""maxOutputTokens":{cap}{comma}"#))
+        }
+    };
+    Edit { start, end, insert: Bytes::from(text), kind: EditSet::CAP }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::{
 
 mod cost_place;
 mod counts;
+pub(crate) mod native;
 mod plain;
 pub(crate) mod text;
 mod tools;

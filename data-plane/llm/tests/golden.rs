@@ -290,6 +290,10 @@ fn name(path: &Path) -> String {
 fn every_golden_case_gives_what_it_gave_before_at_every_split() {
     let mut cases = 0;
     for provider_folder in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")) {
+        // Another layout, of another test.
+        if name(&provider_folder) == "transcode" {
+            continue;
+        }
         for folder in folders(&provider_folder) {
             let files: BTreeSet<_> =
                 fs::read_dir(&folder).unwrap().map(|entry| name(&entry.unwrap().path())).collect();

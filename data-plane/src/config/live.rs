@@ -8,15 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use nemo_llm::{AuthScheme, Endpoint, Provider};
+use nemo_llm::{AuthScheme, Endpoint, Plan, Provider};
 use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
 use nemo_types::{DeploymentId, Keyring, Secret};
 
 use super::revoked::Revoked;
 use crate::{
     health::DeploymentStats,
-    routing::{self, Served},
-    upstream::{Route, UpstreamClient},
+    routing::{Served, served},
+    upstream::{Route, Signer, UpstreamClient},
 };
 
 /// What the data port serves by. A clone is cheap.
@@ -52,7 +52,18 @@ pub struct Upstream {
     pub route: Route,
     /// How busy, fast and reliable it is; outlives the snapshot.
     pub stats: Arc<DeploymentStats>,
-    uris: [Option<Uri>; Endpoint::ALL.len()],
+    /// Signs requests, where the credential is no fixed header.
+    pub signer: Option<Signer>,
+    calls: [Option<Call>; Endpoint::ALL.len()],
+}
+
+/// How one endpoint is called.
+#[derive(Debug)]
+struct Call {
+    plan: Plan,
+    uri: Uri,
+    /// For streams, where they are elsewhere.
+    stream: Option<Box<Uri>>,
 }
 
 /// What every request carries: the host, who we are, the provider's own headers and the credential, which is marked
@@ -92,8 +103,17 @@ impl RequestHeaders {
 
 impl Upstream {
     /// Where this endpoint is, in the form that the route wants; `None` when the deployment does not serve it.
-    pub fn uri(&self, endpoint: Endpoint) -> Option<&Uri> {
-        self.uris[endpoint as usize].as_ref()
+    pub fn uri(&self, endpoint: Endpoint, stream: bool) -> Option<&Uri> {
+        let call = self.calls[endpoint as usize].as_ref()?;
+        match &call.stream {
+            Some(uri) if stream => Some(uri),
+            _ => Some(&call.uri),
+        }
+    }
+
+    /// How a request for this endpoint gets into the upstream's words.
+    pub fn plan(&self, endpoint: Endpoint) -> Option<Plan> {
+        Some(self.calls[endpoint as usize].as_ref()?.plan)
     }
 }
 
@@ -155,54 +175,50 @@ fn stats_by_id(live: &Live) -> StatsById {
     deployments.zip(live.upstreams.iter()).map(|(it, upstream)| (it.id, upstream.stats.clone())).collect()
 }
 
-/// Providers that are not in the table are called as OpenAI itself is.
-static COMPATIBLE: Provider = Provider {
-    id: "openai-compatible",
-    name: "OpenAI-compatible",
-    aliases: &[],
-    base_url: "",
-    base_url_env: None,
-    auth: AuthScheme::Bearer,
-    env: &[],
-    endpoints: &Endpoint::ALL,
-    quirks: nemo_llm::Quirks::STANDARD,
-    static_headers: &[],
-    origin_paths: &[],
-};
-
 fn upstream(
     deployment: &Deployment,
     keyring: &Keyring,
     client: &UpstreamClient,
     known: &StatsById,
 ) -> Result<Upstream, (&'static str, String)> {
-    let provider = nemo_llm::provider(&deployment.provider).unwrap_or(&COMPATIBLE);
+    let provider = served::provider(deployment);
     let malformed = || ("base_url", "not a URL".to_owned());
     let base: Uri = deployment.base_url.parse().map_err(|_| malformed())?;
     let authority = base.authority().ok_or(("base_url", "has no host".to_owned()))?;
     let route = client.route(&base).ok_or(("base_url", "not an address that can be called".to_owned()))?;
-    let mut uris = [const { None }; Endpoint::ALL.len()];
+    let mut calls = [const { None }; Endpoint::ALL.len()];
     for endpoint in Endpoint::ALL {
-        if routing::serves(deployment, endpoint) {
-            let uri: Uri = provider.url(&deployment.base_url, endpoint).parse().map_err(|_| malformed())?;
-            uris[endpoint as usize] = Some(match (&route, uri.path_and_query()) {
+        let Some(plan) = served::plan(deployment, endpoint) else { continue };
+        let place = |stream: bool| {
+            let Some(url) = served::url(deployment, endpoint, plan, stream) else { return Ok(None) };
+            let uri: Uri = url.parse().map_err(|_| malformed())?;
+            // The route knows the host; no other is ever called.
+            if uri.authority() != base.authority() {
+                return Err(malformed());
+            }
+            Ok(Some(match (&route, uri.path_and_query()) {
                 (Route::Http1(_), Some(path)) => Uri::from(path.clone()),
                 _ => uri,
-            });
-        }
+            }))
+        };
+        let Some(uri) = place(false)? else { continue };
+        let stream = place(true)?.filter(|stream| *stream != uri).map(Box::new);
+        calls[endpoint as usize] = Some(Call { plan, uri, stream });
     }
+    let (credential, signer) = match authorization(deployment, provider, keyring, &base, client)? {
+        Authorization::None => (None, None),
+        Authorization::Header(name, value) => (Some((name, value)), None),
+        Authorization::Signer(signer) => (None, Some(signer)),
+    };
     Ok(Upstream {
         provider,
-        headers: RequestHeaders::new(request_headers(
-            authority.as_str(),
-            provider,
-            authorization(deployment, provider, keyring)?,
-        )?),
+        headers: RequestHeaders::new(request_headers(authority.as_str(), provider, credential)?),
         provider_header: header_value("provider", &deployment.provider)?,
         model_header: header_value("upstream_model", &deployment.upstream_model)?,
         route,
         stats: known.get(&deployment.id).cloned().unwrap_or_default(),
-        uris,
+        signer,
+        calls,
     })
 }
 
@@ -225,27 +241,46 @@ fn request_headers(
     Ok(headers)
 }
 
+/// How a deployment's requests prove who sends them.
+enum Authorization {
+    None,
+    Header(HeaderName, HeaderValue),
+    Signer(Signer),
+}
+
 fn authorization(
     deployment: &Deployment,
     provider: &Provider,
     keyring: &Keyring,
-) -> Result<Option<(HeaderName, HeaderValue)>, (&'static str, String)> {
-    let Some(credential) = &deployment.credential else { return Ok(None) };
+    base: &Uri,
+    client: &UpstreamClient,
+) -> Result<Authorization, (&'static str, String)> {
+    let Some(credential) = &deployment.credential else { return Ok(Authorization::None) };
     let opened = keyring
         .open(credential.id.as_bytes(), &credential.sealed)
         .map_err(|error| ("credential_id", format!("the credential can't be opened: {error}")))?;
     let secret = String::from_utf8(opened).map(Secret::new);
     let secret = secret.map_err(|_| ("credential_id", "the credential is not text".to_owned()))?;
+    let malformed = |reason: String| ("credential_id", reason);
+    let bearer = |secret: &Secret| (header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
     let (name, text) = match provider.auth {
-        AuthScheme::None => return Ok(None),
-        AuthScheme::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.expose())),
+        AuthScheme::None => return Ok(Authorization::None),
+        AuthScheme::Bearer => bearer(&secret),
         AuthScheme::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
+        AuthScheme::SigV4 => match Signer::amazon(&secret, base).map_err(malformed)? {
+            Ok(signer) => return Ok(Authorization::Signer(signer)),
+            Err(key) => bearer(&Secret::new(key)),
+        },
+        AuthScheme::GcpToken => match client.credentials.google(&secret).map_err(malformed)? {
+            Some(signer) => return Ok(Authorization::Signer(signer)),
+            None => bearer(&secret),
+        },
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
         ("credential_id", "the credential has characters that no header can carry".to_owned())
     })?;
     value.set_sensitive(true);
-    Ok(Some((name, value)))
+    Ok(Authorization::Header(name, value))
 }
 
 fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, (&'static str, String)> {

@@ -29,6 +29,7 @@ pub struct Settings {
     pub ops_tls: Identity,
     pub allow_plaintext: bool,
     pub upstream_ca: PathBuf,
+    pub gcp_token_url: String,
     pub data_dir: PathBuf,
     pub zone: String,
     pub max_body_bytes: usize,

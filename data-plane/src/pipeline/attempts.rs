@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response};
-use nemo_llm::{Endpoint, ErrorDialect, decode_error};
+use nemo_llm::{Endpoint, ErrorDialect};
 use nemo_runtime::trace_context::SpanId;
 use nemo_snapshot::Deployment;
 use nemo_types::{Nanos, OrgId};
@@ -168,7 +168,7 @@ pub async fn run(
 impl Chain<'_> {
     /// B3: a refusal because of the request's length goes on to a model with a larger context window, if one is left.
     fn too_long(&self, at: usize, recovery: Option<&Recovery>, reply: &Reply) -> Option<Box<Failure>> {
-        let Payload::Refusal(body) = &reply.payload else { return None };
+        let Payload::Refusal(refusal) = &reply.payload else { return None };
         let untried = recovery.map_or(1..self.decision.picks.len(), |recovery| recovery.plan.untried());
         if untried.is_empty() || !self.original.is_replayable() {
             return None;
@@ -176,7 +176,7 @@ impl Chain<'_> {
         let status = reply.head.status.as_u16();
         let window = self.window(at)?;
         let larger = |at: usize| self.window(at).is_some_and(|other| other > window);
-        let may = untried.into_iter().any(larger) && classify::is_too_long(status, &decode_error(body));
+        let may = untried.into_iter().any(larger) && classify::is_too_long(status, &refusal.said);
         may.then(|| Failure::too_long(status, window))
     }
 
@@ -187,7 +187,9 @@ impl Chain<'_> {
     }
 
     fn deadline(&self, org: OrgId, pick: &Pick) -> Deadline {
-        Deadline::new(&self.state.settings, &self.live.snapshot.routing, org, &pick.deployment, self.clock)
+        let routing = &self.live.snapshot.routing;
+        Deadline::new(&self.state.settings, routing, org, &pick.deployment, self.clock)
+            .for_clients_of(self.endpoint)
     }
 
     /// Records the failure, tells health of it, and waits until the next attempt is due.
@@ -240,8 +242,7 @@ impl Chain<'_> {
             }
         };
         let unsent = failure.unsent.take();
-        let prepared =
-            next.and_then(|next| Some((next, self.prepare(next.pick, org, unsent, context.cap())?)));
+        let prepared = next.and_then(|next| Some((next, self.prepare(next.pick, org, unsent, context)?)));
         let Some((Next { pick, wait }, (outgoing, deadline))) = prepared else {
             let soonest = recovery.soonest.map(|at| at.saturating_duration_since(now));
             return Err(self.exhausted(context, *failure, sendable, soonest));
@@ -268,11 +269,12 @@ impl Chain<'_> {
         at: usize,
         org: OrgId,
         unsent: Option<crate::upstream::SegmentBody>,
-        cap: Option<u64>,
+        context: &RequestContext,
     ) -> Option<(Outgoing, Deadline)> {
         let pick = self.decision.picks.get(at)?;
         let upstream = self.live.upstreams.get(pick.deployment.slot)?;
-        let outgoing = self.original.outgoing(self.endpoint, (upstream, &pick.deployment), unsent, cap)?;
+        let called = (upstream, &*pick.deployment);
+        let outgoing = self.original.outgoing(self.endpoint, called, unsent, context.cap(), context)?;
         Some((outgoing, self.deadline(org, pick)))
     }
 
@@ -301,7 +303,9 @@ impl Chain<'_> {
         };
         let several = records.iter().any(|it| it.deployment.id != records[0].deployment.id);
         let limited = ends(&["rate_limited", "cooling"]);
-        if limited {
+        if ends(&["unsupported"]) {
+            // Nobody was asked: the request itself is told what is wrong with it.
+        } else if limited {
             let cooling = self.decision.eliminated.iter().filter_map(|it| match it.reason {
                 Reason::Cooling { remaining_ms, .. } => Some(Duration::from_millis(remaining_ms.into())),
                 _ => None,

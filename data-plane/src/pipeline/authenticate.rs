@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Uri, header};
 use nemo_snapshot::{KeyRecord, tenancy::Disabled};
 use nemo_types::ApiKey;
 
@@ -12,12 +12,13 @@ use super::{
 };
 use crate::config::Live;
 
-/// Finds and verifies the key that a request carries: `Authorization: Bearer`, `x-api-key` or `x-portkey-api-key`.
+/// Finds and verifies the key that a request carries: `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or
+/// `x-portkey-api-key`; of Google's clients also `key` in the query.
 ///
 /// # Errors
 /// 401 for a missing, malformed, unknown, disabled or expired key. Unknown and wrong are told alike.
-pub fn run(live: &Live, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecord>, GatewayError> {
-    let presented = presented(headers)?;
+pub fn run(live: &Live, headers: &HeaderMap, uri: &Uri, now_ms: i64) -> Result<Arc<KeyRecord>, GatewayError> {
+    let presented = presented(headers).or_else(|missing| in_query(uri).ok_or(missing))?;
     let refused = || {
         GatewayError::new(
             Kind::Unauthenticated,
@@ -49,6 +50,7 @@ pub fn run(live: &Live, headers: &HeaderMap, now_ms: i64) -> Result<Arc<KeyRecor
 }
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
     let missing = || {
@@ -67,6 +69,15 @@ fn presented(headers: &HeaderMap) -> Result<&str, GatewayError> {
     // Clients of Portkey put something else into `Authorization`: a key of their provider, or a filler.
     match bearer {
         Some(Ok(token)) if token.starts_with(ApiKey::PREFIX) => Ok(token),
-        other => text(&portkey::API_KEY).or(other).or_else(|| text(&X_API_KEY)).ok_or_else(missing)?,
+        other => {
+            let others = || text(&X_API_KEY).or_else(|| text(&X_GOOG_API_KEY));
+            text(&portkey::API_KEY).or(other).or_else(others).ok_or_else(missing)?
+        }
     }
+}
+
+/// As Google's clients may send it. Keys have no character that a query would escape.
+fn in_query(uri: &Uri) -> Option<&str> {
+    let query = uri.query().filter(|_| uri.path().starts_with("/v1beta/"))?;
+    query.split('&').find_map(|pair| pair.strip_prefix("key="))
 }

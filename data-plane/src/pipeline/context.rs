@@ -113,6 +113,8 @@ pub struct RequestContext {
     pub service_tier: ServiceTier,
     /// The client wants its usage in the answer, and so its cost.
     pub usage_asked: bool,
+    /// Rather no answer than one without regard to all that was asked for.
+    pub refuse_unsupported: bool,
     /// What the request said of its own size, where that is not text alone.
     pub asked: Option<Box<Asked>>,
     /// The same for a form, which is read while it is sent.
@@ -200,6 +202,7 @@ impl RequestContext {
             provider_cost: None,
             service_tier: ServiceTier::default(),
             usage_asked: false,
+            refuse_unsupported: false,
             asked: None,
             upload: None,
             measures: Vec::new(),
@@ -227,6 +230,11 @@ impl RequestContext {
     /// Keeps the requested name, cut to a bound.
     pub fn requested(&mut self, model: &str) {
         self.requested_model = model[..model.floor_char_boundary(MAX_REQUESTED_MODEL)].into();
+    }
+
+    /// The model, where the request's path names it and not its body.
+    pub fn path_model(&self) -> &str {
+        if self.endpoint == Endpoint::GenerateContent { &self.requested_model } else { "" }
     }
 
     pub fn accepted_body(&mut self, body: &Bytes) {
@@ -390,6 +398,10 @@ impl RequestContext {
             return (Some(usage), false);
         }
         let billable = self.is_billable(ending);
+        if self.endpoint == Endpoint::CountTokens {
+            // Counting is free.
+            return (None, false);
+        }
         if !self.endpoint.is_text() {
             // Bytes of sound and images say nothing about tokens; what was counted in units is exact at the end only.
             return (None, billable && !matches!(ending, Ending::Complete));

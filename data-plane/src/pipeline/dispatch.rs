@@ -6,16 +6,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use nemo_llm::{EditSet, Endpoint, Spliced, UpstreamErrorInfo, decode_error};
+use nemo_llm::{EditSet, Endpoint, Plan, Spliced, UpstreamErrorInfo, codec, decode_error};
 use nemo_runtime::clock;
 use nemo_snapshot::Deployment;
 
-use super::{context::RequestContext, failure::Failure, headers, timeouts::Deadline};
+use super::{context::RequestContext, crossing::Crossing, failure::Failure, headers, timeouts::Deadline};
 use crate::{
     app::State,
     config::{Live, live::Upstream},
     routing::Pick,
-    upstream::{Outbound, Patience, SegmentBody, UpstreamBody, Verdict, classify, hints},
+    upstream::{Outbound, Patience, SegmentBody, SendError, Signer, UpstreamBody, Verdict, classify, hints},
 };
 
 /// How much of an upstream's error body is read.
@@ -39,12 +39,22 @@ pub struct Outgoing {
     pub content_type: Option<HeaderValue>,
     pub edits: EditSet,
     pub strip_usage_chunk: bool,
+    /// What most requests have no use for.
+    pub cold: Option<Cold>,
+}
+
+/// Of a request that does not pass as it is.
+pub enum Cold {
+    /// It was translated, and so must be its answer.
+    Crossing(Box<Crossing>),
+    /// It can't be put into this candidate's words.
+    Refused(Box<Failure>),
 }
 
 impl From<Spliced> for Outgoing {
     fn from(spliced: Spliced) -> Self {
         let Spliced { segments, edits, strip_usage_chunk, .. } = spliced;
-        Self { body: SegmentBody::new(segments), content_type: None, edits, strip_usage_chunk }
+        Self { body: SegmentBody::new(segments), content_type: None, edits, strip_usage_chunk, cold: None }
     }
 }
 
@@ -56,12 +66,22 @@ pub struct Reply {
     pub strip_usage_chunk: bool,
     pub deadline: Deadline,
     pub slot: usize,
+    /// How the answer is to be translated.
+    pub crossing: Option<Box<Crossing>>,
 }
 
 pub enum Payload {
     Success(UpstreamBody),
-    /// The upstream's refusal of the client's request, complete.
-    Refusal(Bytes),
+    /// The upstream's refusal of the client's request.
+    Refusal(Box<Refusal>),
+}
+
+/// An upstream's refusal, complete.
+pub struct Refusal {
+    pub body: Bytes,
+    pub said: UpstreamErrorInfo,
+    /// It is written in the client's dialect.
+    pub native: bool,
 }
 
 /// Sends the request once. The attempt stands in the context from when it is sent.
@@ -76,11 +96,16 @@ pub async fn run(
     context: &mut RequestContext,
 ) -> Result<Reply, Box<Failure>> {
     let Call { pick, endpoint, outgoing, mut deadline, waited: pause } = call;
-    let Outgoing { body, content_type, edits, strip_usage_chunk } = outgoing;
+    let Outgoing { body, content_type, edits, strip_usage_chunk, cold } = outgoing;
     let deployment = &pick.deployment;
     let upstream = live.upstreams.get(deployment.slot);
-    let uri = upstream.and_then(|upstream| upstream.uri(endpoint));
+    let uri = upstream.and_then(|upstream| upstream.uri(endpoint, context.stream));
     let sent = context.attempting(pick, pause);
+    let crossing = match cold {
+        None => None,
+        Some(Cold::Crossing(crossing)) => Some(crossing),
+        Some(Cold::Refused(failure)) => return Err(failure),
+    };
     let (Some(upstream), Some(uri)) = (upstream, uri) else { return Err(Failure::unserved()) };
     if let Some(key) = &context.key {
         match state.health.begin(live, key.org_id, deployment) {
@@ -88,23 +113,37 @@ pub async fn run(
             Err(refused) => return Err(unsent(Failure::cooling(refused), body)),
         }
     }
-    let mut request = request(upstream, uri, body, content_type, client_headers);
-    if let Some(trace) = context.trace {
-        trace.onto(context.telemetry(), request.headers_mut());
-    }
+    let request = prepared(endpoint, upstream, (uri, client_headers), (body, content_type), context);
     context.sending();
     deadline.sent(sent.into());
     let (head_by, waited) = deadline.next_frame(None);
     let patience = Patience { now: sent, connect: deadline.connect, head_by };
-    let answer = state.upstream.send(&upstream.route, request, patience).await;
+    let answer = match &upstream.signer {
+        None => state.upstream.send(&upstream.route, request, patience).await,
+        // Boxed: few requests are signed.
+        Some(signer) => Box::pin(signed(state, upstream, signer, (request, patience))).await?,
+    };
     context.head_came(sent, answer.as_ref().map_or(0, |response| response.status().as_u16()));
     let response = answer.map_err(|failed| {
         let mut failure = Failure::unanswered(failed.error, waited, deadline.hurried);
         failure.unsent = failed.unsent.map(|request| request.into_body());
         failure
     })?;
-    let (head, payload) = judge(deployment, response).await?;
-    Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment.slot })
+    let (head, payload) = judge(deployment, response, (endpoint, upstream)).await?;
+    Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment.slot, crossing })
+}
+
+/// Signs and sends. Waits for what it signs with only when there has been none since the start.
+async fn signed(
+    state: &State,
+    upstream: &Upstream,
+    signer: &Signer,
+    (mut request, patience): (Outbound, Patience),
+) -> Result<Result<Response<UpstreamBody>, SendError>, Box<Failure>> {
+    match signer.sign(&mut request).await {
+        Some(()) => Ok(state.upstream.send(&upstream.route, request, patience).await),
+        None => Err(unsent(Failure::unsigned(), request.into_body())),
+    }
 }
 
 fn unsent(mut failure: Box<Failure>, body: SegmentBody) -> Box<Failure> {
@@ -112,12 +151,12 @@ fn unsent(mut failure: Box<Failure>, body: SegmentBody) -> Box<Failure> {
     failure
 }
 
-fn request(
+fn prepared(
+    endpoint: Endpoint,
     upstream: &Upstream,
-    uri: &http::Uri,
-    body: SegmentBody,
-    content_type: Option<HeaderValue>,
-    client: &HeaderMap,
+    (uri, client): (&http::Uri, &HeaderMap),
+    (body, content_type): (SegmentBody, Option<HeaderValue>),
+    context: &RequestContext,
 ) -> Outbound {
     let length = body.size_hint().exact();
     let mut request = Box::new(Request::new(body));
@@ -129,18 +168,34 @@ fn request(
         headers.insert(header::CONTENT_TYPE, content_type);
     }
     headers::to_upstream(client, headers);
+    let anthropic = matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens);
+    if anthropic && matches!(upstream.plan(endpoint), Some(Plan::Splice)) {
+        headers::to_anthropic(client, headers);
+    }
+    if let Some(trace) = context.trace {
+        trace.onto(context.telemetry(), headers);
+    }
     request
 }
 
 async fn judge(
     deployment: &Deployment,
     response: Response<UpstreamBody>,
+    called: (Endpoint, &Upstream),
 ) -> Result<(http::response::Parts, Payload), Box<Failure>> {
     let (head, body) = response.into_parts();
+    // Nothing compressed was asked for: what it hides could be a thousand times as long as it looks.
+    if head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Failure::protocol("sent an answer in an encoding that was not asked for"));
+    }
     match classify::classify(head.status.as_u16()) {
         Verdict::Success => Ok((head, Payload::Success(body))),
         // Boxed: errors are rare, and reading them takes more room than the rest.
-        verdict => Box::pin(refused(deployment, head, body, verdict)).await,
+        verdict => Box::pin(refused(deployment, head, body, verdict, called)).await,
     }
 }
 
@@ -149,17 +204,29 @@ async fn refused(
     head: http::response::Parts,
     body: UpstreamBody,
     verdict: Verdict,
+    (endpoint, upstream): (Endpoint, &Upstream),
 ) -> Result<(http::response::Parts, Payload), Box<Failure>> {
     let body = error_body(body).await;
-    let said = decode_error(&body);
+    let plan = upstream.plan(endpoint);
+    let dialect = match plan {
+        Some(Plan::Transcode { to, .. }) => Some(to),
+        _ => endpoint.dialect(),
+    };
+    let said = match dialect {
+        Some(dialect) => codec::decode_error(dialect, head.status.as_u16(), &body),
+        None => decode_error(&body),
+    };
     let (status, verdict) = (head.status.as_u16(), classify::refine(verdict, &said));
     if verdict == Verdict::CredentialFault {
         log_refusal(deployment, head.status, &said);
     }
     let hint = hints::read(status, &head.headers, &body, clock::unix_ms());
-    match Failure::refused(status, verdict, said, hint) {
+    match Failure::refused(status, verdict, said.clone(), hint) {
         Some(failure) => Err(failure),
-        None => Ok((head, Payload::Refusal(body))),
+        None => {
+            let native = matches!(plan, Some(Plan::Splice) | None);
+            Ok((head, Payload::Refusal(Box::new(Refusal { body, said, native }))))
+        }
     }
 }
 

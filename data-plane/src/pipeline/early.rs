@@ -22,8 +22,7 @@ use super::{
     context::{Ending, RequestContext},
     dispatch::Outgoing,
     error::{GatewayError, Kind},
-    headers,
-    keep_alive::COMMENT,
+    headers, keep_alive,
     original::Original,
     reserve, throttle,
     timeouts::Deadline,
@@ -67,7 +66,8 @@ impl Answering {
         if let Some(cap) = context.cap() {
             let deployment = &self.decision.first().ok_or_else(gone)?.deployment;
             let upstream = self.live.upstreams.get(deployment.slot).ok_or_else(gone)?;
-            let outgoing = self.original.outgoing(self.endpoint, (upstream, deployment), None, Some(cap));
+            let called = (upstream, &**deployment);
+            let outgoing = self.original.outgoing(self.endpoint, called, None, Some(cap), context);
             self.outgoing = outgoing.ok_or_else(gone)?;
         }
         Ok(())
@@ -179,7 +179,7 @@ impl EarlyBody {
                             return Poll::Pending;
                         }
                         self.timer.as_mut().reset(Instant::now() + self.silence);
-                        return Poll::Ready(Some(Ok(Frame::data(COMMENT))));
+                        return Poll::Ready(Some(Ok(Frame::data(keep_alive::sign(self.dialect)))));
                     }
                 },
                 Phase::Answer(body) => return Pin::new(body).poll_frame(cx),

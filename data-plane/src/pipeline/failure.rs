@@ -42,6 +42,8 @@ pub struct Failure {
     /// What it reported of its consumption before it failed.
     pub usage: Option<Usage>,
     pub provider_cost: Option<Nanos>,
+    /// What the client is told, where that is known already.
+    pub refused: Option<Box<GatewayError>>,
 }
 
 impl Failure {
@@ -60,12 +62,34 @@ impl Failure {
             unsent: None,
             usage: None,
             provider_cost: None,
+            refused: None,
         }
     }
 
     /// The routing was wrong: not the upstream's fault.
     pub fn unserved() -> Box<Self> {
         Box::new(Self::new(Kind::Internal, "not_served", "does not serve this endpoint"))
+    }
+
+    /// The request can't be put into this candidate's words: nothing was sent, and nobody is at fault but perhaps the
+    /// client.
+    pub fn unmade(refused: GatewayError) -> Self {
+        let failure = Self::new(Kind::InvalidRequest, "unsupported", "can't do what the request asks for");
+        Self { refused: Some(Box::new(refused)), ..failure }
+    }
+
+    /// There is no token yet that proves who sends the request.
+    pub fn unsigned() -> Box<Self> {
+        let what = "has a credential for which no token can be had";
+        let failure = Self::new(Kind::UpstreamCredential, "credential", what);
+        Box::new(Self { class: Some(FailureClass::Credential), ..failure })
+    }
+
+    /// It answered with what is no answer.
+    pub fn protocol(what: &'static str) -> Box<Self> {
+        let class = Some(FailureClass::Server);
+        let failure = Self::new(Kind::UpstreamProtocol, "protocol", what);
+        Box::new(Self { status: 200, class, again: true, ..failure })
     }
 
     /// Since the decision was made the deployment has begun to cool down.
@@ -169,7 +193,7 @@ impl Failure {
     /// Whether it was sent, and nobody knows what it has cost: there was no answer, or none that came to its end.
     pub fn is_ambiguous(&self) -> bool {
         let sent = self.unsent.is_none() && self.class != Some(FailureClass::Connect);
-        let ours = matches!(self.kind, Kind::NoHealthyDeployment | Kind::Internal);
+        let ours = matches!(self.kind, Kind::NoHealthyDeployment | Kind::Internal | Kind::InvalidRequest);
         let told = self.said.is_some() || self.label == "error_event";
         sent && !ours && !told && matches!(self.status, 0 | 200)
     }
@@ -181,6 +205,9 @@ impl Failure {
 
     /// What the client is told when this was all that was tried.
     pub fn into_error(self, deployment: &str) -> GatewayError {
+        if let Some(refused) = self.refused {
+            return *refused;
+        }
         let what = format!("The upstream {deployment} {}", self.what);
         let (message, unquoted) = match self.said {
             Some(said) => (format!("{what}: {said}"), Some(format!("{what}.").into())),

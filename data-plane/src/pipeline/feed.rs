@@ -14,11 +14,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body as _;
-use nemo_llm::{Endpoint, StreamObserver, UpstreamErrorInfo, scan_response};
+use nemo_llm::{
+    Endpoint, StreamObserver, UpstreamErrorInfo, providers::responses::affinity::Rewriter, scan_response,
+};
 use tokio::time::{Instant, Sleep};
 
 use super::{
     context::RequestContext,
+    crossing::answer::Crosser,
     error::{GatewayError, Kind},
     failure::Failure,
     timeouts::{Deadline, Waited},
@@ -38,6 +41,19 @@ pub enum Observer {
     Tail(TailScanner),
     /// Nothing in it can be read.
     Opaque,
+    /// It is translated.
+    Crossing(Box<Crosser>),
+}
+
+impl Observer {
+    /// The error that the upstream has reported within its stream.
+    fn error(&self) -> Option<&UpstreamErrorInfo> {
+        match self {
+            Self::Stream(observer) => observer.error(),
+            Self::Crossing(crosser) => crosser.transcoder.error(),
+            Self::Tail(_) | Self::Opaque => None,
+        }
+    }
 }
 
 /// How an answer can go wrong once it has begun.
@@ -106,13 +122,15 @@ pub struct Feed {
     received: usize,
     /// The upstream has ended, and the answer is complete.
     pub ended: bool,
+    /// Puts something into every event, where that has to be.
+    pub rewriter: Option<Box<Rewriter>>,
 }
 
 impl Feed {
     pub fn new(upstream: UpstreamBody, observer: Observer, deadline: Deadline) -> Self {
         let now = Instant::now();
         let (due, _) = deadline.next_frame(None);
-        let comments = matches!(observer, Observer::Stream(_));
+        let comments = matches!(observer, Observer::Stream(_) | Observer::Crossing(_));
         let comment = deadline.keep_alive.filter(|_| comments).map(|every| now + every);
         let timer = Box::pin(tokio::time::sleep_until(comment.map_or(due, |comment| comment.min(due))));
         Self {
@@ -125,6 +143,7 @@ impl Feed {
             queue: VecDeque::new(),
             received: 0,
             ended: false,
+            rewriter: None,
         }
     }
 
@@ -147,8 +166,12 @@ impl Feed {
         let hurried = self.deadline.hurried;
         opened.or_else(|fault| match fault.failure(hurried) {
             Some(mut failure) => {
-                if let Observer::Stream(observer) = &self.observer {
-                    (failure.usage, failure.provider_cost) = (observer.usage(), observer.provider_cost());
+                match &self.observer {
+                    Observer::Stream(observer) => {
+                        (failure.usage, failure.provider_cost) = (observer.usage(), observer.provider_cost());
+                    }
+                    Observer::Crossing(crosser) => failure.usage = crosser.transcoder.usage(),
+                    Observer::Tail(_) | Observer::Opaque => {}
                 }
                 Err(failure)
             }
@@ -161,9 +184,7 @@ impl Feed {
             if self.ended || self.is_committed() {
                 return Poll::Ready(Ok(()));
             }
-            if let Observer::Stream(observer) = &self.observer
-                && let Some(said) = observer.error()
-            {
+            if let Some(said) = self.observer.error() {
                 return Poll::Ready(Err(Fault::Told(Box::new(said.clone()))));
             }
             match self.poll_frame(cx) {
@@ -194,6 +215,10 @@ impl Feed {
         match &self.observer {
             Observer::Stream(observer) => observer.seen_content() || self.received > MAX_HELD,
             Observer::Opaque => self.received > 0,
+            // What becomes nothing is not held.
+            Observer::Crossing(crosser) => {
+                crosser.transcoder.seen_content() || self.received > MAX_HELD && !self.queue.is_empty()
+            }
             Observer::Tail(_) => true,
         }
     }
@@ -217,7 +242,13 @@ impl Feed {
         self.received += frame.len();
         match &mut self.observer {
             Observer::Stream(observer) => {
-                self.queue.extend(observer.frame(frame).map_err(|_| Fault::Malformed)?);
+                let pieces = observer.frame(frame).map_err(|_| Fault::Malformed)?;
+                match &mut self.rewriter {
+                    None => self.queue.extend(pieces),
+                    Some(rewriter) => {
+                        self.queue.extend(pieces.iter().flat_map(|piece| rewriter.push(piece)));
+                    }
+                }
                 if observer.is_malformed() {
                     return Err(Fault::Malformed);
                 }
@@ -227,13 +258,23 @@ impl Feed {
                 self.queue.push_back(frame);
             }
             Observer::Opaque => self.queue.push_back(frame),
+            Observer::Crossing(crosser) => {
+                crosser.frame(&frame, &mut self.queue).map_err(|_| Fault::Malformed)?;
+            }
         }
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), Fault> {
-        if let Observer::Stream(observer) = &mut self.observer {
-            self.queue.extend(observer.finish().map_err(|_| Fault::Truncated)?);
+        match &mut self.observer {
+            Observer::Stream(observer) => {
+                self.queue.extend(observer.finish().map_err(|_| Fault::Truncated)?);
+                self.queue.extend(self.rewriter.as_mut().and_then(|rewriter| rewriter.finish()));
+            }
+            Observer::Crossing(crosser) => {
+                crosser.finish(&mut self.queue).map_err(|_| Fault::Truncated)?;
+            }
+            Observer::Tail(_) | Observer::Opaque => {}
         }
         self.ended = true;
         Ok(())
@@ -243,24 +284,35 @@ impl Feed {
     pub fn output_bytes(&self) -> u64 {
         match &self.observer {
             Observer::Stream(observer) => observer.output_bytes(),
+            Observer::Crossing(crosser) => crosser.transcoder.output_bytes(),
             Observer::Tail(_) | Observer::Opaque => 0,
         }
     }
 
+    /// What ends a translated stream before its time; `None`: it is not translated.
+    pub fn stop(&mut self, choices: u64) -> Option<Bytes> {
+        let Observer::Crossing(crosser) = &mut self.observer else { return None };
+        Some(crosser.stop(choices))
+    }
+
     /// Whether events can be put in here; only streams have any.
     pub fn has_events(&self) -> bool {
-        matches!(self.observer, Observer::Stream(_))
+        matches!(self.observer, Observer::Stream(_) | Observer::Crossing(_))
     }
 
     /// Inside an event a comment, or an event of ours, would be part of it.
     pub fn is_between_events(&self) -> bool {
-        matches!(&self.observer, Observer::Stream(observer) if observer.is_between_events())
+        match &self.observer {
+            Observer::Stream(observer) => observer.is_between_events(),
+            // What is translated is written whole.
+            Observer::Crossing(_) => true,
+            Observer::Tail(_) | Observer::Opaque => false,
+        }
     }
 
     /// What an error that the upstream has reported itself, and the client has got, is called in the request log.
     pub fn reported_error(&self) -> Option<&'static str> {
-        let Observer::Stream(observer) = &self.observer else { return None };
-        Some(match classify::told(observer.error()?) {
+        Some(match classify::told(self.observer.error()?) {
             Verdict::ClientFault => "upstream_rejected",
             Verdict::RateLimited => "upstream_rate_limited",
             Verdict::CredentialFault => "upstream_credential_rejected",
@@ -287,6 +339,13 @@ impl Feed {
                 context.output_bytes = tail.total / 2;
                 context.measures = info.measures;
                 context.service_tier = info.service_tier;
+            }
+            Observer::Crossing(crosser) => {
+                let transcoder = &crosser.transcoder;
+                context.usage = transcoder.usage();
+                context.finish_reason = transcoder.finish_reason().cloned();
+                context.output_bytes = transcoder.output_bytes();
+                context.service_tier = transcoder.service_tier();
             }
             Observer::Opaque => {}
         }

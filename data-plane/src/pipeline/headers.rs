@@ -19,6 +19,7 @@ pub const COST_SOURCE: HeaderName = HeaderName::from_static("x-nemo-cost-source"
 pub const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-nemo-overhead-ms");
 pub const CONFIG_VERSION: HeaderName = HeaderName::from_static("x-nemo-config-version");
 pub const EDITS: HeaderName = HeaderName::from_static("x-nemo-edits");
+pub const DROPPED_PARAMS: HeaderName = HeaderName::from_static("x-nemo-dropped-params");
 
 pub const METADATA: &str = "x-nemo-metadata";
 pub const TIMEOUT_MS: &str = "x-nemo-timeout-ms";
@@ -29,6 +30,7 @@ pub const NO_FALLBACK: &str = "x-nemo-no-fallback";
 pub const RETRIES: &str = "x-nemo-retries";
 pub const MAX_COST: &str = "x-nemo-max-cost";
 pub const CACHE: &str = "x-nemo-cache";
+pub const UNSUPPORTED: &str = "x-nemo-unsupported";
 pub const MIN_CONFIG_VERSION: &str = "x-nemo-min-config-version";
 /// What all of the gateway's own headers start with.
 pub const PREFIX: &str = "x-nemo-";
@@ -167,12 +169,21 @@ fn travels_upstream(name: &str) -> bool {
 }
 
 /// One pass over what is there is cheaper than one lookup per allowed name.
-pub fn to_upstream(client: &HeaderMap, upstream: &mut HeaderMap) {
-    for (name, value) in client {
-        if travels_upstream(name.as_str()) {
-            upstream.insert(name.clone(), value.clone());
+fn copy(allowed: fn(&str) -> bool, from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if allowed(name.as_str()) {
+            to.insert(name.clone(), value.clone());
         }
     }
+}
+
+pub fn to_upstream(client: &HeaderMap, upstream: &mut HeaderMap) {
+    copy(travels_upstream, client, upstream);
+}
+
+/// What Anthropic's own clients tell Anthropic's own servers.
+pub fn to_anthropic(client: &HeaderMap, upstream: &mut HeaderMap) {
+    copy(|name| matches!(name, "anthropic-version" | "anthropic-beta"), client, upstream);
 }
 
 /// What is needed of a request's headers before anything else.

@@ -5,10 +5,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use nemo_llm::ErrorDialect;
 use tokio::time::Instant;
 
-/// A comment by the rules of server-sent events: no client sees it as an event.
-pub const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// A sign of life: a comment by the rules of server-sent events, which no client sees as an event; of Anthropic's clients
+/// the event that they know for it.
+pub fn sign(dialect: ErrorDialect) -> Bytes {
+    match dialect {
+        ErrorDialect::Anthropic => Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+        _ => Bytes::from_static(b": keep-alive\n\n"),
+    }
+}
 
 /// When the next comment is due.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use nemo_llm::{ErrorDialect, render_stream_error, stop_chunk};
+use nemo_llm::{Endpoint, ErrorDialect, render_stream_error, stop_chunk};
 use tokio::time::Instant;
 
 use super::{
@@ -92,7 +92,7 @@ impl MeteredBody {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             if std::mem::take(&mut self.comment) {
-                return Poll::Ready(Some(Ok(Frame::data(keep_alive::COMMENT))));
+                return Poll::Ready(Some(Ok(Frame::data(keep_alive::sign(self.dialect)))));
             }
             match self.state {
                 State::Open => ready!(self.poll_upstream(cx)),
@@ -154,7 +154,9 @@ impl MeteredBody {
         let reported = self.feed.reported_error();
         // The client has got the upstream's own error event. Where a regular end follows no event of its own, this must
         // not look like one (B7).
-        let cut = reported.is_some() && self.context.endpoint.has_choices();
+        let by_end =
+            self.context.endpoint.has_choices() || self.context.endpoint == Endpoint::GenerateContent;
+        let cut = reported.is_some() && by_end;
         self.state = if cut { State::Broken { flushed: false } } else { State::Complete };
         self.context.finish(reported.map_or(Ending::Complete, Ending::Interrupted));
     }
@@ -176,7 +178,11 @@ impl MeteredBody {
     fn stop(&mut self, error: &GatewayError) {
         let choices = self.context.spending.as_ref().map_or(1, |spending| spending.choices());
         let sample = self.paid.as_ref().map(|paid| paid.sample.clone()).unwrap_or_default();
-        if let Some(chunk) = stop_chunk(self.context.endpoint, &sample, choices) {
+        let chunk = match self.feed.stop(choices) {
+            Some(translated) => Some(translated).filter(|chunk| !chunk.is_empty()),
+            None => stop_chunk(self.context.endpoint, &sample, choices),
+        };
+        if let Some(chunk) = chunk {
             self.close_event();
             self.feed.queue.push_back(chunk);
         }

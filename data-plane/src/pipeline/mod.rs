@@ -3,12 +3,14 @@
 //! Called by [`crate::edge`] for the endpoints that are proxied. Phases between authentication and dispatch are
 //! `fn`, so that no network can hide in them (I1); the snapshot is loaded once and passed down (I2).
 
+pub mod affinity;
 pub mod attempts;
 pub mod authenticate;
 pub mod authorize;
 pub mod body;
 pub mod client_addr;
 pub mod context;
+pub mod crossing;
 pub mod decompress;
 pub mod dispatch;
 pub mod early;
@@ -39,9 +41,9 @@ pub mod wishes;
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use nemo_llm::{Endpoint, Envelope, ErrorDialect, Target, splice_capped};
+use nemo_llm::{Endpoint, Envelope, ErrorDialect, Inbound, endpoint::google_call};
 use nemo_snapshot::KeyRecord;
 
 pub use self::body::Body;
@@ -100,7 +102,7 @@ async fn run(
     context.config_revision = live.snapshot.revision;
     let endpoint = context.endpoint;
 
-    let key = authenticate::run(&live, &parts.headers, context.now_ms())?;
+    let key = authenticate::run(&live, &parts.headers, &parts.uri, context.now_ms())?;
     context.key = Some(key.clone());
     authorize::client(&key, || {
         client_addr::find(context.peer, &parts.headers, &state.settings.trusted_proxies)
@@ -125,7 +127,7 @@ async fn run(
 
     // Boxed: the future of every request has room for it.
     let portkey = asked.portkey.then(|| Box::new(parts.headers.clone()));
-    let mut answering = routed(state, context, (live, &key), parts.headers, asked, body, dialect)?;
+    let mut answering = routed(state, context, (live, &key), parts, asked, body, dialect)?;
     if answering.denied.is_some() {
         Box::pin(answering.park(slot)).await?;
     }
@@ -143,18 +145,28 @@ fn routed(
     state: &Arc<State>,
     context: &mut RequestContext,
     (live, key): (Arc<Live>, &KeyRecord),
-    headers: HeaderMap,
+    parts: http::request::Parts,
     asked: wishes::HeaderExtras,
     body: Bytes,
     dialect: ErrorDialect,
 ) -> Result<Box<early::Answering>, GatewayError> {
     let gone = || GatewayError::new(Kind::Internal, "The request lost its context.");
     let endpoint = context.endpoint;
-    let mut envelope = nemo_llm::parse(endpoint, &body).map_err(invalid)?;
+    let headers = parts.headers;
+    let inbound = match endpoint {
+        Endpoint::GenerateContent => {
+            google_call(parts.uri.path()).map(|(model, stream)| Inbound { model, stream })
+        }
+        _ => None,
+    };
+    let inbound = inbound.unwrap_or_default();
+    let (body, bound) = affinity::unbind(endpoint, body)?;
+    let mut envelope = nemo_llm::parse_call(endpoint, &body, inbound).map_err(invalid)?;
     context.requested(&envelope.model);
     context.stream = envelope.stream && endpoint.streams();
     context.usage_asked = envelope.include_usage && endpoint.has_choices();
     context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
+    context.refuse_unsupported = asked.refuse_unsupported.unwrap_or(false);
     let wishes = asked.wishes.or_body(&mut envelope.extras);
 
     let model = match asked.portkey {
@@ -170,6 +182,9 @@ fn routed(
     let request = route::Request { state, live: &live, key, named: &named, shape, wishes };
     let Routed { mut decision, retries, timeout, ceiling } = route::run(request, &mut context.decision)?;
     context.strategy = Some(decision.strategy);
+    if let Some(bound) = bound {
+        bound.keep(&mut decision)?;
+    }
     let money = reserve::Routed {
         quota: &state.quota,
         bounds,
@@ -179,15 +194,25 @@ fn routed(
         patience: state.settings.lease_wait(),
     };
     let size = || reserve::terms::Size::of(endpoint, &envelope, body.len());
-    let denied = reserve::run(&money, size, &mut decision, context)?;
+    // Counting is free.
+    let denied = match endpoint {
+        Endpoint::CountTokens => None,
+        _ => reserve::run(&money, size, &mut decision, context)?,
+    };
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
     let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;
-    let target = Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
-    let outgoing = splice_capped(&body, &envelope, endpoint, &target, context.cap()).into();
+    let made = original::json((&body, &envelope), endpoint, (upstream, &deployment), context.cap(), context);
+    let outgoing = match made {
+        Ok(outgoing) => outgoing,
+        // Another candidate may do what this one can't.
+        Err(error) if error.unsupported && decision.picks.len() > 1 => crossing::unmade(error),
+        Err(error) => return Err(crossing::refused(error)),
+    };
     context.asked = envelope.asked;
 
     let clock = (context.started.into(), timeout);
     let deadline = Deadline::new(&state.settings, &live.snapshot.routing, key.org_id, &deployment, clock);
+    let deadline = deadline.for_clients_of(endpoint);
     context.deployment = Some(deployment);
     let (state, original) = (state.clone(), Original::Json(body));
     Ok(Box::new(early::Answering {

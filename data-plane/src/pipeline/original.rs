@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use http::HeaderValue;
-use nemo_llm::{EditSet, Endpoint, Target, splice_capped};
+use nemo_llm::{CodecError, EditSet, Endpoint, Envelope, Inbound, Plan, Target, splice_capped};
 use nemo_snapshot::Deployment;
 
-use super::{dispatch::Outgoing, upload::Ahead};
+use super::{context::RequestContext, crossing, dispatch::Outgoing, upload::Ahead};
 use crate::{config::live::Upstream, upstream::SegmentBody};
 
 /// See the module.
@@ -45,14 +45,15 @@ impl Original {
         (upstream, deployment): (&Upstream, &Deployment),
         unsent: Option<SegmentBody>,
         cap: Option<u64>,
+        context: &RequestContext,
     ) -> Option<Outgoing> {
         match self {
             Self::Json(body) => {
                 // It was parsed before; keeping what was found would cost every request, this only those that fail.
-                let envelope = nemo_llm::parse(endpoint, body).ok()?;
-                let target =
-                    Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
-                Some(splice_capped(body, &envelope, endpoint, &target, cap).into())
+                let inbound = Inbound { model: context.path_model(), stream: context.stream };
+                let envelope = nemo_llm::parse_call(endpoint, body, inbound).ok()?;
+                let made = json((body, &envelope), endpoint, (upstream, deployment), cap, context);
+                Some(made.unwrap_or_else(crossing::unmade))
             }
             Self::Form(form) => {
                 let tail = unsent.map(SegmentBody::into_tail);
@@ -61,6 +62,28 @@ impl Original {
                 }
                 Some(form.outgoing(deployment, tail.flatten()))
             }
+        }
+    }
+}
+
+/// The body for this deployment: the client's with edits, or a translation.
+///
+/// # Errors
+/// What is wrong with the request, or what this deployment can't do: only where it is translated.
+pub fn json(
+    (body, envelope): (&Bytes, &Envelope<'_>),
+    endpoint: Endpoint,
+    (upstream, deployment): (&Upstream, &Deployment),
+    cap: Option<u64>,
+    context: &RequestContext,
+) -> Result<Outgoing, CodecError> {
+    match upstream.plan(endpoint) {
+        Some(plan @ (Plan::Transcode { .. } | Plan::Convert(_))) => {
+            crossing::outgoing(body, plan, (upstream, deployment), cap, context)
+        }
+        Some(Plan::Splice) | None => {
+            let target = Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
+            Ok(splice_capped(body, envelope, endpoint, &target, cap).into())
         }
     }
 }
@@ -82,6 +105,7 @@ impl Form {
             content_type: Some(self.content_type.clone()),
             edits,
             strip_usage_chunk: false,
+            cold: None,
         }
     }
 }

@@ -17,10 +17,11 @@ use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
 
 use super::{
-    attempts,
+    affinity, attempts,
     body::{Body, Frames},
     context::{Cost, Ending, RequestContext},
-    dispatch::{Payload, Reply},
+    crossing,
+    dispatch::{Payload, Refusal, Reply},
     failure::Failure,
     feed::{Feed, Observer, TailScanner},
     headers,
@@ -46,15 +47,27 @@ pub async fn run(
     mut context: Box<RequestContext>,
     slot: &mut Option<Box<RequestContext>>,
 ) -> Result<Response<Body>, Box<Failure>> {
-    let Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment } = reply;
+    let Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment, crossing } = reply;
     context.status = head.status.as_u16();
     let head = Head { head, edits, deployment };
     let incoming = match payload {
-        Payload::Refusal(body) => {
-            return Ok(refusal(head.build(live, &context, None), body, dialect, context));
+        Payload::Refusal(refused) => {
+            return Ok(refusal(head.build(live, &context, None), *refused, dialect, context));
         }
         Payload::Success(incoming) => incoming,
     };
+    if let Some(crossing) = crossing {
+        let streams = crossing::answer::is_stream(head.content_type());
+        let answer = crossing::answer::run(
+            head.build(live, &context, None),
+            (streams, incoming),
+            *crossing,
+            (deadline, dialect),
+            context,
+            slot,
+        );
+        return Box::pin(answer).await;
+    }
     let content_type = head.content_type();
     let events = is_event_stream(content_type);
     if events || is_opaque(context.endpoint, content_type) {
@@ -63,6 +76,9 @@ pub async fn run(
             false => Observer::Opaque,
         };
         let mut feed = Box::new(Feed::new(incoming, observer, deadline));
+        if events && context.endpoint == Endpoint::Responses {
+            feed.rewriter = context.deployment.as_ref().map(|it| Box::new(affinity::rewriter(it.id, true)));
+        }
         if let Err(failure) = feed.open().await {
             *slot = Some(context);
             return Err(failure);
@@ -70,6 +86,9 @@ pub async fn run(
         context.content_came(feed.last_frame.into());
         let cost = if events { None } else { context.cost() };
         let mut response = head.build(live, &context, cost);
+        if feed.rewriter.is_some() {
+            declare(response.headers_mut(), "affinity");
+        }
         if events {
             if context.usage_asked && context.deployment.as_ref().is_some_and(|it| it.price.is_some()) {
                 declare_cost(response.headers_mut());
@@ -143,10 +162,15 @@ impl Head {
     }
 }
 
-/// Names the edit of an answer that puts its cost into it, after those of the request.
-fn declare_cost(headers: &mut HeaderMap) {
+/// Names the edit of an answer that puts its cost into it.
+pub fn declare_cost(headers: &mut HeaderMap) {
+    declare(headers, "cost");
+}
+
+/// Names an edit of an answer, after those of the request.
+fn declare(headers: &mut HeaderMap, edit: &str) {
     let made = headers.get(headers::EDITS).map(HeaderValue::as_bytes).unwrap_or_default();
-    let all = if made.is_empty() { b"cost".to_vec() } else { [made, b",cost"].concat() };
+    let all = if made.is_empty() { edit.as_bytes().to_vec() } else { [made, b",", edit.as_bytes()].concat() };
     if let Ok(value) = HeaderValue::from_bytes(&all) {
         headers.insert(headers::EDITS, value);
     }
@@ -184,17 +208,23 @@ fn starts(content_type: &[u8], kind: &str) -> bool {
     content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind.as_bytes()))
 }
 
+/// What the request costs, as far as that is known already.
+pub fn price(headers: &mut HeaderMap, context: &RequestContext) {
+    if let Some(cost) = context.cost() {
+        headers.insert(headers::COST_USD, decimal_header(&cost.nanos.to_decimal()));
+        headers.insert(headers::COST_SOURCE, HeaderValue::from_static(source(cost.source)));
+    }
+}
+
 /// The upstream's refusal, in the client's dialect (B3). Its own body is passed on when it has that shape already.
 fn refusal(
     mut response: Response<Body>,
-    body: Bytes,
+    Refusal { body, said, native }: Refusal,
     dialect: ErrorDialect,
     mut context: Box<RequestContext>,
 ) -> Response<Body> {
     let status = response.status().as_u16();
-    let said = decode_error(&body);
-    let native = dialect == ErrorDialect::OpenAi && is_openai_error(&body);
-    let body = if native {
+    let body = if native && has_shape(dialect, &body) {
         body
     } else {
         let message =
@@ -212,11 +242,18 @@ fn refusal(
     response
 }
 
-/// OpenAI's SDKs read `message` as text, and `code` as text or null.
-fn is_openai_error(body: &[u8]) -> bool {
+/// Whether this dialect's SDKs can read the body. OpenAI's read `message` as text, and `code` as text or null.
+fn has_shape(dialect: ErrorDialect, body: &[u8]) -> bool {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    let (message, code) = (&value["error"]["message"], &value["error"]["code"]);
-    message.is_string() && (code.is_string() || code.is_null())
+    let error = &value["error"];
+    let (message, code) = (error["message"].is_string(), &error["code"]);
+    message
+        && match dialect {
+            ErrorDialect::OpenAi => code.is_string() || code.is_null(),
+            ErrorDialect::OpenRouter => false,
+            ErrorDialect::Anthropic => value["type"] == "error" && error["type"].is_string(),
+            ErrorDialect::Google => code.is_u64() && error["status"].is_string(),
+        }
 }
 
 /// A gateway behind this one may say 200 before it knows, and send nothing but an error then.
@@ -258,6 +295,17 @@ fn unary(head: Head, live: &Live, frames: Frames, mut context: Box<RequestContex
         let edit = place.edit(whole, cost?.nanos)?;
         edit.apply(whole, 0)
     });
+    let frames = match &context.deployment {
+        Some(deployment) if context.endpoint == Endpoint::Responses => {
+            let mut rewriter = affinity::rewriter(deployment.id, false);
+            let mut rewritten: Frames = frames.iter().flat_map(|frame| rewriter.push(frame)).collect();
+            rewritten.extend(rewriter.finish());
+            declare(response.headers_mut(), "affinity");
+            context.response_bytes = rewritten.iter().map(|frame| frame.len() as u64).sum();
+            rewritten
+        }
+        _ => frames,
+    };
     let frames = match with_cost {
         Some(body) => {
             declare_cost(response.headers_mut());
@@ -279,13 +327,14 @@ fn source(source: CostSource) -> &'static str {
     }
 }
 
-enum Read {
+/// What was read of an answer.
+pub enum Read {
     All(Frames),
     TooLarge(Frames, UpstreamBody),
 }
 
 /// Reads the answer to its end or to the buffer's bound.
-async fn complete(
+pub async fn complete(
     mut incoming: UpstreamBody,
     deadline: Deadline,
     context: &mut RequestContext,

@@ -4,6 +4,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use nemo_llm::Endpoint;
 use nemo_snapshot::{Deployment, Routing, Timeouts as Configured};
 use nemo_types::OrgId;
 use tokio::time::Instant;
@@ -89,6 +90,15 @@ impl Deadline {
             keep_alive: settings.keep_alive(),
             hurried: wanted.is_some_and(|wanted| wanted < ceiling),
             first_by: at,
+        }
+    }
+
+    /// Google's clients take every line of a stream for data, so that there is no sign of life to send them.
+    #[must_use]
+    pub fn for_clients_of(self, endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::GenerateContent => Self { keep_alive: None, ..self },
+            _ => self,
         }
     }
 

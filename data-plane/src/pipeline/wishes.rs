@@ -12,7 +12,7 @@ use super::{
     error::{GatewayError, Kind},
     headers::{
         CACHE, FALLBACKS, MAX_COST, METADATA, MIN_CONFIG_VERSION, NO_FALLBACK, REQUEST_STRATEGY, RETRIES,
-        TAGS, TIMEOUT_MS,
+        TAGS, TIMEOUT_MS, UNSUPPORTED,
     },
     portkey,
 };
@@ -30,6 +30,8 @@ pub struct HeaderExtras {
     pub min_config_version: Option<u64>,
     /// There are headers of Portkey's.
     pub portkey: bool,
+    /// What a candidate can't do is not to be left out.
+    pub refuse_unsupported: Option<bool>,
     pub wishes: Wishes,
 }
 
@@ -121,6 +123,14 @@ pub fn from_headers(request: &HeaderMap) -> Result<HeaderExtras, GatewayError> {
             }
             // There is no cache yet.
             CACHE => on_or_off(CACHE, value)?,
+            UNSUPPORTED => {
+                let refuse = match text(UNSUPPORTED, value)? {
+                    "refuse" => true,
+                    "drop" => false,
+                    _ => return Err(bad(UNSUPPORTED, "`drop` or `refuse`")),
+                };
+                once(UNSUPPORTED, &mut extras.refuse_unsupported, refuse)?;
+            }
             TAGS | REQUEST_STRATEGY | FALLBACKS | MAX_COST => routing(name, value, wishes.overrides())?,
             _ => {}
         }

@@ -18,7 +18,7 @@ mod health;
 mod price;
 pub mod record;
 pub mod replay;
-mod served;
+pub mod served;
 mod strategy;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use nemo_llm::Endpoint;
+use nemo_llm::{AuthScheme, Dialect, Endpoint, Hosting, Plan, Provider, Quirks};
 use nemo_snapshot::{Deployment, Routing};
 
 /// Indexed by [`Deployment::slot`].
@@ -31,12 +31,84 @@ fn bit(endpoint: Endpoint) -> u16 {
     1 << endpoint as u16
 }
 
-/// Whether its model and its provider have this endpoint. A model that names none, and a provider that is not in the
-/// table, are tried with all.
-pub fn serves(deployment: &Deployment, endpoint: Endpoint) -> bool {
+/// Providers that are not in the table are called as OpenAI itself is.
+static COMPATIBLE: Provider = Provider {
+    id: "openai-compatible",
+    name: "OpenAI-compatible",
+    aliases: &[],
+    base_url: "",
+    base_url_env: None,
+    auth: AuthScheme::Bearer,
+    env: &[],
+    endpoints: &[
+        Endpoint::ChatCompletions,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Responses,
+        Endpoint::ImageGenerations,
+        Endpoint::ImageEdits,
+        Endpoint::ImageVariations,
+        Endpoint::Speech,
+        Endpoint::Transcriptions,
+        Endpoint::Translations,
+        Endpoint::Moderations,
+        Endpoint::Rerank,
+        Endpoint::Videos,
+    ],
+    quirks: Quirks::STANDARD,
+    static_headers: &[],
+    speaks: Some(Dialect::Chat),
+    hosting: Hosting::Plain,
+    conversions: &[],
+    origin_paths: &[],
+};
+
+/// Who serves this deployment.
+pub fn provider(deployment: &Deployment) -> &'static Provider {
+    nemo_llm::provider(&deployment.provider).unwrap_or(&COMPATIBLE)
+}
+
+/// How this deployment is called for this endpoint; `None`: its model or its provider does not have it. A model that names
+/// no endpoints is tried with all of its provider's.
+///
+/// A model that is good for one kind of conversation is good for every kind: where it, or its provider, does not have the
+/// client's, the request is translated.
+pub fn plan(deployment: &Deployment, endpoint: Endpoint) -> Option<Plan> {
+    let (provider, model) = (provider(deployment), &*deployment.upstream_model);
     let listed = &deployment.model.endpoints;
-    let by_model = listed.is_empty() || listed.iter().any(|name| **name == *endpoint.label());
-    by_model && nemo_llm::provider(&deployment.provider).is_none_or(|provider| provider.serves(endpoint))
+    let lists = |endpoint: Endpoint| listed.iter().any(|name| **name == *endpoint.label());
+    if listed.is_empty() || lists(endpoint) {
+        return nemo_llm::plan(endpoint, provider, model);
+    }
+    let conversations = || Endpoint::ALL.into_iter().filter(|it| it.dialect().is_some() && lists(*it));
+    if endpoint == Endpoint::CountTokens && conversations().next().is_some() {
+        return nemo_llm::plan(endpoint, provider, model);
+    }
+    let from = endpoint.dialect()?;
+    // What both the model and the provider have is the way to go; old completions have no place for a conversation.
+    let own = provider.speaks.filter(|dialect| *dialect != Dialect::Chat);
+    if own == Some(from) && provider.speaks_natively(endpoint, model) && conversations().next().is_some() {
+        return Some(Plan::Splice);
+    }
+    let native = conversations()
+        .filter(|it| *it != Endpoint::Completions && provider.speaks_natively(*it, model))
+        .find_map(Endpoint::dialect);
+    match native {
+        Some(to) => Some(Plan::Transcode { from, to }),
+        None if conversations().next().is_some() => nemo_llm::plan(endpoint, provider, model),
+        None => None,
+    }
+}
+
+/// Whether this deployment can be called for this endpoint.
+pub fn serves(deployment: &Deployment, endpoint: Endpoint) -> bool {
+    plan(deployment, endpoint).is_some_and(|plan| url(deployment, endpoint, plan, false).is_some())
+}
+
+/// Where that call goes.
+pub fn url(deployment: &Deployment, endpoint: Endpoint, plan: Plan, stream: bool) -> Option<String> {
+    let (base, model) = (&deployment.base_url, &deployment.upstream_model);
+    nemo_llm::address::url(provider(deployment), base, endpoint, plan, model, stream)
 }
 
 fn endpoints(deployment: &Deployment) -> u16 {

@@ -45,6 +45,11 @@ impl SegmentBody {
         Self { tail, ..Self::new(segments) }
     }
 
+    /// The slices that were not sent yet; `None` where more follows than they.
+    pub fn whole(&self) -> Option<&[Bytes]> {
+        if self.tail.is_some() { None } else { self.segments.get(self.next..) }
+    }
+
     /// What was to come after the slices.
     pub fn into_tail(self) -> Option<Tail> {
         self.tail

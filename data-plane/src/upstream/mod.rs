@@ -5,9 +5,11 @@
 mod alarm;
 pub mod body;
 pub mod classify;
+pub mod credentials;
 pub mod hints;
 mod multiplex;
 pub mod pool;
+mod signer;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +26,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 pub use body::SegmentBody;
 pub use classify::{CallError, Verdict};
+pub use credentials::Credentials;
 pub use pool::PooledBody as UpstreamBody;
 use pool::{Connections, Origin};
+pub use signer::Signer;
 
 /// All connections to upstreams. Clones share them.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ pub struct UpstreamClient {
     connections: Connections,
     /// Pools that a snapshot still refers to, by scheme and authority: they outlive the snapshot that first named them.
     origins: Arc<Mutex<HashMap<Box<str>, Weak<Origin>>>>,
+    /// Those that are fetched in the background.
+    pub credentials: Credentials,
 }
 
 /// How to reach one base URL. Made once per snapshot, so that a request looks nothing up.
@@ -89,7 +95,7 @@ impl UpstreamClient {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let (connections, origins) = (Connections::default(), Arc::default());
-        Ok(Self { tls: Arc::new(config), connections, origins })
+        Ok(Self { tls: Arc::new(config), connections, origins, credentials: Credentials::default() })
     }
 
     /// The route to this address; `None` when it can't be called. Addresses of the same origin share a pool.

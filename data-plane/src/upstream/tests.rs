@@ -255,3 +255,128 @@ async fn a_connection_that_does_not_come_in_time_is_named() {
     let failed = client.send(&route, Box::new(request), patience).await.unwrap_err();
     assert_eq!((failed.error, failed.unsent.is_some()), (CallError::ConnectTimeout, true));
 }
+
+/// A server whose every word the test says itself.
+struct Raw {
+    listener: tokio::net::TcpListener,
+    client: UpstreamClient,
+    route: Route,
+}
+
+const SHORT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+impl Raw {
+    async fn new() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = UpstreamClient::new(None).unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let route = client.route(&base.parse().unwrap()).unwrap();
+        Self { listener, client, route }
+    }
+
+    fn origin(&self) -> &Arc<Origin> {
+        let (Route::Http1(origin) | Route::Https(origin)) = &self.route;
+        origin
+    }
+
+    async fn send(&self, tail: Option<body::Tail>) -> Result<Response<UpstreamBody>, CallError> {
+        let ahead = nemo_llm::Segments::from_iter([Bytes::from_static(b"{}")]);
+        let mut request = Request::new(SegmentBody::with_tail(ahead, tail));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = "/v1/x".parse().unwrap();
+        request.headers_mut().insert(http::header::HOST, http::HeaderValue::from_static("localhost"));
+        self.client.send(&self.route, Box::new(request), patience()).await.map_err(|failed| failed.error)
+    }
+
+    /// The next connection, once a request is on it.
+    async fn asked(&self) -> tokio::net::TcpStream {
+        let (mut stream, _) = self.listener.accept().await.unwrap();
+        read_until(&mut stream, b"{}").await;
+        stream
+    }
+
+    /// A request with a whole answer on a fresh connection, which is idle then.
+    async fn served(&self) -> tokio::net::TcpStream {
+        let server = async {
+            let mut stream = self.asked().await;
+            tokio::io::AsyncWriteExt::write_all(&mut stream, SHORT).await.unwrap();
+            stream
+        };
+        let (answer, stream) = tokio::join!(self.send(None), server);
+        assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert_eq!(self.origin().idle_len(), 1);
+        stream
+    }
+}
+
+async fn read_until(stream: &mut tokio::net::TcpStream, end: &[u8]) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end) {
+        assert_ne!(tokio::io::AsyncReadExt::read_buf(stream, &mut seen).await.unwrap(), 0, "{seen:?}");
+    }
+}
+
+async fn assert_closed(mut stream: tokio::net::TcpStream) {
+    let mut rest = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+    // With unread data it is reset.
+    let _ended = tokio::time::timeout(Duration::from_secs(5), read).await.expect("it is closed");
+}
+
+/// What a server says unasked is never taken for an answer: that of the next request is its own.
+#[tokio::test]
+async fn a_connection_that_talks_while_idle_is_replaced() {
+    let world = Raw::new().await;
+    let mut chatty = world.served().await;
+    let unasked = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut chatty, unasked).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let _second = world.served().await;
+    assert_closed(chatty).await;
+}
+
+#[tokio::test]
+async fn a_request_that_leaves_before_the_answer_closes_its_connection() {
+    let world = Raw::new().await;
+    let mut server = world.served().await;
+    let leaving = async {
+        let gone = tokio::time::timeout(Duration::from_millis(100), world.send(None)).await;
+        assert!(gone.is_err());
+    };
+    let ((), ()) = tokio::join!(leaving, read_until(&mut server, b"{}"));
+    assert_closed(server).await;
+    assert_eq!(world.origin().idle_len(), 0);
+}
+
+/// A client that reads the answer only when it has sent all must be able to send all.
+#[tokio::test]
+async fn a_form_is_sent_on_while_nobody_reads_the_answer() {
+    let world = Raw::new().await;
+    let (rest, frames) = tokio::sync::mpsc::channel::<Result<http_body::Frame<Bytes>, body::BrokenOff>>(1);
+    let frames = tokio_stream::wrappers::ReceiverStream::new(frames);
+    let tail: body::Tail = Box::pin(http_body_util::StreamBody::new(frames));
+    let server = async {
+        let (mut stream, _) = world.listener.accept().await.unwrap();
+        read_until(&mut stream, b"{}\r\n").await;
+        let early = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, early).await.unwrap();
+        stream
+    };
+    let (answer, mut server) = tokio::join!(world.send(Some(tail)), server);
+    let answer = answer.unwrap();
+    for _ in 0..3 {
+        rest.send(Ok(http_body::Frame::data(Bytes::from_static(b"more")))).await.unwrap();
+    }
+    drop(rest);
+    let sent = read_until(&mut server, b"0\r\n\r\n");
+    tokio::time::timeout(Duration::from_secs(5), sent).await.expect("the rest was sent");
+    tokio::io::AsyncWriteExt::write_all(&mut server, b"0\r\n\r\n").await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    assert_eq!(world.origin().idle_len(), 1, "and its connection is good for another");
+    let again = async {
+        read_until(&mut server, b"{}").await;
+        tokio::io::AsyncWriteExt::write_all(&mut server, SHORT).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(world.send(None), again);
+    assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "ok");
+}

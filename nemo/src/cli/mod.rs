@@ -17,11 +17,11 @@ pub use self::{
     values::{Seconds, duration, moment},
 };
 use crate::commands::{
-    apply::Apply, audit::Audit, budgets::Budgets, completion::Completion, cooldowns::Cooldowns,
-    credentials::Credentials, credits::Credits, deployments::Deployments, fleet::Fleet, groups::Groups,
-    keys::Keys, ledger::Ledger, limits::Limits, members::Members, models::Models, orgs::Orgs, prices::Prices,
-    replay::Replay, requests::Requests, rerate::Rerate, settings::Settings, teams::Teams, tokens::Tokens,
-    usage, webhooks::Webhooks,
+    apply::Apply, audit::Audit, budgets::Budgets, catalog::Catalog, completion::Completion,
+    cooldowns::Cooldowns, credentials::Credentials, credits::Credits, deployments::Deployments, fleet::Fleet,
+    groups::Groups, keys::Keys, ledger::Ledger, limits::Limits, members::Members, models::Models, orgs::Orgs,
+    prices::Prices, replay::Replay, requests::Requests, rerate::Rerate, settings::Settings, teams::Teams,
+    tokens::Tokens, usage, webhooks::Webhooks,
 };
 
 /// Nemo Router: a self-hosted, OpenAI-compatible gateway to language models.
@@ -108,6 +108,9 @@ pub enum Command {
     /// The price book: what models cost, since when and from when on
     #[command(subcommand)]
     Prices(Box<Prices>),
+    /// The catalog of models: brought in step with public sources and the providers' own lists
+    #[command(subcommand)]
+    Catalog(Box<Catalog>),
     /// Compute what logged requests cost at other prices, and book the difference
     Rerate(Box<Rerate>),
     /// What was used and what it cost: spend, tokens, requests, errors, latency

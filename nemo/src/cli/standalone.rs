@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
-use nemo_control_plane::{admin::oidc::OidcOptions, credits::BillingOptions, retention::RetentionOptions};
+use nemo_control_plane::{
+    admin::oidc::OidcOptions, catalog::sync::SyncOptions, credits::BillingOptions,
+    retention::RetentionOptions,
+};
 
 use super::tls::PortTls;
 
@@ -66,6 +69,8 @@ pub struct Standalone {
     pub retention: RetentionOptions,
     #[command(flatten)]
     pub billing: BillingOptions,
+    #[command(flatten)]
+    pub catalog: SyncOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod audit;
 pub mod budgets;
+pub mod catalog;
 pub mod completion;
 pub mod cooldowns;
 pub mod credentials;

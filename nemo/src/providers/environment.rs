@@ -38,7 +38,7 @@ pub fn find(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Vec<Fou
             };
             let secret = key.map(|(_, value)| Secret::new(value));
             found.push(Found { provider, variable: name, secret, base_url: Some(base_url) });
-        } else if let Some((name, value)) = key {
+        } else if let Some((name, value)) = key.filter(|_| !provider.base_url.is_empty()) {
             if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
                 anyhow::bail!("{name} has characters in it that cannot be part of a key");
             }

@@ -260,6 +260,7 @@ impl Planes {
             allow_plaintext: options.allow_plaintext,
             retention: options.retention.over(Retention::default()),
             payments: Payments::new(&options.billing.secret().context("--payments-webhook-secret-file")?)?,
+            catalog_sync: options.catalog.settings().context("--catalog-sources")?,
             private_webhooks: options.billing.webhooks_allow_private.unwrap_or_default(),
             ..Config::local(postgres_url.clone())
         };

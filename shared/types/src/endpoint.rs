@@ -2,7 +2,7 @@
 //! control plane does not know; a test there compares the two.
 
 /// In the order of that table.
-pub const LABELS: [&str; 12] = [
+pub const LABELS: [&str; 16] = [
     "chat.completions",
     "completions",
     "embeddings",
@@ -15,4 +15,8 @@ pub const LABELS: [&str; 12] = [
     "audio.translations",
     "moderations",
     "rerank",
+    "messages",
+    "messages.count_tokens",
+    "generate_content",
+    "videos",
 ];

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use super::Args;
+use super::measure::translated_model;
 use super::metering::{Counts, Metering};
 use crate::proc;
 
@@ -174,12 +175,34 @@ async fn provision(site: &Site, args: &Args, upstream: SocketAddr) -> anyhow::Re
         base_url: &format!("http://{upstream}/v1"),
         credential_id,
     };
-    admin.serve_model(&served).await?;
     let (key_id, key) = admin.issue_key(&tenant, json!({ "name": "bench" })).await?;
     if !args.no_limits {
         limit(&admin, &tenant, &key_id).await?;
     }
+    translated(&admin, args, upstream).await?;
+    // Last: a node that has the model has the key and all its limits too.
+    admin.serve_model(&served).await?;
     Ok(key)
+}
+
+/// The same model at the same price, called in the words of Anthropic.
+async fn translated(admin: &Admin, args: &Args, upstream: SocketAddr) -> anyhow::Result<()> {
+    let (id, provider) = (translated_model(&args.model), "anthropic");
+    let price = json!({ "input": 2_500_000_000_i64, "output": 10_000_000_000_i64 });
+    let entry = json!({
+        "id": id, "display_name": id, "owned_by": "tests", "context_window": 128_000, "max_output_tokens": 4096,
+        "endpoints": ["chat.completions"],
+        "offerings": [{ "provider": provider, "upstream_model": UPSTREAM_MODEL, "price": price }],
+    });
+    admin.put(&format!("/models/{id}"), json!({ "model": entry })).await?;
+    let credential = json!({ "name": "anthropic", "provider": provider, "secret": UPSTREAM_KEY });
+    let credential = admin.post("/credentials", credential).await?;
+    let deployment = json!({
+        "provider": provider, "base_url": format!("http://{upstream}/v1"), "credential_id": credential["id"],
+        "model": id, "upstream_model": UPSTREAM_MODEL,
+    });
+    admin.post("/deployments", deployment).await?;
+    Ok(())
 }
 
 /// Budgets on organization, team and key, and rate limits on organization and key: more than the load can use up.

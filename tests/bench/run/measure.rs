@@ -25,8 +25,15 @@ pub(super) enum Workload {
     Stream,
     /// Closed loop of streams with an event each millisecond.
     Paced,
+    /// As `Small` and `Stream`, with a model that the gateway calls in the words of Anthropic. A floor passes on what it
+    /// gets.
+    Translated,
+    TranslatedStream,
     /// 1 KB requests at fixed times, by a load generator that is `punctual` where that is allowed.
-    Open { rate: f64, punctual: bool },
+    Open {
+        rate: f64,
+        punctual: bool,
+    },
 }
 
 impl Workload {
@@ -36,27 +43,37 @@ impl Workload {
             Self::Large => "100KB",
             Self::Stream => "stream",
             Self::Paced => "paced",
+            Self::Translated => "claude",
+            Self::TranslatedStream => "claude-stream",
             Self::Open { .. } => "open",
         }
     }
 
     fn arguments(self) -> Vec<String> {
         let text = match self {
-            Self::Small => "--body-bytes 1024 --connections 64".into(),
+            Self::Small | Self::Translated => "--body-bytes 1024 --connections 64".into(),
             Self::Large => "--body-bytes 102400 --connections 16".into(),
-            Self::Stream => "--body-bytes 1024 --connections 16 --stream".into(),
+            Self::Stream | Self::TranslatedStream => "--body-bytes 1024 --connections 16 --stream".into(),
             Self::Paced => "--body-bytes 1024 --connections 64 --stream --paced".into(),
             Self::Open { rate, .. } => format!("--body-bytes 1024 --connections 64 --rate {rate:.1}"),
         };
         text.split(' ').map(String::from).collect()
     }
 
+    /// The model that is asked for.
+    fn model(self, args: &Args) -> String {
+        match self {
+            Self::Translated | Self::TranslatedStream => translated_model(&args.model),
+            _ => args.model.clone(),
+        }
+    }
+
     /// The number that this workload is for.
     pub(super) fn summary(self, outcome: &Outcome) -> String {
         let cpu = |value: Option<f64>, per| format!("{:>6.2} µs CPU per {per}", value.unwrap_or(f64::NAN));
         match self {
-            Self::Small | Self::Large => cpu(outcome.cpu_us_per_request(), "request"),
-            Self::Stream | Self::Paced => format!(
+            Self::Small | Self::Large | Self::Translated => cpu(outcome.cpu_us_per_request(), "request"),
+            Self::Stream | Self::Paced | Self::TranslatedStream => format!(
                 "{}, {:.2} chunks per read",
                 cpu(outcome.cpu_us_per_chunk(), "chunk"),
                 outcome.chunks as f64 / outcome.reads as f64
@@ -69,6 +86,11 @@ impl Workload {
             }
         }
     }
+}
+
+/// The model that is like `model`, behind Anthropic's API.
+pub(super) fn translated_model(model: &str) -> String {
+    format!("{model}-claude")
 }
 
 /// Runs one measurement.
@@ -87,7 +109,7 @@ pub(super) fn load(args: &Args, target: &Target, workload: Workload) -> anyhow::
     for (name, value) in [
         ("--target", target.addr.to_string()),
         ("--api-key", target.api_key.clone()),
-        ("--model", args.model.clone()),
+        ("--model", workload.model(args)),
         ("--pid", target.pid.to_string()),
         ("--seconds", args.seconds.to_string()),
         ("--warmup-seconds", args.warmup_seconds.to_string()),

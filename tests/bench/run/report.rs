@@ -28,6 +28,8 @@ pub(super) struct Report {
     pub(super) metering: Option<Metering>,
     /// The key has budgets and rate limits.
     pub(super) limited: bool,
+    /// A model of another dialect was measured as well.
+    pub(super) translated: bool,
 }
 
 impl Report {
@@ -40,6 +42,7 @@ impl Report {
             rate: 0.0,
             metering: None,
             limited: true,
+            translated: false,
         }
     }
 
@@ -55,6 +58,10 @@ impl Report {
 
     pub(super) fn note_memory(&mut self, target: usize, idle_kib: u64, after_kib: u64) {
         self.memory.insert(target, (idle_kib, after_kib));
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        rows(self.rate, self.limited, self.translated)
     }
 
     /// Its index.
@@ -99,7 +106,7 @@ impl Report {
     /// Speed counts only for a gateway that did all of its work.
     pub(super) fn goals_met(&self) -> bool {
         let metered = self.metering.is_none_or(|metering| metering.complete());
-        metered && rows(self.rate, self.limited).iter().all(|row| self.met(row) != Some(false))
+        metered && self.rows().iter().all(|row| self.met(row) != Some(false))
     }
 
     pub(super) fn table(&self) -> String {
@@ -109,7 +116,7 @@ impl Report {
             let _ = write!(text, "{name:>12}");
         }
         let _ = writeln!(text, "{:>14}     goal", format!("vs {}", self.names[0]));
-        for row in rows(self.rate, self.limited) {
+        for row in self.rows() {
             let _ = write!(text, "{:<34}", row.what);
             for target in 0..self.names.len() {
                 let value = self.median(target, row.workload, row.value);
@@ -157,7 +164,7 @@ impl Report {
 
     pub(super) fn json(&self) -> Value {
         let mut lines = Vec::new();
-        for row in rows(self.rate, self.limited) {
+        for row in self.rows() {
             let by_target = self.names.iter().enumerate().map(|(target, name)| {
                 let rounds = self.values(target, row.workload, row.value);
                 (name.clone(), json!({"median": median(rounds.clone()), "rounds": rounds}))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
@@ -89,10 +90,14 @@ fn faulty_events(mut events: Vec<Bytes>, script: &Script) -> Vec<Bytes> {
         }
         Ending::ErrorEvent(count) => {
             events.truncate(count.min(events.len() - 1));
-            events.push(reply::event(&reply::error(
-                500,
-                "The server had an error while processing your request",
-            )));
+            let message = "The server had an error while processing your request";
+            let anthropic = events.first().is_some_and(|first| first.starts_with(b"event: message_start"));
+            events.push(if anthropic {
+                let error = json!({ "type": "error", "error": { "type": "api_error", "message": message } });
+                Bytes::from(format!("event: error\ndata: {error}\n\n"))
+            } else {
+                reply::event(&reply::error(500, message))
+            });
         }
         _ => {}
     }

@@ -11,7 +11,7 @@ use crate::script::{Script, UsageReport};
 /// Prompt tokens that every computed usage reports; completion tokens are the pieces of the answer.
 pub const PROMPT_TOKENS: u64 = 12;
 
-const SENTENCE: &str = "Hello from the mock upstream, where all is well today.";
+pub(super) const SENTENCE: &str = "Hello from the mock upstream, where all is well today.";
 const CREATED: u64 = 1_760_000_000;
 /// A request for more choices is cut to this.
 const MAX_CHOICES: u64 = 16;
@@ -207,11 +207,11 @@ fn json_content(request: &Value) -> Option<String> {
 }
 
 /// A value that a simple JSON schema accepts.
-fn sample(schema: &Value) -> Value {
+pub(super) fn sample(schema: &Value) -> Value {
     if let Some(first) = schema["enum"].as_array().and_then(|values| values.first()) {
         return first.clone();
     }
-    match schema["type"].as_str() {
+    match schema["type"].as_str().map(str::to_lowercase).as_deref() {
         Some("string") => json!("mock"),
         Some("integer" | "number") => json!(1),
         Some("boolean") => json!(true),
@@ -224,14 +224,14 @@ fn sample(schema: &Value) -> Value {
     }
 }
 
-fn halves(text: &str) -> Vec<String> {
+pub(super) fn halves(text: &str) -> Vec<String> {
     let middle = text.len() / 2;
     let middle = (middle..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     vec![text[..middle].into(), text[middle..].into()]
 }
 
 /// Words with the space before them; repeated or cut to `count` if given.
-fn split(content: &str, count: Option<usize>) -> Vec<String> {
+pub(super) fn split(content: &str, count: Option<usize>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for part in content.split_inclusive(' ') {
         words.push(part.to_owned());

@@ -22,11 +22,13 @@ use tokio::task::JoinSet;
 use super::plan::{self, Playing};
 use super::record::{Ended, Recorded};
 use super::reply::{self, Answer};
-use super::{Shared, embed, media};
+use super::{Shared, dialects, embed, media};
 use crate::script::Script;
 
 /// Carries a script for one request, in its text form.
 const SCRIPT_HEADER: &str = "x-mock-script";
+/// What the token endpoint hands out.
+pub const GOOGLE_TOKEN: &str = "ya29.mock-token";
 /// A longer request body is answered with 413.
 const MAX_BODY: usize = 64 << 20;
 
@@ -93,7 +95,9 @@ async fn answer(
     } else {
         serde_json::from_slice(&record.body).unwrap_or_default()
     };
-    let model = request["model"].as_str().unwrap_or_default();
+    let spoken = dialects::of_path(&head.method, head.uri.path());
+    let of_path = spoken.as_ref().map(|(_, model)| model.as_str()).filter(|model| !model.is_empty());
+    let model = request["model"].as_str().or(of_path).unwrap_or_default();
     let script_header = head.headers.get(SCRIPT_HEADER).and_then(|value| value.to_str().ok());
     let (script, model) = match shared.script_for(script_header, model) {
         Ok(found) => found,
@@ -109,8 +113,16 @@ async fn answer(
         return std::future::pending().await;
     }
     let (status, answer) = match refuse(shared, &head, &request, &script) {
+        _ if head.uri.path() == "/token" => {
+            let token = json!({ "access_token": GOOGLE_TOKEN, "expires_in": 3600, "token_type": "Bearer" });
+            (StatusCode::OK, Answer::Unary(reply::json_bytes(&token)))
+        }
         Some((status, message)) => {
-            (status, Answer::Unary(reply::json_bytes(&reply::error(status.as_u16(), &message))))
+            let error = match &spoken {
+                Some((spoken, _)) => dialects::error(*spoken, status.as_u16(), &message),
+                None => reply::error(status.as_u16(), &message),
+            };
+            (status, Answer::Unary(reply::json_bytes(&error)))
         }
         None => route(shared, &head, &request, &model, &script, number),
     };
@@ -162,10 +174,19 @@ fn refuse(
         return Some((status, message));
     }
     if let Some(key) = &shared.api_key {
-        let given = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if given.and_then(|given| given.strip_prefix("Bearer ")) != Some(key) {
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let given = text(AUTHORIZATION.as_str());
+        let bearer = given.and_then(|given| given.strip_prefix("Bearer "));
+        let other = ["x-api-key", "x-goog-api-key", "api-key"].into_iter().find_map(text);
+        let signed = given.is_some_and(|given| given.starts_with("AWS4-HMAC-SHA256 Credential="));
+        if bearer.or(other) != Some(key) && !signed && bearer != Some(GOOGLE_TOKEN) {
             return Some((StatusCode::UNAUTHORIZED, "Incorrect API key provided".into()));
         }
+    }
+    if let Some((spoken, _)) = dialects::of_path(&head.method, head.uri.path())
+        && let Some(message) = dialects::invalid(spoken, head.uri.path(), request)
+    {
+        return Some((StatusCode::BAD_REQUEST, message.into()));
     }
     let bad_body = head.method == Method::POST && request.is_null();
     bad_body.then(|| (StatusCode::BAD_REQUEST, "We could not parse the JSON body of your request".into()))
@@ -182,6 +203,9 @@ fn route(
     let status = script.status.unwrap_or(StatusCode::OK);
     let unary = |value: &Value| Answer::Unary(reply::json_bytes(value));
     let path = head.uri.path();
+    if let Some((spoken, _)) = dialects::of_path(&head.method, path) {
+        return (status, dialects::answer(spoken, path, request, model, script, number));
+    }
     if head.method == Method::POST
         && let Some(answer) =
             path.strip_prefix("/v1").and_then(|path| media::answer(path, request, model, script, number))

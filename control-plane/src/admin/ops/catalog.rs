@@ -3,14 +3,17 @@
 use std::collections::HashSet;
 
 use nemo_proto::admin::{
-    DeleteModelRequest, DeleteModelResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, Model,
-    Offering, PutModelRequest,
+    DeleteModelRequest, DeleteModelResponse, FieldSource, GetModelRequest, ListModelsRequest,
+    ListModelsResponse, Model, Offering, PutModelRequest,
 };
 
 use super::in_use;
 use crate::{
     admin::{Admin, AdminError, Call, ErrorKind, Written, page_token, validate},
-    store::catalog::{self, ModelRow, NewModel, NewOffering, Source},
+    store::{
+        catalog::{self, ModelRow, NewModel, NewOffering, Source},
+        catalog_sync,
+    },
 };
 
 const MAX_LIST: usize = 64;
@@ -45,7 +48,15 @@ impl Admin {
         validate::model_name("id", &request.id)?;
         let mut tx = self.store.system().await?;
         let stored = catalog::get(&mut tx, &request.id).await?;
-        stored.map(Into::into).ok_or_else(|| AdminError::not_found("model", format!("{:?}", request.id)))
+        let stored = stored.ok_or_else(|| AdminError::not_found("model", format!("{:?}", request.id)))?;
+        let provenance = catalog_sync::provenance(&mut tx, &request.id).await?.into_iter();
+        let provenance = provenance.map(|(provider, field, source, at)| FieldSource {
+            provider,
+            field,
+            source,
+            at: Some(at.into()),
+        });
+        Ok(Model { provenance: provenance.collect(), ..stored.into() })
     }
 
     pub async fn list_models(

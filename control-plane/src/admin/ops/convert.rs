@@ -330,6 +330,7 @@ impl From<StoredModel> for pb::Model {
             offerings: offerings.collect(),
             source: row.source,
             warnings: Vec::new(),
+            provenance: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod billing_settings;
 mod budget_leases;
 pub mod budgets;
 pub mod catalog;
+pub mod catalog_sync;
 mod convert;
 pub mod cooldowns;
 pub mod credits;

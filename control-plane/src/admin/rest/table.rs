@@ -277,6 +277,12 @@ table! {
         Delete Global "/prices/{*id}" delete_price(DeletePriceRequest) [id] "Call off a price that is scheduled";
         List Owned "/deployments/{id}/prices" list_deployment_prices(ListDeploymentPricesRequest) [org_id id]
             "List the history of a deployment's own prices";
+        Act Global "/catalog/sync" sync_catalog(SyncCatalogRequest) [] "Bring the catalog in step with its sources";
+        List Global "/catalog/changes" list_catalog_changes(ListCatalogChangesRequest) []
+            "List what the catalog sync has changed and what it holds";
+        Act Global "/catalog/changes/{id}/decision" decide_catalog_change(DecideCatalogChangeRequest) [id]
+            "Approve or reject a change that is held";
+        List Global "/catalog/runs" list_catalog_runs(ListCatalogRunsRequest) [] "List the runs of the catalog sync";
         Act Global "/rerate" rerate(RerateRequest) [] "Compute what logged requests cost at other prices";
     }
     "Requests": {

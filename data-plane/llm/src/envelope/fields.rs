@@ -25,6 +25,8 @@ pub(super) enum Field {
     /// `response_format`, or `text` of the Responses API.
     AnswerFormat,
     Modalities,
+    /// Google's `generationConfig`.
+    GenerationConfig,
     /// `previous_response_id` and the like: input that is kept at the provider.
     KeptElsewhere,
     /// The provider searches, for a fee.
@@ -71,6 +73,7 @@ impl Field {
             Self::Tools => (22, "tools"),
             Self::Functions => (23, "functions"),
             Self::AnswerFormat if endpoint == Endpoint::Responses => (24, "text"),
+            Self::AnswerFormat if endpoint == Endpoint::Messages => (24, "output_config"),
             Self::AnswerFormat => (24, "response_format"),
             Self::Modalities => (25, "modalities"),
             Self::Extra(ExtraField::Models) => (26, "models"),
@@ -78,6 +81,7 @@ impl Field {
             Self::Extra(ExtraField::NumRetries) => (28, "num_retries"),
             Self::Extra(ExtraField::Routing) => (29, "routing"),
             Self::BestOf => (30, "best_of"),
+            Self::GenerationConfig => (31, "generationConfig"),
             Self::Extra(_) | Self::KeptElsewhere | Self::WebSearch => return None,
         };
         Some((1 << position, name))
@@ -108,12 +112,15 @@ pub(super) fn needs_content(endpoint: Endpoint) -> bool {
 /// An endpoint's main field, and what it holds.
 pub(super) fn content(endpoint: Endpoint) -> (&'static str, &'static str) {
     match endpoint {
-        Endpoint::ChatCompletions => ("messages", "an array of messages"),
+        Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens => {
+            ("messages", "an array of messages")
+        }
+        Endpoint::GenerateContent => ("contents", "an array of contents"),
         Endpoint::Completions => ("prompt", "a string or an array"),
         Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
             ("input", "a string or an array")
         }
-        Endpoint::ImageGenerations | Endpoint::ImageEdits => ("prompt", "a string"),
+        Endpoint::ImageGenerations | Endpoint::ImageEdits | Endpoint::Videos => ("prompt", "a string"),
         Endpoint::Speech => ("input", "a string"),
         Endpoint::Rerank => ("documents", "an array of documents"),
         // Sent as forms: as JSON they are refused by their content type.
@@ -150,11 +157,15 @@ pub(super) fn classify(endpoint: Endpoint, name: &str) -> Result<Option<Field>, 
 fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
     let (streams, choices, image) = (endpoint.streams(), endpoint.has_choices(), endpoint.is_image());
     let (chat, responses) = (endpoint == Endpoint::ChatCompletions, endpoint == Endpoint::Responses);
+    let (messages, google) = (endpoint == Endpoint::Messages, endpoint == Endpoint::GenerateContent);
     Some(match name {
-        "model" => Field::Model,
-        "stream" if streams => Field::Stream,
+        // Google's path says both.
+        "model" if !google => Field::Model,
+        "stream" if streams && !google => Field::Stream,
         "stream_options" if choices => Field::StreamOptions,
-        "max_tokens" if choices => Field::MaxTokens,
+        "generationConfig" | "generation_config" if google => Field::GenerationConfig,
+        "cachedContent" | "cached_content" if google => Field::KeptElsewhere,
+        "max_tokens" if choices || messages => Field::MaxTokens,
         "max_completion_tokens" if choices => Field::MaxCompletionTokens,
         "max_output_tokens" if responses => Field::MaxOutputTokens,
         "n" if choices || image => Field::N,
@@ -163,10 +174,12 @@ fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
         "web_search_options" if chat => Field::WebSearch,
         "quality" if image => Field::Quality,
         "size" if image => Field::Size,
-        "tools" if chat || responses => Field::Tools,
+        "tools" if chat || responses || messages || google => Field::Tools,
         "functions" if chat => Field::Functions,
         "response_format" if chat => Field::AnswerFormat,
         "text" if responses => Field::AnswerFormat,
+        "output_config" if messages => Field::AnswerFormat,
+        "container" if messages => Field::KeptElsewhere,
         "modalities" if chat => Field::Modalities,
         _ if name == content(endpoint).0 => Field::Content,
         _ if name.starts_with("nemo_") => own(name),

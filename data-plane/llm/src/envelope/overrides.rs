@@ -213,11 +213,18 @@ impl Reader<'_> {
 
     /// Whether a tool is neither the client's own nor one without a type.
     fn is_provider_tool(&self, tool: &Value) -> bool {
+        /// Anthropic's; the client runs the others (`bash_…`, `computer_…`) itself.
+        const SERVED: [&str; 5] = ["web_search", "web_fetch", "code_execution", "mcp", "tool_search"];
         let mut found = false;
         let told = self.each_member(tool, |member, value| {
-            if member == "type" {
+            if self.endpoint == Endpoint::GenerateContent {
+                found |= !matches!(member, "functionDeclarations" | "function_declarations");
+            } else if member == "type" {
                 let kind = value.text(self.body());
-                found = kind.is_some_and(|kind| !matches!(&*kind, "function" | "custom"));
+                found = kind.is_some_and(|kind| match self.endpoint {
+                    Endpoint::Messages => SERVED.iter().any(|it| kind.starts_with(it)),
+                    _ => !matches!(&*kind, "function" | "custom"),
+                });
             }
             Ok(())
         });
@@ -236,7 +243,9 @@ impl Reader<'_> {
                         found.insert(Features::JSON);
                     }
                 }
-                "format" if self.endpoint == Endpoint::Responses => found.insert(self.answer_format(value)),
+                "format" if matches!(self.endpoint, Endpoint::Responses | Endpoint::Messages) => {
+                    found.insert(self.answer_format(value))
+                }
                 _ => {}
             }
             Ok(())

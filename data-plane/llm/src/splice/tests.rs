@@ -319,7 +319,7 @@ proptest! {
         let value: Value = serde_json::from_slice(&sent).expect("valid JSON goes upstream");
         prop_assert_eq!(value, expected(&body, &target), "{}", String::from_utf8_lossy(&sent));
         // ... the rest is the client's, byte for byte ...
-        let edits = plan(&envelope, endpoint, &target, None);
+        let edits = plan(&bytes, &envelope, endpoint, &target, None);
         prop_assert_eq!(undo(&sent, body.as_bytes(), &edits), body.as_bytes());
         // ... and what was edited is declared.
         let declared = edits.iter().fold(EditSet::default(), |mut all, edit| { all.insert(edit.kind); all });

@@ -11,7 +11,9 @@ use crate::{
     json::{Cursor, Kind, Members, Value},
     sse::{RawEvent, SseEvent},
     usage_scan::{
-        self, CostEdit, CostPlace, Pricing, Report, Told, Units, text,
+        self, CostEdit, CostPlace, Pricing, Report, Told, Units,
+        native::{self, Anthropic, Google},
+        text,
         units::{self, Seen},
     },
 };
@@ -116,7 +118,10 @@ impl Notes {
             return Verdict::Malformed;
         }
         if !self.endpoint.has_choices() {
-            self.named(event.name, data);
+            match self.endpoint {
+                Endpoint::GenerateContent => self.google(data),
+                _ => self.named(event.name, data),
+            }
             return Verdict::Keep;
         }
         self.text(data);
@@ -183,6 +188,19 @@ impl Notes {
                 self.ended = true;
                 self.read(data, 0);
             }
+            b"message_start" => self.anthropic(data),
+            b"message_delta" => {
+                self.seen_content = true;
+                self.anthropic(data);
+            }
+            b"message_stop" => self.ended = true,
+            b"content_block_start" => self.seen_content |= Anthropic::begins_content(data),
+            b"content_block_stop" => {}
+            b"content_block_delta" => {
+                self.seen_content = true;
+                self.output_bytes +=
+                    values_of(&DELTA, data).map(|value| text::generated(data, &value)).sum::<u64>();
+            }
             // Before the first content: nothing has been said yet.
             b"response.created" | b"response.queued" | b"response.in_progress" | b"ping" | b"keepalive" => {}
             // Something is about to come.
@@ -195,6 +213,35 @@ impl Notes {
                         values_of(&DELTA, data).map(|value| text::length(data, &value)).sum::<u64>();
                 }
             }
+        }
+    }
+
+    /// Takes note of the events of Anthropic's that report something.
+    fn anthropic(&mut self, data: &[u8]) {
+        let said = Anthropic::event(data);
+        self.finish_reason = said.finish.or(self.finish_reason.take());
+        if let Some(report) = said.report {
+            let usage = native::merged(report.usage, self.usage.unwrap_or_default());
+            self.take(Report { usage, ..report });
+        }
+    }
+
+    /// Takes note of a chunk of Google's, each of which looks like a whole answer.
+    fn google(&mut self, data: &[u8]) {
+        let Some(mut members) = Members::open(data, 0) else { return };
+        let mut said = Google::default();
+        while let Ok(Some(member)) = members.next() {
+            match member.name.inner(data) {
+                b"error" if member.value.kind == Kind::Object => return self.fail(data),
+                name => said.member(data, name, &member.value),
+            }
+        }
+        self.output_bytes += said.output_bytes;
+        self.seen_content |= said.output_bytes > 0 || said.media || said.finish.is_some();
+        self.ended |= said.finish.is_some();
+        self.finish_reason = self.finish_reason.take().or(said.finish);
+        if let Some(report) = said.report {
+            self.take(report);
         }
     }
 

@@ -439,3 +439,57 @@ proptest! {
         }
     }
 }
+
+/// E.5: Anthropic's own stream is passed on as it is, and metered by its first and its last report.
+#[test]
+fn a_stream_of_messages_is_metered() {
+    let stream = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"content\":[],",
+        "\"usage\":{\"input_tokens\":10,\"cache_read_input_tokens\":90,\"output_tokens\":1}}}\n\n",
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":",
+        "{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":",
+        "{\"type\":\"text_delta\",\"text\":\"four\"}}\n\n",
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},",
+        "\"usage\":{\"output_tokens\":7}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+    let before = stream.find("event: content_block_delta").unwrap();
+    let mut observer = StreamObserver::new(Endpoint::Messages, false);
+    observer.frame(Bytes::copy_from_slice(&stream.as_bytes()[..before])).unwrap();
+    assert!(!observer.seen_content(), "another upstream can still answer");
+    observer.frame(Bytes::copy_from_slice(&stream.as_bytes()[before..])).unwrap();
+    observer.finish().unwrap();
+    let usage = observer.usage().unwrap();
+    assert_eq!((usage.input, usage.output, usage.cache_read), (Some(100), Some(7), Some(90)));
+    assert_eq!((observer.finish_reason().unwrap().as_str(), observer.output_bytes()), ("stop", 4));
+    let whole = replay(Endpoint::Messages, false, stream.as_bytes(), []);
+    for cut in 1..stream.len() {
+        assert_eq!(replay(Endpoint::Messages, false, stream.as_bytes(), [cut]), whole, "{cut}");
+    }
+    let cut = &stream[..stream.find("event: message_stop").unwrap()];
+    assert!(replay(Endpoint::Messages, false, cut.as_bytes(), []).1.starts_with("Err(Truncated)"));
+}
+
+#[test]
+fn a_stream_of_googles_is_metered() {
+    let stream = concat!(
+        "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"fo\"}],\"role\":\"model\"}}],",
+        "\"usageMetadata\":{\"promptTokenCount\":9}}\r\n\r\n",
+        "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"ur\"}],\"role\":\"model\"},",
+        "\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2,",
+        "\"thoughtsTokenCount\":5}}\r\n\r\n",
+    );
+    let (out, notes) = replay(Endpoint::GenerateContent, false, stream.as_bytes(), []);
+    assert_eq!(out, stream.as_bytes());
+    assert!(notes.starts_with("Ok(()) false"), "{notes}");
+    assert!(notes.contains("input: Some(9), output: Some(7)") && notes.contains("Some(Stop)"), "{notes}");
+    let cut = stream.find("data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"ur").unwrap();
+    assert!(
+        replay(Endpoint::GenerateContent, false, &stream.as_bytes()[..cut], [])
+            .1
+            .starts_with("Err(Truncated)")
+    );
+}

@@ -78,6 +78,8 @@ pub(super) struct Counts {
     cost: Option<Nanos>,
     units: Units,
     tier: ServiceTier,
+    /// Google's prompt for the tools that it runs, beside the client's.
+    tool_prompt: Option<u64>,
 }
 
 /// What a count is a part of.
@@ -130,6 +132,7 @@ impl Counts {
             b"cost" => self.cost = cost(document, value).or(self.cost),
             b"cost_details" => self.cost = self.cost.or_else(|| cost(document, value)),
             b"service_tier" => self.tier = super::tier(document, value),
+            b"promptTokensDetails" | b"candidatesTokensDetails" => self.modalities(document, name, value),
             _ => _ = self.count(name, value.unsigned(document)),
         }
     }
@@ -160,9 +163,52 @@ impl Counts {
             }
             b"cost_in_usd_ticks" => self.ticks(count),
             b"seconds" | b"cost" | b"cost_details" | b"service_tier" => return false,
+            _ if name.ends_with(b"TokenCount") => self.of_google(name, count),
             _ => {}
         }
         true
+    }
+
+    #[cold]
+    fn of_google(&mut self, name: &[u8], count: Option<u64>) {
+        match name {
+            b"promptTokenCount" => self.prompt = count,
+            b"toolUsePromptTokenCount" => self.tool_prompt = count,
+            b"candidatesTokenCount" => self.completion = count,
+            b"thoughtsTokenCount" => self.usage.reasoning = count,
+            b"cachedContentTokenCount" => self.cached = count,
+            _ => {}
+        }
+    }
+
+    /// Google tells in lists what the tokens stand for.
+    #[cold]
+    fn modalities(&mut self, document: &[u8], name: &[u8], list: &Value) {
+        super::text::for_each_object(document, list, |item| {
+            let kind = units::member(document, item, b"modality");
+            let count =
+                units::member(document, item, b"tokenCount").and_then(|count| count.unsigned(document));
+            let place = match (name, kind.map(|kind| kind.inner(document))) {
+                (b"promptTokensDetails", Some(b"AUDIO")) => &mut self.usage.audio_input,
+                (b"promptTokensDetails", Some(b"IMAGE")) => &mut self.units.image_input,
+                (b"candidatesTokensDetails", Some(b"AUDIO")) => &mut self.usage.audio_output,
+                (b"candidatesTokensDetails", Some(b"IMAGE")) => &mut self.units.image_output,
+                _ => return,
+            };
+            *place = count.or(*place);
+        });
+    }
+
+    /// Google counts thoughts beside the answer, and the prompts of its own tools beside the prompt.
+    fn google(self) -> Report {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (None, None) => None,
+            (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
+        };
+        let output = sum(self.completion, self.usage.reasoning);
+        let input = sum(self.prompt, self.tool_prompt);
+        let usage = Usage { input, output, cache_read: self.cached, ..self.usage };
+        Report { usage, cost: self.cost, units: self.units, at: 0, tier: self.tier }
     }
 
     fn ticks(&mut self, count: Option<u64>) {
@@ -194,6 +240,9 @@ impl Counts {
     /// Brings the counts to the conventions of [`Usage`]: cached tokens inside the prompt (so counts nearly everyone
     /// here) and reasoning inside the completion (so counts OpenAI; the others are told by their sums).
     pub(super) fn normalise(self, endpoint: Endpoint) -> Report {
+        if endpoint == Endpoint::GenerateContent {
+            return self.google();
+        }
         let (prompt, beyond) = self.whole_prompt();
         let Self { completion, total, cached, beside_read, beside_write, mut usage, cost, units, .. } = self;
         usage.input = match (prompt, endpoint) {

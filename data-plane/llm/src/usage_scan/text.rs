@@ -68,6 +68,8 @@ fn inside(document: &[u8], value: &Value, level: usize) -> u64 {
                         | b"annotations"
                         | b"images"
                         | b"audio"
+                        | b"inlineData"
+                        | b"thoughtSignature"
                 );
                 if counts && !matches!(member.value.kind, Kind::Null | Kind::Number | Kind::Boolean) {
                     sum += inside(document, &member.value, level + 1);

@@ -3,7 +3,7 @@
 
 use nemo_types::{Measure, Unit};
 
-use super::{Report, UnaryInfo, report, report_at_end, text, tier, tools::Tools};
+use super::{Report, UnaryInfo, native, native::Google, report, report_at_end, text, tier, tools::Tools};
 use crate::{
     Endpoint, FinishReason, ServiceTier, decimal,
     json::{Kind, Members, Value},
@@ -49,14 +49,21 @@ pub(crate) struct Seen {
     pub(crate) tier: ServiceTier,
     status: Option<Box<str>>,
     incomplete: Option<Box<str>>,
+    /// Of Anthropic's and Google's answers.
+    ended: Option<FinishReason>,
 }
 
 impl Seen {
     /// Reads members to the end of their object. What precedes a defect is still used.
     pub(crate) fn members(&mut self, endpoint: Endpoint, body: &[u8], members: &mut Members<'_>) {
+        if endpoint == Endpoint::GenerateContent {
+            return self.google(body, members);
+        }
         while let Ok(Some(member)) = members.next() {
             let value = &member.value;
             match (member.name.inner(body), endpoint) {
+                (b"content", Endpoint::Messages) => self.output_bytes = text::generated(body, value),
+                (b"stop_reason", Endpoint::Messages) => self.ended = native::of_anthropic(body, value),
                 (b"usage", _) => self.report = report(endpoint, body, value).or(self.report),
                 (b"data", _) if endpoint.is_image() => {
                     let mut images = 0;
@@ -81,6 +88,14 @@ impl Seen {
         }
     }
 
+    fn google(&mut self, body: &[u8], members: &mut Members<'_>) {
+        let mut said = Google::default();
+        while let Ok(Some(member)) = members.next() {
+            said.member(body, member.name.inner(body), &member.value);
+        }
+        (self.report, self.ended, self.output_bytes) = (said.report, said.finish, said.output_bytes);
+    }
+
     /// One more image than was counted: the event of a stream that completes it.
     pub(crate) fn completes_image(&mut self, before: u64) {
         self.images = Some(before + 1);
@@ -92,6 +107,9 @@ impl Seen {
 
     /// Why a response ended, in the words of chat.
     pub(crate) fn finish(&self) -> Option<FinishReason> {
+        if self.ended.is_some() {
+            return self.ended.clone();
+        }
         let word = match (self.status.as_deref()?, self.incomplete.as_deref()) {
             ("", _) => return None,
             ("completed", _) => "stop",

@@ -96,13 +96,17 @@ impl Size {
             Endpoint::ChatCompletions
             | Endpoint::Completions
             | Endpoint::Embeddings
-            | Endpoint::Responses => {}
+            | Endpoint::Responses
+            | Endpoint::Messages
+            | Endpoint::CountTokens
+            | Endpoint::GenerateContent
+            | Endpoint::Videos => {}
         }
     }
 
     /// Whether the upstream can be told how much it may put out.
     pub fn can_be_capped(&self) -> bool {
-        self.endpoint.has_choices() || self.endpoint == Endpoint::Responses
+        self.endpoint.dialect().is_some()
     }
 
     /// Tokens of output over all answers, and whether the upstream has to be told so.

@@ -7,6 +7,9 @@ use crate::load::Outcome;
 const REQUEST_RATIO_GOALS: [f64; 2] = [1.6, 1.5];
 /// Gateway by floor, CPU per streamed chunk.
 const CHUNK_RATIO_GOAL: f64 = 1.3;
+/// The same where the gateway translates between OpenAI and Anthropic.
+const TRANSLATED_REQUEST_GOAL: f64 = 2.5;
+const TRANSLATED_CHUNK_GOAL: f64 = 2.0;
 /// What the gateway may add to the floor's p99 at half of its saturation.
 const ADDED_P99_GOAL_US: f64 = 1000.0;
 
@@ -27,7 +30,7 @@ pub(super) struct Row {
     pub(super) decimals: usize,
 }
 
-pub(super) fn rows(rate: f64, limited: bool) -> Vec<Row> {
+pub(super) fn rows(rate: f64, limited: bool, translated: bool) -> Vec<Row> {
     let row = |what: &str, workload: Workload, value, compare, decimals| Row {
         what: what.into(),
         workload: workload.name(),
@@ -39,7 +42,7 @@ pub(super) fn rows(rate: f64, limited: bool) -> Vec<Row> {
     let per_chunk = |outcome: &Outcome| outcome.cpu_us_per_chunk().unwrap_or(f64::NAN);
     let request_goal = Compare::Ratio { goal: Some(REQUEST_RATIO_GOALS[usize::from(!limited)]) };
     let open = Workload::Open { rate, punctual: false };
-    vec![
+    let mut rows = vec![
         row("CPU µs per request, 1 KB body", Workload::Small, per_request, request_goal, 2),
         row("  of it after the load", Workload::Small, later, Compare::No, 2),
         row("CPU µs per request, 100 KB body", Workload::Large, per_request, request_goal, 2),
@@ -76,7 +79,37 @@ pub(super) fn rows(rate: f64, limited: bool) -> Vec<Row> {
             0,
         ),
         row("p99.9 µs, open loop", open, |outcome| outcome.p999_us, Compare::Added { goal: None }, 0),
-    ]
+    ];
+    if translated {
+        let goal = |goal| Compare::Ratio { goal: Some(goal) };
+        rows.splice(
+            7..7,
+            [
+                row(
+                    "CPU µs per request, to Anthropic",
+                    Workload::Translated,
+                    per_request,
+                    goal(TRANSLATED_REQUEST_GOAL),
+                    2,
+                ),
+                row(
+                    "CPU µs per chunk, from Anthropic",
+                    Workload::TranslatedStream,
+                    per_chunk,
+                    goal(TRANSLATED_CHUNK_GOAL),
+                    2,
+                ),
+                row(
+                    "  chunks per read of the client",
+                    Workload::TranslatedStream,
+                    chunks_per_read,
+                    Compare::No,
+                    2,
+                ),
+            ],
+        );
+    }
+    rows
 }
 
 /// CPU time per request for what was put off until the load was over: shipping usage events.

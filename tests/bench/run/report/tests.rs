@@ -9,6 +9,7 @@ fn report(small: [f64; 3], open_p99: [f64; 3]) -> Report {
         rate: 100.0,
         metering: Some(metering(1000, 0, 0)),
         limited: true,
+        translated: false,
     };
     let outcome = |cpu: f64, p99_us| Outcome {
         seconds: 1.0,

@@ -299,6 +299,12 @@ const RULES: &[(&str, &str, bool, &str)] = &[
     ("CreatePriceRequest", "price", true, "{}"),
     ("GetPriceRequest", "id", false, PRICE_ID),
     ("DeletePriceRequest", "id", false, PRICE_ID),
+    (
+        "ListCatalogChangesRequest",
+        "state",
+        false,
+        r#"{"enum": ["applied", "held", "approved", "rejected", "superseded"]}"#,
+    ),
     ("RerateRequest", "model", true, FILTER),
     ("RerateRequest", "from", true, r#"{"examples": ["2026-11-01T00:00:00Z"]}"#),
     ("RerateRequest", "org_id", false, UUID_OR_NONE),

@@ -1,0 +1,201 @@
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const TAG: &str = "dep-1";
+
+#[test]
+fn an_id_keeps_its_kind_in_front() {
+    for (id, wrapped) in [
+        ("resp_abc", "resp_nemo.dep-1.abc"),
+        ("rs_0_1", "rs_nemo.dep-1.0_1"),
+        ("abc", "nemo.dep-1.abc"),
+        ("_a", "nemo.dep-1._a"),
+        ("Resp_a", "nemo.dep-1.Resp_a"),
+        ("averyverylongkind_a", "nemo.dep-1.averyverylongkind_a"),
+        ("resp_nemo.other.abc", "resp_nemo.dep-1.nemo.other.abc"),
+        ("", ""),
+    ] {
+        assert_eq!(wrap(TAG, id), wrapped);
+        assert_eq!(unwrap(wrapped.into()), id);
+    }
+    assert_eq!(wrap("", "resp_abc"), "resp_abc");
+    assert_eq!(wrap("no tag", "resp_abc"), "resp_abc");
+    for foreign in ["resp_abc", "nemo", "nemo.", "nemo..a", "nemo.a b.c", "resp_nemo.abc", "xnemo.a.b"] {
+        assert_eq!((tag(foreign), unwrap(foreign.into())), (None, foreign.into()));
+    }
+    assert!(matches!(unwrap("nemo.dep-1.gAAAA".into()), Cow::Borrowed("gAAAA")));
+}
+
+#[test]
+fn a_request_says_where_it_has_to_go() {
+    let body = br#"{"model":"m","previous_response_id":"resp_nemo.a.1","input":[
+        {"role":"user","content":"nemo.a.x"},
+        {"encrypted_content":"nemo.b.gAAAA\/x","type":"reasoning","summary":[],"id":"rs_nemo.b.2"},
+        {"type":"item_reference","id":"msg_nemo.c.3"},{"id":"msg_nemo.c.4"},
+        {"type":"message","id":"msg_nemo.d.5","role":"assistant","content":[]},
+        {"type":"mcp_approval_response","approval_request_id":"mcpr_nemo.e.6","approve":true}]}"#;
+    let tagged = read_request(body).unwrap();
+    let found: Vec<_> = tagged.bindings.iter().map(|it| (it.tag, it.bound, it.place())).collect();
+    assert_eq!(
+        found,
+        [
+            ("a", Bound::PreviousResponse, "previous_response_id".to_owned()),
+            ("b", Bound::Encrypted, "input[1].encrypted_content".to_owned()),
+            ("b", Bound::Item, "input[1].id".to_owned()),
+            ("c", Bound::Reference, "input[2].id".to_owned()),
+            ("c", Bound::Reference, "input[3].id".to_owned()),
+            ("d", Bound::Item, "input[4].id".to_owned()),
+            ("e", Bound::Reference, "input[5].id".to_owned()),
+        ]
+    );
+    assert_eq!(tagged.firm().count(), 5);
+    let upstream = cut(&Bytes::from_static(body), &tagged.cuts).concat();
+    let upstream: Value = serde_json::from_slice(&upstream).unwrap();
+    assert_eq!(upstream["previous_response_id"], "resp_1");
+    assert_eq!(upstream["input"][0]["content"], "nemo.a.x");
+    assert_eq!(upstream["input"][1]["encrypted_content"], "gAAAA/x");
+    let ids: Vec<_> = (1..5).map(|index| upstream["input"][index]["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["rs_2", "msg_3", "msg_4", "msg_5"]);
+    assert_eq!(upstream["input"][5]["approval_request_id"], "mcpr_6");
+}
+
+#[test]
+fn an_untagged_request_is_not_touched() {
+    for body in [&br#"{"input":"nemo. is a router"}"#[..], br#"{"input":[{"id":"msg_1"}]}"#, b"not JSON"] {
+        let tagged = read_request(body).unwrap();
+        assert!(tagged.bindings.is_empty() && tagged.cuts.is_empty());
+    }
+    assert!(read_request(b"not JSON with nemo. in it").is_err());
+}
+
+fn answer() -> Value {
+    json!({
+        "id": "resp_1", "object": "response", "previous_response_id": "resp_0", "instructions": "id",
+        "metadata": {"id": "x_1", "output": [{"id": "x_1"}], "response": {"id": "x_1"}},
+        "output": [
+            {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "\"id\":\"x\\"}],
+             "encrypted_content": "gAAAA=="},
+            {"id": "msg_1", "content": [{"type": "output_text", "text": "a", "id": "x_2"}]},
+            {"id": "fc_1", "call_id": "call_1", "encrypted_content": null, "arguments": "{\"id\":\"x_3\"}"},
+            {"approval_request_id": "mcpr_1", "id": ""}, "id", null, ["id", "x_1"], {"id": {"id": "x_1"}}
+        ],
+        "usage": null
+    })
+}
+
+/// The same with a tree.
+fn reference(event: &mut Value) {
+    fn set(value: &mut Value, name: &str, wrap: fn(&str, &str) -> String) {
+        if let Some(text) = value.get_mut(name).filter(|value| value.is_string()) {
+            *text = wrap(TAG, text.as_str().unwrap()).into();
+        }
+    }
+    let id = |tag: &str, text: &str| wrap(tag, text).into_owned();
+    let item = |value: &mut Value| {
+        set(value, "id", id);
+        set(value, "approval_request_id", id);
+        set(value, "encrypted_content", |tag, text| wrap_content(tag, text).into_owned());
+    };
+    let answer = |value: &mut Value| {
+        set(value, "id", id);
+        set(value, "previous_response_id", id);
+        if let Some(items) = value.get_mut("output").and_then(Value::as_array_mut) {
+            items.iter_mut().filter(|it| it.is_object()).for_each(item);
+        }
+    };
+    answer(event);
+    set(event, "item_id", id);
+    event.get_mut("response").into_iter().for_each(answer);
+    event.get_mut("item").filter(|it| it.is_object()).into_iter().for_each(item);
+}
+
+fn rewrite(mut rewriter: Rewriter, bytes: &[u8], pieces: &[usize]) -> Vec<u8> {
+    let (mut out, mut from) = (Vec::new(), 0);
+    for at in pieces.iter().copied().chain([bytes.len()]) {
+        for piece in rewriter.push(&Bytes::copy_from_slice(&bytes[from..at])) {
+            assert!(!piece.is_empty());
+            out.extend_from_slice(&piece);
+        }
+        from = at;
+    }
+    out.extend(rewriter.finish().into_iter().flatten());
+    out
+}
+
+#[test]
+fn an_answer_is_rewritten_as_with_a_tree_however_it_is_cut() {
+    let mut expected = answer();
+    let body = serde_json::to_vec(&expected).unwrap();
+    reference(&mut expected);
+    for at in 0..=body.len() {
+        let out = rewrite(Rewriter::answer(TAG), &body, &[at]);
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected, "cut at {at}");
+    }
+    let all: Vec<_> = (1..body.len()).collect();
+    let out = rewrite(Rewriter::answer(TAG), &body, &all);
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+    let pretty = serde_json::to_vec_pretty(&answer()).unwrap();
+    let out = rewrite(Rewriter::answer(TAG), &pretty, &[]);
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);
+    assert_eq!(rewrite(Rewriter::answer(""), &body, &[3]), body);
+}
+
+/// Failure 27: whatever a client can send back in the next turn names its deployment.
+#[test]
+fn a_stream_is_rewritten_however_it_is_cut() {
+    let mut events = vec![
+        json!({"type": "response.created", "response": answer(), "sequence_number": 0}),
+        json!({"type": "response.output_item.added", "item": {"id": "rs_2", "encrypted_content": ""}}),
+        json!({"type": "response.output_text.delta", "item_id": "msg_2", "delta": "\"item_id\":\"msg_x\" \\"}),
+        json!({"item_id": "plain", "item": null, "response": "resp_1"}),
+        json!({"type": "response.completed", "response": answer()}),
+    ];
+    let separators = ["\n\n", "\r\n\r\n", "\r\r", "\n: ping\ndata: [DONE]\n\n", "\n\n"];
+    let mut stream = Vec::new();
+    for (event, end) in events.iter().zip(separators) {
+        stream.extend_from_slice(format!("event: {}\ndata: {event}{end}", event["type"]).as_bytes());
+    }
+    let mut expected = stream.clone();
+    for event in &mut events {
+        let from = event.to_string();
+        reference(event);
+        expected = String::from_utf8(expected).unwrap().replacen(&from, &event.to_string(), 1).into_bytes();
+    }
+    let expected = String::from_utf8(expected).unwrap();
+    for at in 0..=stream.len() {
+        let out = rewrite(Rewriter::stream(TAG), &stream, &[at]);
+        assert_eq!(String::from_utf8(out).unwrap(), expected, "cut at {at}");
+    }
+    let all: Vec<_> = (1..stream.len()).collect();
+    assert_eq!(String::from_utf8(rewrite(Rewriter::stream(TAG), &stream, &all)).unwrap(), expected);
+}
+
+proptest! {
+    #[test]
+    fn what_is_wrapped_unwraps(id in "[a-z0-9]{0,18}_?(nemo\\.)?(?s).{0,20}", tag_text in "[A-Za-z0-9-]{1,64}") {
+        let wrapped = wrap(&tag_text, &id).into_owned();
+        prop_assert_eq!(unwrap(Cow::Borrowed(&wrapped)), id.as_str());
+        if !id.is_empty() {
+            prop_assert_eq!(tag(&wrapped), Some(tag_text.as_str()));
+        }
+    }
+
+    /// Nothing but insertions happens, whatever comes: what the upstream sent is still there.
+    #[test]
+    fn any_bytes_pass_in_any_pieces(
+        bytes in proptest::collection::vec(prop::sample::select(b"{}[]:,\"\\ida_ eoutp\ndata:".to_vec()), 0..200),
+        cut in 0_usize..200,
+        stream in any::<bool>(),
+    ) {
+        let make = || if stream { Rewriter::stream(TAG) } else { Rewriter::answer(TAG) };
+        let whole = rewrite(make(), &bytes, &[]);
+        let in_two = rewrite(make(), &bytes, &[cut.min(bytes.len())]);
+        prop_assert_eq!(&whole, &in_two);
+        let text = String::from_utf8(whole).unwrap();
+        prop_assert_eq!(text.replace("nemo.dep-1.", "").into_bytes(), bytes);
+    }
+}

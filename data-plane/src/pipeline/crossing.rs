@@ -1,0 +1,168 @@
+//! A request whose candidate does not speak the client's dialect: what goes upstream is translated, and so is the answer
+//! ([`answer`]). Made by [`super::original`] for each candidate anew, as each has its own plan; boxed wherever it is kept,
+//! since a request that passes as it is has no use for it.
+
+pub mod answer;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use nemo_llm::{
+    CodecError, Destination, Echo, EditSet, Encoded, Endpoint, Hosting, Inbound, Plan, Segments,
+    extras::ExtraField, ir::Param, transcode,
+};
+use nemo_runtime::clock;
+use nemo_snapshot::Deployment;
+
+use super::{
+    affinity,
+    context::RequestContext,
+    dispatch::{Cold, Outgoing},
+    error::{GatewayError, Kind},
+    failure::Failure,
+};
+use crate::{config::live::Upstream, upstream::SegmentBody};
+
+/// What translating the answer needs.
+#[derive(Debug)]
+pub struct Crossing {
+    pub plan: Plan,
+    pub echo: Echo,
+    /// What the upstream can't be told, for `x-nemo-dropped-params`.
+    pub dropped: Option<HeaderValue>,
+}
+
+/// Longest value of `x-nemo-dropped-params`.
+const MAX_DROPPED: usize = 1024;
+/// `error.code` of a request that asks for what a candidate has not.
+pub const UNSUPPORTED: &str = "unsupported_parameter";
+
+/// The body for this deployment, by `plan`.
+///
+/// # Errors
+/// What is wrong with the request, or what this deployment can't do.
+pub fn outgoing(
+    body: &Bytes,
+    plan: Plan,
+    (upstream, deployment): (&Upstream, &Deployment),
+    cap: Option<u64>,
+    context: &RequestContext,
+) -> Result<Outgoing, CodecError> {
+    let to = Destination {
+        provider: upstream.provider,
+        model: &deployment.upstream_model,
+        most_output: deployment.model.max_output_tokens,
+        cap,
+        hosted: upstream.provider.hosting == Hosting::Vertex,
+    };
+    let inbound = Inbound { model: context.path_model(), stream: context.stream };
+    let encoded = match plan {
+        Plan::Transcode { from, to: dialect } => transcode::request((from, dialect), body, inbound, &to)?,
+        Plan::Convert(conversion) => (conversion.request)(body, &to)?,
+        Plan::Splice => return Err(CodecError::invalid("", "The request is not to be translated.")),
+    };
+    let dropped = dropped(&encoded, plan);
+    if let Some(first) = dropped.first().filter(|_| context.refuse_unsupported) {
+        let name = &deployment.name;
+        let message = format!("{name} has no `{first}`, and the request is not to be sent without it.");
+        return Err(CodecError::unsupported(first.clone(), message));
+    }
+    let crossing = Crossing {
+        plan,
+        echo: Echo {
+            id: context.id.0.simple().to_string().into(),
+            created: clock::unix_ms() / 1000,
+            model: context.requested_model.clone(),
+            include_usage: context.usage_asked,
+            forced_tool: encoded.forced_tool,
+            request: body.clone(),
+            // What is encrypted for one provider is of no use to another.
+            affinity: match context.endpoint {
+                Endpoint::Responses => affinity::tag(deployment.id).into(),
+                _ => "".into(),
+            },
+        },
+        dropped: header(&dropped),
+    };
+    Ok(Outgoing {
+        body: SegmentBody::new(Segments::from_iter([encoded.body].into_iter().filter(|it| !it.is_empty()))),
+        content_type: None,
+        edits: EditSet::default(),
+        strip_usage_chunk: false,
+        cold: Some(Cold::Crossing(Box::new(crossing))),
+    })
+}
+
+/// Members that the target has no place for, as the client calls them. What is the gateway's own is no loss.
+fn dropped(encoded: &Encoded, plan: Plan) -> Vec<String> {
+    let Plan::Transcode { from, .. } = plan else {
+        return encoded.dropped.iter().map(name_of_other).collect();
+    };
+    let own = |param: &&Param| match param {
+        Param::Other(name) => !name.starts_with("nemo_") && ExtraField::from_name(name).is_none(),
+        _ => true,
+    };
+    let mut names: Vec<String> =
+        encoded.dropped.iter().filter(own).map(|it| it.name(from).to_owned()).collect();
+    names.dedup();
+    names
+}
+
+fn name_of_other(param: &Param) -> String {
+    param.name(nemo_llm::Dialect::Chat).to_owned()
+}
+
+/// Names between commas, as many as there is room for, each cleaned of what no header carries.
+fn header(dropped: &[String]) -> Option<HeaderValue> {
+    let mut text = String::new();
+    for name in dropped {
+        let clean = name.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' });
+        let clean: String = clean.take(MAX_DROPPED / 4).collect();
+        if text.len() + clean.len() + 1 > MAX_DROPPED - 4 {
+            text.push_str(",...");
+            break;
+        }
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&clean);
+    }
+    HeaderValue::from_str(&text).ok().filter(|_| !text.is_empty())
+}
+
+/// The refusal, for the client.
+pub fn refused(error: CodecError) -> GatewayError {
+    let CodecError { path, message, unsupported } = error;
+    let refused = GatewayError::new(Kind::InvalidRequest, message);
+    let refused = if path.is_empty() { refused } else { refused.param(path) };
+    GatewayError { code: unsupported.then_some(UNSUPPORTED), ..refused }
+}
+
+/// The same as an attempt that was not made: another candidate may do it.
+pub fn unmade(error: CodecError) -> Outgoing {
+    Outgoing {
+        body: SegmentBody::new(Segments::new()),
+        content_type: None,
+        edits: EditSet::default(),
+        strip_usage_chunk: false,
+        cold: Some(Cold::Refused(Box::new(Failure::unmade(refused(error))))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_told_clean_and_bounded() {
+        let told = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            header(&names).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["seed", "logit_bias"]).as_deref(), Some("seed,logit_bias"));
+        assert_eq!(told(&["a,b\r\nx: y"]).as_deref(), Some("a_b__x:_y"));
+        let long = "n".repeat(9000);
+        let text = told(&[long.as_str(); 9]).unwrap();
+        assert!(text.len() <= MAX_DROPPED && text.ends_with(",..."), "{}", text.len());
+    }
+}
