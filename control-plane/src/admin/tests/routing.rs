@@ -70,7 +70,8 @@ async fn a_deployment_gets_its_defaults_from_provider_and_catalog() {
         ("http://10.0.0.7:8000/v1", "m")
     );
     assert_eq!(elsewhere.weight, 0);
-    let nowhere = pb::CreateDeploymentRequest { base_url: String::new(), ..request };
+    let nowhere =
+        pb::CreateDeploymentRequest { provider: "custom".into(), base_url: String::new(), ..request };
     assert_eq!(wrong_member(world.admin.create_deployment(&world.operator, nowhere).await), "base_url");
 }
 
