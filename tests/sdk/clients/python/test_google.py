@@ -49,7 +49,8 @@ def test_a_full_tool_loop(client: genai.Client, model: str) -> None:
     assert answer.text == SENTENCE
     history: Any = answer.automatic_function_calling_history
     calls = [part.function_call for content in history for part in content.parts if part.function_call]
-    assert [call.name for call in calls] == ["weather"] and set(calls[0].args) == {"place", "unit"}
+    # What the SDK makes of a function for Google requires no argument, so an upstream may give none.
+    assert [call.name for call in calls] == ["weather"] and set(calls[0].args) <= {"place", "unit"}
 
 
 def test_structured_output(client: genai.Client, model: str) -> None:
