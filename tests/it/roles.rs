@@ -134,6 +134,11 @@ fn methods() -> Vec<Method> {
         CatalogService.DeletePrice(DeletePriceRequest) DELETE "/prices/{id}" { "id": "custom/nothing@2026-11-21" }
         CatalogService.Rerate(RerateRequest) POST "/rerate"
             { "from": "2026-11-20T00:00:00Z", "to": "2026-11-20T01:00:00Z", "model": "vendor/nothing" }
+        CatalogService.SyncCatalog(SyncCatalogRequest) POST "/catalog/sync" {}
+        CatalogService.ListCatalogChanges(ListCatalogChangesRequest) GET "/catalog/changes" {}
+        CatalogService.DecideCatalogChange(DecideCatalogChangeRequest) POST "/catalog/changes/{id}/decision"
+            { "id": "019a2f6e-4c1b-7d30-9a52-6f1f0c1b2a3d" }
+        CatalogService.ListCatalogRuns(ListCatalogRunsRequest) GET "/catalog/runs" {}
         FleetAdminService.ListNodes(ListNodesRequest) GET "/nodes" {}
     });
     all.extend(owned());
