@@ -7,7 +7,7 @@ CARGO ?= cargo
 # Starts one PostgreSQL for a whole test run and ends it afterwards.
 TESTENV = target/debug/nemo-testenv postgres --
 
-.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit sim it it-fleet api-test sdk clients catalog-test bench bench-scale bench-route bench-transcode bench-cooldown bench-grants bench-ingest fuzz golden deny clean-state
+.PHONY: help run build test setup setup-test fmt fmt-check lint bins unit sim it it-fleet api-test sdk clients catalog-test dist bench bench-scale bench-route bench-transcode bench-cooldown bench-grants bench-ingest fuzz golden deny clean-state
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -66,12 +66,14 @@ clients: setup-test bins ## SDKs of Anthropic and Google, LangChain, LlamaIndex,
 catalog-test:
 	python3 -m unittest discover -s tools/catalog -p 'test_*.py'
 
-bench: setup ## Measure the gateway against a minimal proxy
-	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+dist: ## Build what is shipped: the data plane guided by a profile of itself; takes half an hour on two cores
+	@tools/setup.sh dist
+	@tools/dist.sh
+
+bench: dist ## Measure the gateway against a minimal proxy
 	target/dist/nemo-bench run $(ARGS)
 
-bench-scale: setup ## Measure with 100,000 and 1,000,000 keys, and with 10,000 open streams
-	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+bench-scale: dist ## Measure with 100,000 and 1,000,000 keys, and with 10,000 open streams
 	target/dist/nemo-bench scale $(ARGS)
 
 bench-transcode: setup ## Measure what the translation of a request, an answer and an event costs
@@ -80,8 +82,7 @@ bench-transcode: setup ## Measure what the translation of a request, an answer a
 bench-route: setup ## Measure what one routing decision costs
 	$(CARGO) bench --locked -p nemo-data-plane --bench route --profile dist
 
-bench-cooldown: setup-test ## Measure how fast one node's cooldown reaches another through etcd
-	$(CARGO) build --locked --profile dist -p nemo-data-plane -p nemo-control-plane -p nemo-tests --bins
+bench-cooldown: setup-test dist ## Measure how fast one node's cooldown reaches another through etcd
 	target/dist/nemo-bench cooldown $(ARGS)
 
 bench-grants: setup-test ## Measure how fast slices of 10,000 budgets are granted to 50 nodes

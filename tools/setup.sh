@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh          for building and running
 #   tools/setup.sh test     also for the tests
+#   tools/setup.sh dist     also for what is shipped (tools/dist.sh), where the system has it
 #   tools/setup.sh --check  only say what is missing; exit code 1 when something is
 #
 # Packages come from apt, as root or through sudo when that asks for no password. Otherwise it prints the command and
@@ -11,12 +12,14 @@ set -eu
 
 OLDEST_POSTGRES=15
 tests=false
+dist=false
 check_only=false
 for argument in "$@"; do
     case $argument in
         test) tests=true ;;
+        dist) dist=true ;;
         --check) check_only=true ;;
-        *) echo "usage: $0 [test] [--check]" >&2; exit 2 ;;
+        *) echo "usage: $0 [test] [dist] [--check]" >&2; exit 2 ;;
     esac
 done
 
@@ -76,6 +79,15 @@ if $tests; then
         missing="$missing python3-venv"
     fi
     have python3 || missing="$missing python3-venv"
+fi
+if $dist; then
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: *\([0-9]*\).*/\1/p')
+    tools=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: *//p')/bin
+    # Not every release of the system has the compiler's version: without it there is no profile, which is no fault.
+    if ! have "$tools/llvm-profdata" && ! have "llvm-profdata-$llvm" &&
+        apt-cache policy "llvm-$llvm" 2>/dev/null | grep -q 'Candidate: *[0-9]'; then
+        missing="$missing llvm-$llvm"
+    fi
 fi
 missing=${missing# }
 

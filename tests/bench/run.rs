@@ -1,7 +1,7 @@
 //! The runner: starts upstream, floors and gateway, loads them in interleaved rounds, reports.
 //!
 //! What is measured runs on one core, load generator and upstream on another, the control plane with its database on a
-//! third, if there is one, else on the second when that is idle. All numbers come from one run on one machine, because only their ratio means
+//! third, if there is one, else on the second between the measurements. All numbers come from one run on one machine, because only their ratio means
 //! anything elsewhere. The gateway is the product with everything on: authentication, routing, three budgets, two rate
 //! limits, the usage journal, metering, logging, metrics. What a measurement leaves it to do (usage events to be shipped)
 //! is waited for and charged to it.
@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use clap::builder::ArgPredicate::IsPresent;
 
 use crate::floor::ClientKind;
+use gateway::Gateway;
 use measure::Workload;
 use report::Report;
 use targets::Target;
@@ -157,6 +158,9 @@ async fn run(args: &Args) -> anyhow::Result<Report> {
             report.metering = Some(gateway.metering(report.answered(index)).await?);
         }
     }
+    for target in targets {
+        target.stop().await?;
+    }
     drop(upstream);
     Ok(report)
 }
@@ -168,7 +172,9 @@ async fn step(
     workload: Workload,
 ) -> anyhow::Result<crate::load::Outcome> {
     let load = async {
+        let stopped = target.product().map(Gateway::stop_control_plane).transpose()?;
         let mut outcome = measure::load(args, target, workload)?;
+        drop(stopped);
         if let Some(gateway) = target.product() {
             gateway.settle().await?;
             outcome.charge_later(target.cpu_us()?);

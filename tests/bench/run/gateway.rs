@@ -1,8 +1,11 @@
 //! The gateway that is measured: the product's two planes as processes, set up through the admin API.
 //!
 //! The data plane has the target core for itself, with one worker thread as an operator would set it for one core.
-//! Control plane and PostgreSQL have the control core, on a machine of two cores beside the load generator, and get only
-//! time that it leaves: they write down what was used, which must not keep requests from being sent.
+//! Control plane and PostgreSQL have the control core. On a machine of two cores that is the load generator's, and there
+//! they must not keep requests from being sent: PostgreSQL gets only time that it leaves, and the control plane is
+//! stopped while the load is on, as if it could not be reached. What it then has to write down waits in the node, and is
+//! shipped and charged afterwards. Where it was left to run, the gateway waited for the load generator for up to half of
+//! the time, and a server that waits pays for more wake-ups with each request: the floor at the same rate does too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use nemo_tests::eventually::eventually_within;
 use nemo_tests::postgres::{Database, Server};
 use nemo_tests::process::{Place, Process};
 use nemo_tests::site::{Site, wait_ready};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -43,6 +47,17 @@ pub(super) struct Gateway {
     limited: bool,
     /// CPU time of the control plane before the first load.
     control_plane_idle: Duration,
+    /// The control plane is on the load generator's core.
+    shares_load_core: bool,
+}
+
+/// The control plane does not run until this is dropped.
+pub(super) struct Stopped<'a>(Option<&'a Process>);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let _gone = self.0.map(|process| process.signal(Signal::CONT));
+    }
 }
 
 impl Gateway {
@@ -66,10 +81,16 @@ impl Gateway {
 
         let spec = site.data_plane()?.env("TOKIO_WORKER_THREADS", "1").core(args.core(args.target_core));
         let data_plane = spec.spawn()?;
-        let control_plane_idle = Duration::ZERO;
-        let limited = !args.no_limits;
-        let mut gateway =
-            Self { data_plane, control_plane, site, database, key, limited, control_plane_idle };
+        let mut gateway = Self {
+            data_plane,
+            control_plane,
+            site,
+            database,
+            key,
+            limited: !args.no_limits,
+            control_plane_idle: Duration::ZERO,
+            shares_load_core: args.pinned() && args.control_core() == args.load_core,
+        };
         gateway.ready(&args.model).await.with_context(|| gateway.log())?;
         gateway.control_plane_idle = proc::cpu_time(gateway.control_plane.pid())?;
         Ok(gateway)
@@ -102,6 +123,15 @@ impl Gateway {
         self.site.ports.data
     }
 
+    /// Leaves the load core to the load generator.
+    pub(super) fn stop_control_plane(&self) -> anyhow::Result<Stopped<'_>> {
+        let stopped = Stopped(self.shares_load_core.then_some(&self.control_plane));
+        if let Some(process) = stopped.0 {
+            process.signal(Signal::STOP)?;
+        }
+        Ok(stopped)
+    }
+
     /// Of the data plane: what is measured.
     pub(super) fn pid(&self) -> u32 {
         self.data_plane.pid()
@@ -114,6 +144,13 @@ impl Gateway {
     /// What both planes have written.
     pub(super) fn log(&self) -> String {
         [&self.data_plane, &self.control_plane].map(Process::log).concat()
+    }
+
+    /// Ends the data plane as an operator would, then the rest.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        let status = self.data_plane.stop().await?;
+        anyhow::ensure!(status.success(), "the data plane ended with {status}");
+        Ok(())
     }
 
     async fn counts(&self) -> anyhow::Result<Counts> {

@@ -50,6 +50,14 @@ impl Target {
         if let Running::Product(gateway) = &self.running { Some(gateway) } else { None }
     }
 
+    /// Ends it. The product gets to end by itself: one that is profiled writes its profile then.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        match self.running {
+            Running::Elsewhere | Running::Process(_) => Ok(()),
+            Running::Product(gateway) => gateway.stop().await,
+        }
+    }
+
     /// What it has written, for error messages.
     pub(super) fn log(&self) -> String {
         let log = match &self.running {
