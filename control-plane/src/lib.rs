@@ -7,11 +7,11 @@
 //! - [`fleet`]: which nodes are connected and what they hold
 //! - [`coordination`]: what replicas agree on beside the database, through etcd or in this process
 //! - [`cooldown`]: what nodes report of upstreams, weighed and told to all of them
-//! - [`catalog`]: the bundled model catalog
+//! - [`catalog`]: the model catalog: bundled, and kept in step with public sources
 //! - [`credits`]: prepaid balances, tiers, payments
 //! - [`webhooks`]: organizations are told of events
 //! - [`thresholds`]: crossings of thresholds of budgets become events
-//! - [`ledger`]: what happened to money, and the check that every total is its sum
+//! - [`ledger`]: what happened to money, and the check that every total is its sum; [`rerate`]: corrections of it
 //! - [`quota`]: slices of budgets and shares of rate limits for the nodes
 //! - [`retention`]: partitions of request log and rollups, made ahead and dropped in time
 //! - [`sealing`]: provider credentials are sealed before they reach the store
@@ -20,6 +20,7 @@
 pub mod admin;
 pub mod app;
 pub mod catalog;
+mod causes;
 pub mod config;
 pub mod cooldown;
 pub mod coordination;

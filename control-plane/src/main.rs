@@ -76,7 +76,7 @@ struct Options {
     /// File with the sealing keys; the same on every node.
     #[arg(long, global = true, value_name = "FILE")]
     seal_key_file: Option<PathBuf>,
-    /// File with the token that nodes must show; required unless gRPC listens on loopback.
+    /// File with the token that nodes must show; required unless gRPC listens on loopback, or with --node-ca.
     #[arg(long, global = true, value_name = "FILE")]
     node_token_file: Option<PathBuf>,
     /// Certificate chain of the REST and gRPC ports (PEM); read again when the file changes.

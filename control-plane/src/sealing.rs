@@ -49,9 +49,11 @@ impl Sealer {
     }
 }
 
+/// Key files end with line breaks, which nobody wants to see in a table.
 fn hint(secret: &str) -> String {
-    let length = secret.chars().count();
-    if length < MIN_HINTED { String::new() } else { secret.chars().skip(length - 4).collect() }
+    let visible = || secret.chars().filter(|letter| !letter.is_whitespace());
+    let length = visible().count();
+    if length < MIN_HINTED { String::new() } else { visible().skip(length - 4).collect() }
 }
 
 #[cfg(test)]
@@ -74,5 +76,6 @@ mod tests {
         assert_eq!(hint("123456789012"), "9012");
         // Characters, not bytes: the column holds four characters.
         assert_eq!(hint("ééééééééééèô"), "ééèô");
+        assert_eq!(hint("{\n  \"private_key\": \"x\"\n}"), "\"x\"}");
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     config::{Settings, SnapshotHandle, apply::Applier, last_good::LastGood},
     control::{self, identity},
     drain as phases, edge,
+    fetch::Fetcher,
     health::{self, HealthBoard, HealthMetrics},
     pipeline::{context::Sinks, metrics::Metrics, telemetry::Telemetry},
     quota::{Clock, QuotaMetrics, QuotaTable},
@@ -39,6 +40,7 @@ pub struct State {
     pub settings: Settings,
     pub snapshot: SnapshotHandle,
     pub upstream: UpstreamClient,
+    pub fetcher: Fetcher,
     pub health: HealthBoard,
     pub quota: QuotaTable,
     /// The request log, for clients.
@@ -115,6 +117,7 @@ pub async fn start(
     let state = Arc::new(State {
         snapshot: snapshot.clone(),
         upstream: upstream.clone(),
+        fetcher: Fetcher::new(upstream.tls_http1(), settings.fetch_networks.clone()),
         health: health.clone(),
         quota: quota.clone(),
         lookup: Lookup::new(&channels, &token),

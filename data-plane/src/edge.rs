@@ -17,7 +17,7 @@ use crate::{
     pipeline::{
         self, Body,
         error::{GatewayError, Kind},
-        headers,
+        headers, stored,
     },
     requests,
 };
@@ -33,6 +33,7 @@ pub struct Edge {
 impl Edge {
     pub fn new(state: Arc<State>) -> Self {
         let router = models::router(state.clone()).merge(requests::router(state.clone()));
+        let router = router.merge(stored::router(state.clone()));
         Self { state, router }
     }
 

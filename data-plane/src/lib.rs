@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod drain;
 pub mod edge;
+pub mod fetch;
 pub mod health;
 pub mod models;
 pub mod pipeline;

@@ -7,7 +7,7 @@ use axum::{
     Router,
     extract::{Path, State as Shared},
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::get,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, request::Parts};
@@ -39,8 +39,6 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/api/v1/models", get(list))
         .route("/api/v1/models/{*id}", get(one))
         .route("/api/public/models", get(public))
-        .route("/v1/responses/{*rest}", any(stored_response))
-        .route("/api/v1/responses/{*rest}", any(stored_response))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
@@ -133,16 +131,9 @@ fn render_public(live: &Live) -> PublicModels {
     PublicModels { body, etag }
 }
 
-/// The gateway keeps no state, so it can't know which upstream has a stored response.
-async fn stored_response(uri: Uri) -> Response {
-    let message = "Stored responses can't be read, cancelled or deleted through this gateway: it keeps no state and does \
-                   not know which upstream has them. Create responses with POST /v1/responses, and send \
-                   \"store\": false unless previous_response_id is needed.";
-    refuse(&uri, &GatewayError::new(Kind::RouteNotFound, message))
-}
-
 async fn not_found(uri: Uri) -> Response {
-    let served: Vec<_> = Endpoint::ALL.into_iter().map(|it| format!("/v1{}", it.upstream_path())).collect();
+    let fixed = Endpoint::ALL.into_iter().filter(|it| !it.is_named_in_path());
+    let served: Vec<_> = fixed.map(|it| format!("/v1{}", it.upstream_path())).collect();
     let message = format!(
         "There is nothing at {}. This gateway serves POST {} and GET /v1/models.",
         uri.path(),

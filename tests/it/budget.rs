@@ -272,6 +272,11 @@ async fn what_nobody_has_priced_is_refused_by_a_strict_budget_alone() {
         (response.status, &response.json().unwrap()["error"]["code"]),
         (400, &json!("cost_not_bounded"))
     );
+    let later = json!({ "model": MODEL, "input": "hi", "background": true }).to_string();
+    let response = fleet.client.post("/v1/responses", later).await.unwrap();
+    let error = response.json().unwrap()["error"].clone();
+    assert_eq!((response.status, &error["code"]), (400, &json!("cost_not_bounded")), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("`background`"), "{error}");
     assert_eq!(fleet.upstream.served(), 0);
     let path = fleet.org(&format!("/budgets/{id}?wait=fleet"));
     fleet.admin.patch(&path, json!({ "reservation": "estimated" })).await.unwrap();

@@ -3,11 +3,13 @@
 
 use nemo_tests::{
     client::End,
+    eventually,
+    fleet::UPSTREAM_KEY,
     script::{Ending, Script},
 };
 use serde_json::{Value, json};
 
-use super::dialects::{SENTENCE, Speaks, UPSTREAMS, fleet, fleet_with, row, serve, settled};
+use super::dialects::{SENTENCE, Speaks, UPSTREAMS, fleet, fleet_with, row, serve, serve_as, settled};
 
 /// E.5, B3: an upstream's refusal is told in the client's words, whoever said it.
 #[tokio::test]
@@ -102,6 +104,78 @@ async fn what_the_target_cannot_express_is_named_or_refused() {
     assert_eq!(response.status, 200, "{}", response.text());
 }
 
+/// An organization may have it so for all of its requests, and a request may say otherwise.
+#[tokio::test]
+async fn an_organizations_policy_holds_where_the_request_says_nothing() {
+    let fleet = fleet().await;
+    let extra = json!({ "seed": 7 });
+    let setting = fleet.org("/settings/routing.unsupported");
+    fleet.admin.put(&setting, json!({ "value": "\"refuse\"" })).await.unwrap();
+    eventually("the policy is in force", async || {
+        let response = Speaks::Chat.ask(&fleet.client, "at-anthropic", false, &extra).await;
+        let error = &response.json()?["error"];
+        anyhow::ensure!(
+            (response.status, &error["code"]) == (400, &json!("unsupported_parameter")),
+            "{error}"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let lenient = fleet.client.clone().header("x-nemo-unsupported", "drop");
+    let response = Speaks::Chat.ask(&lenient, "at-anthropic", false, &extra).await;
+    assert_eq!((response.status, response.header("x-nemo-dropped-params")), (200, Some("seed")));
+    let response = Speaks::Chat.ask(&fleet.client, "at-openai", false, &extra).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    fleet.admin.delete(&setting).await.unwrap();
+    eventually("the default is back", async || {
+        let response = Speaks::Chat.ask(&fleet.client, "at-anthropic", false, &extra).await;
+        anyhow::ensure!(response.status == 200, "{}", response.text());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// An image that the provider's filters keep back is the client's to know of. Nobody else is asked for it, nothing is
+/// billed, and the upstream is as healthy as before.
+#[tokio::test]
+async fn an_image_that_is_kept_back_is_a_400_and_no_fault() {
+    let fleet = fleet().await;
+    let base = format!("{}/v1beta", fleet.upstream.origin());
+    for id in ["it-paints", "it-paints-too"] {
+        serve_as(&fleet, id, "google-ai-studio", &base, UPSTREAM_KEY, "images.generations", "imagen-mock")
+            .await;
+    }
+    settled(&fleet, "it-paints-too").await;
+    let body =
+        json!({ "model": "it-paints", "prompt": "a cat", "nemo_fallbacks": ["it-paints-too"] }).to_string();
+    let kept = r#"{"predictions":[{"raiFilteredReason":"Blocked by the policy."}]}"#;
+    for _ in 0..6 {
+        let before = fleet.upstream.served();
+        fleet.upstream.push(Script::replay("application/json", kept));
+        let response = fleet.client.post("/v1/images/generations", body.clone()).await.unwrap();
+        let error = &response.json().unwrap()["error"];
+        assert_eq!((response.status, &error["code"]), (400, &json!("content_policy_violation")), "{error}");
+        assert_eq!(
+            (&error["message"], &error["param"]),
+            (&json!("Blocked by the policy."), &json!("prompt"))
+        );
+        assert_eq!(fleet.upstream.served(), before + 1, "nobody else was asked");
+        let logged = row(&fleet, &response).await;
+        assert_eq!(
+            (&logged["outcome"], &logged["error_code"]),
+            (&json!("error"), &json!("upstream_rejected"))
+        );
+        assert_eq!(logged["cost_nanos"].as_i64().unwrap_or(0), 0, "{logged}");
+    }
+    let good = r#"{"predictions":[{"mimeType":"image/png","bytesBase64Encoded":"QUJD"}]}"#;
+    fleet.upstream.push(Script::replay("application/json", good));
+    let response = fleet.client.post("/v1/images/generations", body).await.unwrap();
+    assert_eq!(response.json().unwrap()["data"][0]["b64_json"], "QUJD", "{}", response.text());
+    assert_eq!(response.header("x-nemo-attempts"), Some("1"));
+}
+
 /// Every malformed body is refused with the path of what is wrong, before anything is sent.
 #[tokio::test]
 async fn what_is_wrong_is_named_in_the_clients_words() {
@@ -163,21 +237,6 @@ async fn models_are_listed_in_the_clients_words() {
     assert_eq!(one["outputTokenLimit"], 4096, "{one}");
 }
 
-/// Counting is free, and only where the provider does it.
-#[tokio::test]
-async fn tokens_are_counted_by_anthropic_and_cost_nothing() {
-    let fleet = fleet().await;
-    let body = |model: &str| {
-        json!({ "model": model, "messages": [{ "role": "user", "content": "hi" }] }).to_string()
-    };
-    let response = fleet.client.post("/v1/messages/count_tokens", body("at-anthropic")).await.unwrap();
-    assert_eq!(response.json().unwrap()["input_tokens"], 12, "{}", response.text());
-    let logged = row(&fleet, &response).await;
-    assert!(logged["cost_nanos"].as_i64().unwrap_or(0) == 0, "{logged}");
-    let response = fleet.client.post("/v1/messages/count_tokens", body("at-bedrock")).await.unwrap();
-    assert_eq!((response.status, &response.json().unwrap()["type"]), (400, &json!("error")));
-}
-
 /// Bedrock: every request is signed; the secret itself never travels.
 #[tokio::test]
 async fn requests_to_bedrock_are_signed() {
@@ -207,7 +266,8 @@ async fn vertex_is_called_with_a_token_that_is_fetched_in_the_background() {
         "private_key": pem, "token_uri": "http://169.254.169.254/never",
     });
     let base = format!("{}/v1/projects/p/locations/l", fleet.upstream.origin());
-    serve(&fleet, "at-vertex", "google-vertex", &base, &secret.to_string(), "chat.completions").await;
+    // With line breaks, as Google hands it out.
+    serve(&fleet, "at-vertex", "google-vertex", &base, &format!("{secret:#}"), "chat.completions").await;
     settled(&fleet, "at-vertex").await;
     let response = Speaks::Chat.ask(&fleet.client, "at-vertex", false, &json!({})).await;
     assert_eq!(response.status, 200, "{}", response.text());

@@ -52,18 +52,32 @@ pub async fn fleet_with(settings: &[(&str, &str)]) -> Fleet {
 }
 
 pub async fn serve(fleet: &Fleet, id: &str, provider: &str, base_url: &str, secret: &str, endpoint: &str) {
+    serve_as(fleet, id, provider, base_url, secret, endpoint, "mock").await;
+}
+
+/// The same under the name that the provider has for the model.
+pub async fn serve_as(
+    fleet: &Fleet,
+    id: &str,
+    provider: &str,
+    base_url: &str,
+    secret: &str,
+    endpoint: &str,
+    upstream_model: &str,
+) {
     let credential = json!({ "name": id, "provider": provider, "secret": secret });
     let credential = fleet.admin.post("/credentials", credential).await.unwrap()["id"].clone();
     let price =
         json!({ "input": 5_000_000_000_i64, "output": 10_000_000_000_i64, "cache_read": 500_000_000 });
-    let offering = json!({ "provider": provider, "upstream_model": "mock", "price": &price });
+    let offering = json!({ "provider": provider, "upstream_model": upstream_model, "price": &price });
     let model = json!({
         "id": id, "display_name": id, "owned_by": "tests", "endpoints": [endpoint], "offerings": [offering],
         "max_output_tokens": 4096,
     });
     fleet.admin.put(&format!("/models/{id}"), json!({ "model": model })).await.unwrap();
     let deployment = json!({
-        "provider": provider, "base_url": base_url, "credential_id": credential, "model": id, "upstream_model": "mock",
+        "provider": provider, "base_url": base_url, "credential_id": credential, "model": id,
+        "upstream_model": upstream_model,
         "price": price,
     });
     fleet.admin.post("/deployments", deployment).await.unwrap();
@@ -120,7 +134,7 @@ impl Speaks {
         client.post(&path, body.to_string()).await.unwrap()
     }
 
-    fn text(self, answer: &Value) -> String {
+    pub fn text(self, answer: &Value) -> String {
         let (parts, member) = match self {
             Self::Chat => return answer["choices"][0]["message"]["content"].as_str().unwrap_or("").into(),
             Self::Responses => (&answer["output"][0]["content"], "text"),
@@ -131,7 +145,7 @@ impl Speaks {
     }
 
     /// Input and output, as the dialect tells them.
-    fn usage(self, answer: &Value) -> (Option<u64>, Option<u64>) {
+    pub fn usage(self, answer: &Value) -> (Option<u64>, Option<u64>) {
         let (usage, names) = match self {
             Self::Chat => (&answer["usage"], ["prompt_tokens", "completion_tokens"]),
             Self::Responses | Self::Messages => (&answer["usage"], ["input_tokens", "output_tokens"]),
@@ -140,7 +154,7 @@ impl Speaks {
         (usage[names[0]].as_u64(), usage[names[1]].as_u64())
     }
 
-    fn finish(self, answer: &Value) -> &str {
+    pub fn finish(self, answer: &Value) -> &str {
         match self {
             Self::Chat => answer["choices"][0]["finish_reason"].as_str(),
             Self::Responses => answer["status"].as_str(),
@@ -150,11 +164,11 @@ impl Speaks {
         .unwrap_or_default()
     }
 
-    fn stopped(self) -> &'static str {
+    pub fn stopped(self) -> &'static str {
         ["stop", "completed", "end_turn", "STOP"][self as usize]
     }
 
-    fn streamed_text(self, events: &[Value]) -> String {
+    pub fn streamed_text(self, events: &[Value]) -> String {
         let pieces = events.iter().map(|event| match self {
             Self::Chat => &event["choices"][0]["delta"]["content"],
             Self::Responses if event["type"] == "response.output_text.delta" => &event["delta"],
@@ -165,7 +179,7 @@ impl Speaks {
         pieces.filter_map(Value::as_str).collect()
     }
 
-    fn is_ended(self, text: &str) -> bool {
+    pub fn is_ended(self, text: &str) -> bool {
         match self {
             Self::Chat => text.ends_with("data: [DONE]\n\n"),
             Self::Responses => text.contains("event: response.completed\n"),

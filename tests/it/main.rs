@@ -33,11 +33,17 @@ mod cli_apply;
 #[cfg(test)]
 mod cli_offline;
 #[cfg(test)]
+mod conversions;
+#[cfg(test)]
 mod cooldown;
+#[cfg(test)]
+mod count_tokens;
 #[cfg(test)]
 mod credits;
 #[cfg(test)]
 mod crossing;
+#[cfg(test)]
+mod crossing_budget;
 #[cfg(test)]
 mod decisions;
 #[cfg(test)]
@@ -56,6 +62,12 @@ mod fault_matrix;
 mod fleet;
 #[cfg(test)]
 mod forms;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod hosting;
+#[cfg(test)]
+mod image_urls;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
@@ -96,6 +108,8 @@ mod roles;
 mod routing_admin;
 #[cfg(test)]
 mod standalone_tls;
+#[cfg(test)]
+mod stored;
 #[cfg(test)]
 mod strategies;
 #[cfg(test)]

@@ -78,6 +78,8 @@ async fn what_can_not_be_routed_is_refused_with_its_member_and_the_published_sna
         ("routing.retries", "99"),
         ("cooldown.window_ms", "0"),
         ("routing.max_cost_usd", "1"),
+        ("routing.unsupported", "\"ignore\""),
+        ("routing.unsupported", "1"),
     ] {
         let (problem, member) =
             refused(&fleet, "PUT", &format!("{settings}/{key}"), &json!({ "value": value })).await;

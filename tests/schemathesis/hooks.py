@@ -26,7 +26,8 @@ TAG = "schemathesis"
 # What settings hold that are no times in milliseconds: a schema can't say that a value depends on its key.
 SETTINGS = {
     "routing.strategy": '"simple-shuffle"', "routing.retries": "1", "routing.max_retries": "4",
-    "routing.max_cost_usd": '"0.50"', "routing.backoff_ms": "250", "cooldown.failures": "3",
+    "routing.unsupported": '"refuse"', "routing.max_cost_usd": '"0.50"', "routing.fetch_image_urls": '"on"',
+    "routing.backoff_ms": "250", "cooldown.failures": "3",
     "billing.tiers": '[{"name": "pay-as-you-go", "fee_percent": "4"}]', "billing.tier": '"pay-as-you-go"',
     "credits.required": "false", "credits.signup_grant": '"0"', "credits.low_balance": '"1.50"',
     "cooldown.cluster_min_attempts": "20", "cooldown.cluster_error_percent": "50",

@@ -7,7 +7,7 @@
 //! - [`fleet`], [`site`] and [`admin`]: a whole gateway as child processes, set up through its admin API
 //! - [`control`]: a control plane with settings of its own; [`oidc`]: a real OpenID provider
 //! - [`client`] and [`wire`]: an HTTP/1.1 and SSE client that keeps the bytes as they came, with their times
-//! - [`receiver`]: an endpoint for webhooks
+//! - [`receiver`]: an endpoint for webhooks; [`pictures`]: a server of images behind TLS
 //! - [`eventually`] and [`ports`]: waiting without sleeping, free loopback ports
 //!
 //! Used by `it/` (integration tests), by `bench/` (the load generator and its runner), by `nemo-testenv`, and by other
@@ -21,6 +21,7 @@ pub mod eventually;
 pub mod fleet;
 pub mod links;
 pub mod oidc;
+pub mod pictures;
 pub mod ports;
 pub mod postgres;
 pub mod process;

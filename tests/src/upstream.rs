@@ -11,6 +11,7 @@ mod plan;
 mod record;
 mod reply;
 mod serve;
+pub mod stored;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,6 +52,7 @@ struct State {
     queue: VecDeque<Script>,
     by_model: HashMap<String, Script>,
     records: VecDeque<Arc<Recorded>>,
+    kept: stored::Kept,
     dropped: u64,
 }
 

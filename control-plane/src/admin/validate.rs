@@ -147,21 +147,57 @@ pub(super) fn base_url(field: &str, text: &str) -> Result<String, AdminError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A provider's secret: something that fits into a header.
-pub(super) fn secret(field: &str, text: &str) -> Result<(), AdminError> {
+/// The same of Azure's, which may end with the version of its interface: `https://host?api-version=2024-10-21`.
+pub(super) fn azure_base_url(field: &str, text: &str) -> Result<String, AdminError> {
+    let Some((base, version)) = text.split_once("?api-version=") else { return base_url(field, text) };
+    let of_version = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if !(1..=64).contains(&version.len()) || !version.bytes().all(of_version) {
+        let expected = "a version such as 2024-10-21 or 2025-04-01-preview";
+        return Err(AdminError::invalid(field, "has no version behind `?api-version=`", expected));
+    }
+    Ok(format!("{}?api-version={version}", base_url(field, base)?))
+}
+
+/// Providers whose secrets may be JSON that nodes sign or ask for tokens with, and the members that it can't do without:
+/// Google's key file of a service account, an access key of AWS.
+const JSON_SECRETS: [(&str, &[&str]); 2] = [
+    ("google-vertex", &["client_email", "private_key"]),
+    ("bedrock", &["access_key_id", "secret_access_key"]),
+];
+
+/// A provider's secret: something that fits into a header, or JSON where the provider has such secrets.
+pub(super) fn secret(field: &str, provider: &str, text: &str) -> Result<(), AdminError> {
     let expected = "1 to 8192 visible ASCII characters";
     // The value itself must not show up in the message.
-    if (1..=8192).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
-        && text.trim() == text
-    {
+    let refuse = |message: &str, expected: &str| Err(AdminError::invalid(field, message, expected));
+    if !(1..=8192).contains(&text.len()) || text.trim() != text {
+        return refuse(if text.is_empty() { "missing" } else { "can't be sent in a header" }, expected);
+    }
+    let json = JSON_SECRETS.iter().find(|(of, _)| *of == provider && text.starts_with('{'));
+    if let Some((_, members)) = json {
+        let object: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        let has = |name: &str| {
+            let aws = format!("aws_{name}");
+            [name, &aws, &aws.to_uppercase(), &pascal(name)].iter().any(|name| object[*name].is_string())
+        };
+        return match members.iter().all(|name| has(name)) {
+            true => Ok(()),
+            false => refuse(
+                "is no such JSON",
+                &format!("a JSON object with the strings {}, or a key that is no JSON", members.join(", ")),
+            ),
+        };
+    }
+    if text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         return Ok(());
     }
-    Err(AdminError::invalid(
-        field,
-        if text.is_empty() { "missing" } else { "can't be sent in a header" },
-        expected,
-    ))
+    refuse("can't be sent in a header", expected)
+}
+
+/// `access_key_id` as AWS's own answers have it: `AccessKeyId`.
+fn pascal(name: &str) -> String {
+    let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split('_').filter(|word| !word.is_empty()).map(capital).collect()
 }
 
 pub(super) fn weight(field: &str, weight: u32) -> Result<i64, AdminError> {

@@ -16,7 +16,6 @@ const KEPT_RUNS: i64 = 200;
 pub struct RunRow {
     pub id: Uuid,
     pub started_at: OffsetDateTime,
-    pub ended_at: OffsetDateTime,
     /// JSON.
     pub sources: String,
     pub applied: i64,
@@ -238,7 +237,7 @@ pub async fn insert_run(tx: &mut SystemTx, run: &RunRow) -> Result<(), StoreErro
 
 /// The newest first.
 pub async fn runs(tx: &mut SystemTx, limit: i64) -> Result<Vec<RunRow>, StoreError> {
-    let sql = "SELECT id, started_at, ended_at, sources, applied, held FROM catalog_runs \
+    let sql = "SELECT id, started_at, sources, applied, held FROM catalog_runs \
                ORDER BY started_at DESC LIMIT $1";
     Ok(sqlx::query_as(sql).bind(limit).fetch_all(tx.conn()).await?)
 }

@@ -12,9 +12,6 @@ use uuid::Uuid;
 use super::{StoreError, SystemTx, TenantTx};
 use crate::ledger::{Entry, Kind};
 
-/// Longest source.
-pub const MAX_SOURCE: usize = 200;
-
 /// Adds entries in one statement and tells how many were new. What this source has booked before, for the same kind,
 /// window and lease, stays as it is: a caller whose entries can come twice must see to its total only when they were
 /// new. Entries of zero are not booked.

@@ -26,6 +26,7 @@ use super::{
     address::{check, is_public},
     signature::{self, SigningSecret},
 };
+use crate::causes::with_causes;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From name lookup to the head of the answer.
@@ -125,7 +126,7 @@ impl WebhookClient {
             .body(Full::new(Bytes::copy_from_slice(delivery.body.as_bytes())))
             .map_err(|error| NotTaken::Connection(error.to_string()))?;
         let response =
-            self.client.request(request).await.map_err(|error| NotTaken::Connection(chain(&error)))?;
+            self.client.request(request).await.map_err(|error| NotTaken::Connection(reason(&error)))?;
         // The body is dropped unread.
         match response.status().as_u16() {
             status @ 200..=299 => Ok(status),
@@ -171,15 +172,9 @@ fn allowed(found: impl Iterator<Item = SocketAddr>, allow_private: bool) -> std:
     Ok(kept)
 }
 
-/// An error with its causes: the client's own texts end at "client error (Connect)".
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
+/// As much of it as a row of the table of deliveries shows.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = with_causes(error);
     text.truncate(text.floor_char_boundary(300));
     text
 }

@@ -20,6 +20,9 @@ pub fn url(
         let model = segments(model)?;
         return Some(format!("{}{}", own_base(provider, base_url), (conversion.path)(model)));
     }
+    if let Plan::Count { by, .. } = plan {
+        return by.url(provider, base_url, model);
+    }
     let dialect = match plan {
         Plan::Transcode { to, .. } => Some(to),
         _ => endpoint.dialect(),
@@ -69,7 +72,7 @@ fn google_method(stream: bool) -> &'static str {
 }
 
 /// AI Studio's and Cohere's own interfaces are beside their compatibility layers, which deployments may still name.
-fn own_base<'a>(provider: &Provider, base_url: &'a str) -> &'a str {
+pub(crate) fn own_base<'a>(provider: &Provider, base_url: &'a str) -> &'a str {
     match (provider.hosting, provider.speaks) {
         (Hosting::AiStudio, _) => base_url.strip_suffix("/openai").unwrap_or(base_url),
         (_, Some(Dialect::Cohere)) => cohere_origin(base_url),
@@ -78,7 +81,7 @@ fn own_base<'a>(provider: &Provider, base_url: &'a str) -> &'a str {
 }
 
 /// Publisher and model of a name that may hold both.
-fn published(model: &str) -> (&str, &str) {
+pub(crate) fn published(model: &str) -> (&str, &str) {
     match model.strip_prefix("publishers/").unwrap_or(model).rsplit_once('/') {
         Some((publisher, name)) => (publisher.strip_suffix("/models").unwrap_or(publisher), name),
         None if is_claude(model) => ("anthropic", model),
@@ -110,7 +113,7 @@ fn azure(base_url: &str, endpoint: Endpoint, model: &str) -> Option<String> {
 }
 
 /// The name as it may stand in a path, slashes included: of harmless characters, and no segment that goes elsewhere.
-fn segments(model: &str) -> Option<&str> {
+pub(crate) fn segments(model: &str) -> Option<&str> {
     let harmless =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'@' | b'/');
     let walks = |segment: &str| matches!(segment, "" | "." | "..");
@@ -118,7 +121,7 @@ fn segments(model: &str) -> Option<&str> {
 }
 
 /// The name as one segment: an ARN has colons and slashes.
-fn one_segment(model: &str) -> Option<String> {
+pub(crate) fn one_segment(model: &str) -> Option<String> {
     Some(segments(model)?.replace(':', "%3A").replace('/', "%2F"))
 }
 

@@ -54,17 +54,24 @@ pub struct CodecError {
     pub message: String,
     /// The target can't do it, although the request is fine: another one may.
     pub unsupported: bool,
+    /// Of an answer: there is none, because the provider's filters have kept it back.
+    pub withheld: bool,
 }
 
 impl CodecError {
     /// The request is wrong.
     pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), unsupported: false }
+        Self { path: path.into(), message: message.into(), unsupported: false, withheld: false }
     }
 
     /// The request asks for what the target has not.
     pub fn unsupported(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { unsupported: true, ..Self::invalid(path, message) }
+    }
+
+    /// What was asked for was made, or would have been, and is not shown: `path` is what asked for it.
+    pub fn withheld(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { withheld: true, ..Self::invalid(path, message) }
     }
 }
 
@@ -94,14 +101,38 @@ pub fn decode_request<'a>(
     body: &'a [u8],
     inbound: Inbound<'a>,
 ) -> Result<ir::Request<'a>, CodecError> {
-    match dialect {
+    let request = match dialect {
         Dialect::Chat => openai::request::decode(body),
         Dialect::Completions => openai::completions::decode(body),
         Dialect::Responses => responses::request::decode(body),
         Dialect::Messages => anthropic::request::decode(body),
         Dialect::GenerateContent => gemini::request::decode(body, inbound),
         Dialect::Converse | Dialect::Cohere => Err(not_read(dialect)),
-    }
+    }?;
+    bounded(request)
+}
+
+/// Most tools of a request, most of them that it allows, and most members that the hub has no place for: writers look
+/// each of these up in the list of the others.
+const MOST_TOOLS: usize = 4096;
+const MOST_EXTRAS: usize = 256;
+
+fn bounded(request: ir::Request<'_>) -> Result<ir::Request<'_>, CodecError> {
+    let allowed = match &request.tool_choice {
+        Some(ir::ToolChoice::Allowed { names, .. }) => names.len(),
+        _ => 0,
+    };
+    let too_many = if request.extras.len() > MOST_EXTRAS {
+        ("", MOST_EXTRAS, "members that are no part of a conversation")
+    } else if request.tools.len() > MOST_TOOLS {
+        ("tools", MOST_TOOLS, "tools")
+    } else if allowed > MOST_TOOLS {
+        (ir::Param::ToolChoice.name(request.dialect), MOST_TOOLS, "tools that may be called")
+    } else {
+        return Ok(request);
+    };
+    let (path, most, what) = too_many;
+    Err(CodecError::invalid(path, format!("More than {most} {what}.")))
 }
 
 /// # Errors

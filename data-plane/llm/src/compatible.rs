@@ -16,6 +16,7 @@ use crate::{
 
 mod hosts;
 
+pub use hosts::COMPATIBLE;
 pub(crate) use hosts::HOSTS;
 
 const TEXT: &[Endpoint] = &[ChatCompletions, Completions, Embeddings];
@@ -39,7 +40,7 @@ const CHAT_AND_TEXT: &[Endpoint] = &[ChatCompletions, Completions];
 const CHAT_AND_EMBEDDINGS: &[Endpoint] = &[ChatCompletions, Embeddings];
 
 /// A remote service with a bearer token that behaves like OpenAI; rows override what differs.
-const REMOTE: Provider = Provider {
+pub(crate) const REMOTE: Provider = Provider {
     id: "",
     name: "",
     aliases: &[],
@@ -54,9 +55,10 @@ const REMOTE: Provider = Provider {
     hosting: Hosting::Plain,
     conversions: &[],
     origin_paths: &[],
+    counts_input: false,
 };
 
-const fn home(id: &str) -> &'static str {
+pub(crate) const fn home(id: &str) -> &'static str {
     match nemo_types::base_url(id) {
         Some(url) => url,
         None => "",
@@ -174,6 +176,7 @@ pub(crate) const PROVIDERS: &[Provider] = &[
         env: &["OPENAI_API_KEY"],
         endpoints: OPENAI,
         quirks: OPENAI_ITSELF,
+        counts_input: true,
         ..REMOTE
     },
     Provider {

@@ -25,12 +25,14 @@ pub enum Endpoint {
     CountTokens,
     /// Google's `:generateContent` and `:streamGenerateContent`, whose paths name the model.
     GenerateContent,
+    /// Google's, for what [`Self::GenerateContent`] would take in.
+    GoogleCountTokens,
     /// Films, made in the background: this asks for one.
     Videos,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -46,17 +48,21 @@ impl Endpoint {
         Self::Messages,
         Self::CountTokens,
         Self::GenerateContent,
+        Self::GoogleCountTokens,
         Self::Videos,
     ];
 
     /// The endpoint of a request path: `/v1/…`, or `/api/v1/…` as clients of OpenRouter send it; of Google's clients
     /// `/v1beta/models/{model}:generateContent`.
     pub fn from_path(path: &str) -> Option<Self> {
-        if google_call(path).is_some() {
-            return Some(Self::GenerateContent);
+        if let Some(call) = google_call(path) {
+            return Some(match call.method {
+                GoogleMethod::Generate | GoogleMethod::Stream => Self::GenerateContent,
+                GoogleMethod::CountTokens => Self::GoogleCountTokens,
+            });
         }
         let path = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/v1")?;
-        let named = |endpoint: &Self| *endpoint != Self::GenerateContent && endpoint.upstream_path() == path;
+        let named = |endpoint: &Self| !endpoint.is_named_in_path() && endpoint.upstream_path() == path;
         Self::ALL.into_iter().find(named)
     }
 
@@ -82,7 +88,7 @@ impl Endpoint {
             Self::Rerank => "/rerank",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
-            Self::GenerateContent => "/models",
+            Self::GenerateContent | Self::GoogleCountTokens => "/models",
             Self::Videos => "/videos",
         }
     }
@@ -105,6 +111,7 @@ impl Endpoint {
             Self::Messages => "messages",
             Self::CountTokens => "messages.count_tokens",
             Self::GenerateContent => "generate_content",
+            Self::GoogleCountTokens => "generate_content.count_tokens",
             Self::Videos => "videos",
         }
     }
@@ -130,7 +137,21 @@ impl Endpoint {
 
     /// Whether what goes in and comes out is text that can be counted in tokens by its length.
     pub fn is_text(self) -> bool {
-        self.dialect().is_some() || matches!(self, Self::Embeddings | Self::CountTokens)
+        self.dialect().is_some() || self.counts().is_some() || self == Self::Embeddings
+    }
+
+    /// What the requests are written in that this endpoint counts the tokens of; `None`: it does something else.
+    pub fn counts(self) -> Option<Dialect> {
+        match self {
+            Self::CountTokens => Some(Dialect::Messages),
+            Self::GoogleCountTokens => Some(Dialect::GenerateContent),
+            _ => None,
+        }
+    }
+
+    /// Whether clients name the model in the path.
+    pub fn is_named_in_path(self) -> bool {
+        matches!(self, Self::GenerateContent | Self::GoogleCountTokens)
     }
 
     /// What its clients speak, where it is a conversation: such an endpoint can be served by a target of another dialect.
@@ -151,12 +172,19 @@ impl Endpoint {
 
     /// Whether clients send it as `multipart/form-data`.
     pub fn takes_form(self) -> bool {
-        matches!(self, Self::ImageEdits | Self::ImageVariations | Self::Transcriptions | Self::Translations)
+        matches!(
+            self,
+            Self::ImageEdits
+                | Self::ImageVariations
+                | Self::Transcriptions
+                | Self::Translations
+                | Self::Videos
+        )
     }
 
-    /// Whether clients send it as JSON. Image edits are sent either way.
+    /// Whether clients send it as JSON. Image edits and videos are sent either way.
     pub fn takes_json(self) -> bool {
-        !self.takes_form() || self == Self::ImageEdits
+        !self.takes_form() || matches!(self, Self::ImageEdits | Self::Videos)
     }
 
     /// The model that is meant when a request names none, as OpenAI documents it.
@@ -165,18 +193,34 @@ impl Endpoint {
     }
 }
 
-/// The model and whether a stream is asked for, of `/v1beta/models/{model}:generateContent`, or the same below `/v1`. Google's clients escape
-/// nothing in the model but what no model's name has; a name with a slash stands there as it is.
-pub fn google_call(path: &str) -> Option<(&str, bool)> {
+/// What Google's clients say in the path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GoogleCall<'a> {
+    pub model: &'a str,
+    pub method: GoogleMethod,
+}
+
+/// What is to be done with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GoogleMethod {
+    Generate,
+    Stream,
+    CountTokens,
+}
+
+/// Of `/v1beta/models/{model}:generateContent` and its like, or the same below `/v1`. Google's clients escape nothing in the
+/// model but what no model's name has; a name with a slash stands there as it is.
+pub fn google_call(path: &str) -> Option<GoogleCall<'_>> {
     let below = |mount: &str| path.strip_prefix(mount)?.strip_prefix("/models/");
     let call = below("/v1beta").or_else(|| below("/v1"))?;
     let (model, method) = call.rsplit_once(':')?;
-    let stream = match method {
-        "generateContent" => false,
-        "streamGenerateContent" => true,
+    let method = match method {
+        "generateContent" => GoogleMethod::Generate,
+        "streamGenerateContent" => GoogleMethod::Stream,
+        "countTokens" => GoogleMethod::CountTokens,
         _ => return None,
     };
-    (!model.is_empty()).then_some((model, stream))
+    (!model.is_empty()).then_some(GoogleCall { model, method })
 }
 
 #[cfg(test)]
@@ -185,7 +229,7 @@ mod tests {
 
     #[test]
     fn both_mounts_name_the_same_endpoints() {
-        for endpoint in Endpoint::ALL.into_iter().filter(|it| *it != Endpoint::GenerateContent) {
+        for endpoint in Endpoint::ALL.into_iter().filter(|it| !it.is_named_in_path()) {
             for mount in ["/v1", "/api/v1"] {
                 assert_eq!(
                     Endpoint::from_path(&format!("{mount}{}", endpoint.upstream_path())),
@@ -198,17 +242,23 @@ mod tests {
 
     #[test]
     fn google_names_model_and_method_in_the_path() {
+        use super::{Endpoint::GenerateContent, GoogleMethod::*};
         for (path, call) in [
-            ("/v1beta/models/gemini-3:generateContent", Some(("gemini-3", false))),
-            ("/v1/models/gemini-3:streamGenerateContent", Some(("gemini-3", true))),
-            ("/v1beta/models/google/gemini-3:streamGenerateContent", Some(("google/gemini-3", true))),
-            ("/v1beta/models/llama3:8b:generateContent", Some(("llama3:8b", false))),
+            ("/v1beta/models/gemini-3:generateContent", Some(("gemini-3", Generate))),
+            ("/v1/models/gemini-3:streamGenerateContent", Some(("gemini-3", Stream))),
+            ("/v1beta/models/google/gemini-3:streamGenerateContent", Some(("google/gemini-3", Stream))),
+            ("/v1beta/models/llama3:8b:generateContent", Some(("llama3:8b", Generate))),
+            ("/v1beta/models/llama3:8b:countTokens", Some(("llama3:8b", CountTokens))),
             ("/v1beta/models/:generateContent", None),
             ("/v1beta/models/gemini-3:embedContent", None),
             ("/v1beta/models/gemini-3", None),
         ] {
-            assert_eq!(google_call(path), call, "{path}");
-            assert_eq!(Endpoint::from_path(path), call.map(|_| Endpoint::GenerateContent));
+            assert_eq!(google_call(path).map(|it| (it.model, it.method)), call, "{path}");
+            let endpoint = call.map(|(_, method)| match method {
+                CountTokens => Endpoint::GoogleCountTokens,
+                Generate | Stream => GenerateContent,
+            });
+            assert_eq!(Endpoint::from_path(path), endpoint);
         }
     }
 

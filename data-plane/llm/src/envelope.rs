@@ -18,6 +18,7 @@ use crate::{
 
 mod fields;
 mod google;
+mod google_parts;
 mod overrides;
 mod parts;
 mod refusal;
@@ -25,6 +26,7 @@ mod values;
 
 use fields::Field;
 pub(crate) use google::GoogleConfig;
+use google_parts::GoogleParts;
 use parts::Parts;
 pub use refusal::{EnvelopeError, EnvelopeErrorKind};
 
@@ -146,6 +148,14 @@ pub fn parse_call<'a>(
     while let Some(name) = members.name().map_err(json_error)? {
         let field = reader.field(&name)?;
         let value = match field {
+            Some(Field::Content) if endpoint.is_named_in_path() => {
+                let mut parts = GoogleParts::default();
+                let value = members.value_observed(&mut parts).map_err(json_error)?;
+                let (found, inlined, images) = parts.finish();
+                reader.envelope.features.insert(found);
+                (reader.envelope.inlined, reader.envelope.images) = (inlined, images);
+                value
+            }
             Some(Field::Content) if reader.has_parts() => {
                 let mut parts = Parts::default();
                 let value = members.value_observed(&mut parts).map_err(json_error)?;
@@ -264,8 +274,7 @@ impl<'a> Reader<'a> {
 
     /// Whether messages may have parts.
     fn has_parts(&self) -> bool {
-        let dialogs = self.endpoint.dialect().is_some_and(|it| it != Dialect::Completions);
-        dialogs || self.endpoint == Endpoint::CountTokens
+        self.endpoint.dialect().or(self.endpoint.counts()).is_some_and(|it| it != Dialect::Completions)
     }
 
     /// Which member the name belongs to, if it is one that matters.
@@ -330,7 +339,11 @@ impl<'a> Reader<'a> {
             Field::WebSearch if value.kind != Kind::Null => {
                 self.envelope.features.insert(Features::PROVIDER_TOOLS);
             }
-            Field::KeptElsewhere | Field::WebSearch => {}
+            // Whatever else it is, is the upstream's to refuse.
+            Field::Background if value.boolean(self.body()) == Some(true) => {
+                self.envelope.features.insert(Features::BACKGROUND);
+            }
+            Field::KeptElsewhere | Field::WebSearch | Field::Background => {}
             Field::Quality | Field::Size => {
                 // Anything else than text is the upstream's to refuse.
                 let text = value.text(self.body()).map(|text| meter::kept(&text));
@@ -521,7 +534,8 @@ impl<'a> Reader<'a> {
             | Endpoint::Rerank
             | Endpoint::Messages
             | Endpoint::CountTokens
-            | Endpoint::GenerateContent => (true, false),
+            | Endpoint::GenerateContent
+            | Endpoint::GoogleCountTokens => (true, false),
             Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
                 (true, true)
             }

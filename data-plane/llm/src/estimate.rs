@@ -4,8 +4,9 @@
 use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
+use serde_json::value::RawValue;
 
-use crate::{Features, features::Inlined};
+use crate::{Features, features::Inlined, ir};
 
 /// Bytes per token. English prose and code have about four bytes per token in the common vocabularies.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -58,6 +59,76 @@ pub fn likely_input_tokens(length: usize, inlined: Inlined) -> u64 {
 /// Completion tokens of this many bytes of text: a quarter, rounded up.
 pub fn estimate_output_tokens(output_bytes: u64) -> u64 {
     output_bytes.div_ceil(BYTES_PER_TOKEN)
+}
+
+/// Prompt tokens of a request that was read, for clients that ask how long it is: as [`estimate_input_tokens`], but of the
+/// text alone, with what providers put around each message.
+pub fn of_request(request: &ir::Request<'_>) -> u64 {
+    let mut size = Size::default();
+    for message in &request.messages {
+        size.tokens += TOKENS_PER_MESSAGE;
+        size.parts(&message.parts);
+    }
+    for tool in &request.tools {
+        size.tokens += TOKENS_PER_MESSAGE;
+        match &tool.kind {
+            ir::ToolKind::Function { parameters, .. } => {
+                size.text(&tool.name);
+                size.text(tool.description.as_deref().unwrap_or_default());
+                size.text(parameters.as_deref().map_or("", RawValue::get));
+            }
+            ir::ToolKind::Native { value, .. } => size.text(value.get()),
+        }
+    }
+    if let Some(ir::Format::Schema { schema, .. }) = &request.format {
+        size.text(schema.get());
+    }
+    size.tokens + size.bytes.div_ceil(BYTES_PER_TOKEN)
+}
+
+/// What stands between two messages, and says whose they are.
+const TOKENS_PER_MESSAGE: u64 = 4;
+
+#[derive(Default)]
+struct Size {
+    /// Of text.
+    bytes: u64,
+    tokens: u64,
+}
+
+impl Size {
+    fn text(&mut self, text: &str) {
+        self.bytes += text.len() as u64;
+    }
+
+    fn parts(&mut self, parts: &[ir::Part<'_>]) {
+        for part in parts {
+            match &part.content {
+                ir::Content::Text { text, .. } | ir::Content::Refusal(text) => self.text(text),
+                ir::Content::Image(media) | ir::Content::Audio(media) | ir::Content::Video(media) => {
+                    self.file(&media.source);
+                }
+                ir::Content::Document(document) => self.file(&document.source),
+                ir::Content::ToolCall(call) => {
+                    self.text(&call.name);
+                    self.text(&call.arguments);
+                }
+                ir::Content::ToolResult(result) => self.parts(&result.content),
+                // Earlier thoughts are not taken in again.
+                ir::Content::Thinking(_) => {}
+                ir::Content::Opaque { value, .. } => self.text(value.get()),
+            }
+        }
+    }
+
+    fn file(&mut self, source: &ir::Source<'_>) {
+        match source {
+            ir::Source::Text(text) => self.text(text),
+            ir::Source::Url(_) | ir::Source::Base64 { .. } | ir::Source::File(_) => {
+                self.tokens += TOKENS_PER_INLINE_FILE;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

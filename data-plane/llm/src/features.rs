@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A set of needs.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Features(u8);
+pub struct Features(u16);
 
 /// Each need with the catalog tag that stands for it.
 const TAGS: [(Features, &str); 6] = [
@@ -33,6 +33,8 @@ impl Features {
     pub const PROVIDER_TOOLS: Self = Self(64);
     /// What goes in is not all in the request, or says nothing about its size.
     pub const UNKNOWN_INPUT: Self = Self(128);
+    /// The provider answers later, to whoever asks then, and says only there what it has cost.
+    pub const BACKGROUND: Self = Self(256);
 
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -9,6 +9,8 @@
 //! - [`address`]: where a call goes
 //! - [`plan`]: whether the target speaks the client's dialect; where it does not, [`codec`] translates through the hub of
 //!   [`ir`], with one folder of [`providers`] per dialect
+//! - [`links`]: what a request names by URL and its target wants the bytes of
+//! - [`count`]: what a request would take in, for clients that ask
 //! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
 //! - [`aws_event_stream`] and [`sigv4`]: what AWS frames its streams and signs its requests with
@@ -25,6 +27,7 @@ pub mod aws_event_stream;
 pub mod bound;
 pub mod codec;
 pub mod compatible;
+pub mod count;
 pub mod decimal;
 pub mod dialect;
 pub mod endpoint;
@@ -36,6 +39,7 @@ pub mod features;
 pub mod finish_reason;
 pub mod ir;
 pub mod json;
+pub mod links;
 pub mod meter;
 pub mod multipart;
 pub mod plan;
@@ -55,6 +59,7 @@ pub mod usage_scan;
 
 pub use bound::MostInput;
 pub use codec::{CodecError, Destination, Echo, Encoded, Inbound};
+pub use count::Counter;
 pub use dialect::{Dialect, ErrorDialect};
 pub use endpoint::Endpoint;
 pub use envelope::{Envelope, EnvelopeError, EnvelopeErrorKind, Span, parse, parse_call};
@@ -63,6 +68,7 @@ pub use estimate::{estimate_input_tokens, estimate_output_tokens, least_input_to
 pub use extras::{Chain, Extras, Overrides, Said};
 pub use features::{Features, Inlined};
 pub use finish_reason::FinishReason;
+pub use links::{File, Files, Link};
 pub use meter::{Asked, measures};
 pub use multipart::{Form, FormScanner, MultipartError, Piece};
 pub use plan::{Conversion, Converted, Plan, plan};

@@ -57,6 +57,7 @@ pub fn measures(endpoint: Endpoint, asked: Option<&Asked>, mut told: Vec<Measure
         | Endpoint::Messages
         | Endpoint::CountTokens
         | Endpoint::GenerateContent
+        | Endpoint::GoogleCountTokens
         | Endpoint::Videos => {}
     }
     told

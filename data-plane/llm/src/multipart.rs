@@ -9,9 +9,11 @@
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
+mod fields;
 mod form;
 mod head;
 
+pub use fields::to_json;
 pub use form::{Form, FormField};
 use head::Head;
 

@@ -6,6 +6,7 @@ use nemo_types::{Measure, Usage};
 use crate::{
     Dialect, Endpoint, Provider,
     codec::{CodecError, Destination, Echo, Encoded},
+    count::Counter,
 };
 
 /// See the module.
@@ -17,6 +18,8 @@ pub enum Plan {
     Transcode { from: Dialect, to: Dialect },
     /// Something that is no conversation: embeddings, images, rankings.
     Convert(&'static Conversion),
+    /// A conversation that is to be counted and not answered, through [`crate::count`].
+    Count { from: Dialect, by: Counter },
 }
 
 /// One endpoint in the words of one provider. The client's side is always OpenAI's (or, of rankings, Cohere's).
@@ -43,6 +46,9 @@ pub fn plan(endpoint: Endpoint, provider: &Provider, model: &str) -> Option<Plan
     }
     if let Some((_, conversion)) = provider.conversions.iter().find(|(of, _)| *of == endpoint) {
         return Some(Plan::Convert(conversion));
+    }
+    if let Some(from) = endpoint.counts() {
+        return Some(Plan::Count { from, by: Counter::of(provider, model)? });
     }
     let (from, to) = (endpoint.dialect()?, provider.dialect(model)?);
     Some(Plan::Transcode { from, to })

@@ -102,6 +102,8 @@ pub struct Provider {
     pub conversions: &'static [(Endpoint, Conversion)],
     /// Endpoints that are not below the base URL but at this path of its host.
     pub origin_paths: &'static [(Endpoint, &'static str)],
+    /// It has OpenAI's `/responses/input_tokens`.
+    pub counts_input: bool,
 }
 
 /// Rows of one table: the id says it all.
@@ -117,6 +119,8 @@ impl Provider {
     /// Whether it takes this endpoint's bodies as they are.
     pub fn speaks_natively(&self, endpoint: Endpoint, model: &str) -> bool {
         match (self.hosting, endpoint) {
+            // A whole request in it names the model once more.
+            (_, Endpoint::GoogleCountTokens) => false,
             // One host, several model families, each with its own dialect.
             (Hosting::Vertex, Endpoint::Messages) => is_claude(model),
             (Hosting::Vertex, Endpoint::GenerateContent) => !is_claude(model),

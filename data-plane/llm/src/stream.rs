@@ -188,6 +188,11 @@ impl StreamObserver {
         self.notes.output_bytes
     }
 
+    /// Those of them that have come since the last report of usage: some report at the start already.
+    pub fn unreported_bytes(&self) -> u64 {
+        self.notes.output_bytes - self.notes.reported_bytes
+    }
+
     /// What was consumed in other units than text tokens, so far.
     pub fn measures(&self) -> Vec<Measure> {
         self.notes.measures()

@@ -14,7 +14,9 @@ use crate::{
     UpstreamErrorInfo,
     aws_event_stream::{FrameError, FrameScanner},
     codec::{self, CodecError, Decoder, Encoder},
-    ir, render_stream_error,
+    ir,
+    links::{self, Files, Link},
+    render_stream_error,
     sse::{SseError, SseScanner},
 };
 
@@ -31,7 +33,34 @@ pub fn request(
     inbound: Inbound<'_>,
     destination: &Destination<'_>,
 ) -> Result<Encoded, CodecError> {
-    codec::encode_request(&codec::decode_request(from, body, inbound)?, to, destination)
+    request_with((from, to), body, inbound, destination, &Files::NONE)
+}
+
+/// The same with what was fetched of [`links`].
+///
+/// # Errors
+/// As [`request`].
+pub fn request_with(
+    (from, to): (Dialect, Dialect),
+    body: &[u8],
+    inbound: Inbound<'_>,
+    destination: &Destination<'_>,
+    files: &Files,
+) -> Result<Encoded, CodecError> {
+    let mut request = codec::decode_request(from, body, inbound)?;
+    files.fill(&mut request);
+    codec::encode_request(&request, to, destination)
+}
+
+/// What the request names by URL and the target wants the bytes of; empty when it can't be read at all.
+pub fn links(
+    (from, to): (Dialect, Dialect),
+    body: &[u8],
+    inbound: Inbound<'_>,
+    destination: &Destination<'_>,
+) -> Vec<Link> {
+    let request = codec::decode_request(from, body, inbound);
+    request.map_or_else(|_| Vec::new(), |request| links::wanted(&request, to, destination))
 }
 
 /// A complete answer in the client's dialect, and what it tells.
@@ -139,6 +168,8 @@ struct Seen {
     finish_reason: Option<FinishReason>,
     service_tier: ServiceTier,
     output_bytes: u64,
+    /// How many there were when the usage was reported.
+    reported_bytes: u64,
     content: bool,
     ended: bool,
     error: Option<UpstreamErrorInfo>,
@@ -262,6 +293,11 @@ impl StreamTranscoder {
     pub fn output_bytes(&self) -> u64 {
         self.writer.seen.output_bytes
     }
+
+    /// Those of them that have come since the last report of usage: some report at the start already.
+    pub fn unreported_bytes(&self) -> u64 {
+        self.writer.seen.output_bytes - self.writer.seen.reported_bytes
+    }
 }
 
 /// More answers than any provider makes.
@@ -368,7 +404,10 @@ impl Writer {
                 seen.content = true;
                 seen.finish_reason.get_or_insert_with(|| finish.reason());
             }
-            ir::Event::Usage(usage) => seen.usage = Some(*usage).filter(|it| !it.is_unknown()).or(seen.usage),
+            ir::Event::Usage(usage) if !usage.is_unknown() => {
+                (seen.usage, seen.reported_bytes) = (Some(*usage), seen.output_bytes);
+            }
+            ir::Event::Usage(_) => {}
             ir::Event::Error(said) => seen.error = Some(said.clone()),
             ir::Event::End => seen.ended = true,
             ir::Event::Logprobs { .. } => {}

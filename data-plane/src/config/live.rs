@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use nemo_llm::{AuthScheme, Endpoint, Plan, Provider};
 use nemo_snapshot::{Deployment, KeyRecord, Kind, Rejection, ResourceKey, Snapshot, tenancy::Disabled};
-use nemo_types::{DeploymentId, Keyring, Secret};
+use nemo_types::{DeploymentId, Keyring, Marker, Secret};
 
 use super::revoked::Revoked;
 use crate::{
@@ -27,6 +27,8 @@ pub struct Live {
     pub upstreams: Arc<Vec<Upstream>>,
     /// What routing needs of them; shared likewise.
     pub served: Arc<Served>,
+    /// Seals the ids of what providers keep, and knows its own seals again.
+    pub ids: Marker,
     /// The revision, for `x-nemo-config-version`.
     pub revision: HeaderValue,
     /// What was switched off since, ahead of the next snapshot.
@@ -61,7 +63,8 @@ pub struct Upstream {
 #[derive(Debug)]
 struct Call {
     plan: Plan,
-    uri: Uri,
+    /// `None`: nobody is called.
+    uri: Option<Uri>,
     /// For streams, where they are elsewhere.
     stream: Option<Box<Uri>>,
 }
@@ -107,7 +110,7 @@ impl Upstream {
         let call = self.calls[endpoint as usize].as_ref()?;
         match &call.stream {
             Some(uri) if stream => Some(uri),
-            _ => Some(&call.uri),
+            _ => call.uri.as_ref(),
         }
     }
 
@@ -129,12 +132,12 @@ impl Live {
         client: &UpstreamClient,
     ) -> Result<Self, Vec<Rejection>> {
         let revision = HeaderValue::from(snapshot.revision);
-        let revoked = Arc::default();
+        let (revoked, ids) = (Arc::default(), keyring.marker());
         let same = previous.filter(|live| Arc::ptr_eq(&live.snapshot.routing, &snapshot.routing));
         if let Some(live) = same {
             let (upstreams, public_models) = (live.upstreams.clone(), live.public_models.clone());
             let served = live.served.clone();
-            return Ok(Self { snapshot, upstreams, served, revision, revoked, public_models });
+            return Ok(Self { snapshot, upstreams, served, ids, revision, revoked, public_models });
         }
         let known = previous.map(stats_by_id).unwrap_or_default();
         let mut upstreams = Vec::with_capacity(snapshot.routing.deployments().len());
@@ -154,7 +157,7 @@ impl Live {
         }
         let upstreams = Arc::new(upstreams);
         let served = Arc::new(Served::new(&snapshot.routing));
-        Ok(Self { snapshot, upstreams, served, revision, revoked, public_models: Arc::default() })
+        Ok(Self { snapshot, upstreams, served, ids, revision, revoked, public_models: Arc::default() })
     }
 
     /// Whether the key, or what it belongs to, is switched off: by the snapshot, or ahead of the next one.
@@ -201,8 +204,11 @@ fn upstream(
                 _ => uri,
             }))
         };
-        let Some(uri) = place(false)? else { continue };
-        let stream = place(true)?.filter(|stream| *stream != uri).map(Box::new);
+        let uri = place(false)?;
+        if uri.is_none() && !served::is_own(plan) {
+            continue;
+        }
+        let stream = place(true)?.filter(|stream| Some(stream) != uri.as_ref()).map(Box::new);
         calls[endpoint as usize] = Some(Call { plan, uri, stream });
     }
     let (credential, signer) = match authorization(deployment, provider, keyring, &base, client)? {
@@ -261,19 +267,20 @@ fn authorization(
         .map_err(|error| ("credential_id", format!("the credential can't be opened: {error}")))?;
     let secret = String::from_utf8(opened).map(Secret::new);
     let secret = secret.map_err(|_| ("credential_id", "the credential is not text".to_owned()))?;
-    let malformed = |reason: String| ("credential_id", reason);
     let bearer = |secret: &Secret| (header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
     let (name, text) = match provider.auth {
         AuthScheme::None => return Ok(Authorization::None),
         AuthScheme::Bearer => bearer(&secret),
         AuthScheme::Header(name) => (HeaderName::from_static(name), secret.expose().to_owned()),
-        AuthScheme::SigV4 => match Signer::amazon(&secret, base).map_err(malformed)? {
-            Ok(signer) => return Ok(Authorization::Signer(signer)),
-            Err(key) => bearer(&Secret::new(key)),
+        AuthScheme::SigV4 => match Signer::amazon(&secret, base) {
+            Ok(Ok(signer)) => return Ok(Authorization::Signer(signer)),
+            Ok(Err(key)) => bearer(&Secret::new(key)),
+            Err(reason) => return Ok(unusable(deployment, &reason)),
         },
-        AuthScheme::GcpToken => match client.credentials.google(&secret).map_err(malformed)? {
-            Some(signer) => return Ok(Authorization::Signer(signer)),
-            None => bearer(&secret),
+        AuthScheme::GcpToken => match client.credentials.google(&secret) {
+            Ok(Some(signer)) => return Ok(Authorization::Signer(signer)),
+            Ok(None) => bearer(&secret),
+            Err(reason) => return Ok(unusable(deployment, &reason)),
         },
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| {
@@ -281,6 +288,16 @@ fn authorization(
     })?;
     value.set_sensitive(true);
     Ok(Authorization::Header(name, value))
+}
+
+/// One deployment's credential, which may be an organization's own, must not keep a revision from all others.
+fn unusable(deployment: &Deployment, reason: &str) -> Authorization {
+    tracing::error!(
+        deployment = &*deployment.name,
+        reason,
+        "a credential can't be used: its deployment answers nothing until it is replaced"
+    );
+    Authorization::Signer(Signer::Unusable)
 }
 
 fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, (&'static str, String)> {

@@ -39,6 +39,9 @@ pub struct Settings {
     /// Networks, separated by commas, of proxies whose `x-forwarded-for` is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Box<[IpNet]>,
+    /// Networks, separated by commas, that images may be fetched from besides the public ones.
+    #[serde(deserialize_with = "networks")]
+    pub fetch_networks: Box<[IpNet]>,
     pub timeouts: Timeouts,
     pub drain: Drain,
     pub journal: Journal,
@@ -186,6 +189,7 @@ mod tests {
         assert!(settings.listen.ip().is_loopback() && settings.ops_listen.ip().is_loopback());
         assert!(settings.max_body_bytes >= 32 << 20, "C18: 32 MiB at least");
         assert!(settings.trusted_proxies.is_empty(), "nobody is believed unasked");
+        assert!(settings.fetch_networks.is_empty(), "nothing private is fetched from unasked");
     }
 
     fn load(file: &str) -> Result<Settings, ConfigError> {

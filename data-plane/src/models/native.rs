@@ -38,7 +38,7 @@ pub fn google(group: &ModelGroup, id: &str) -> Value {
     let model = listed(group, id);
     let mut entry = json!({
         "name": format!("models/{id}"), "baseModelId": id, "displayName": model.display_name,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
     });
     for (name, tokens) in [("inputTokenLimit", model.max_input), ("outputTokenLimit", model.max_output)] {
         if let Some(tokens) = tokens {

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use super::{
     body::Body,
     context::RequestContext,
-    dispatch::{self, Outgoing, Payload, Reply},
+    crossing::fetch,
+    dispatch::{self, Cold, Outgoing, Payload, Reply},
     error::{GatewayError, Kind},
     failure::Failure,
     headers,
@@ -135,10 +136,16 @@ pub async fn run(
 ) -> Result<Response<Body>, GatewayError> {
     slot.as_mut().ok_or_else(gone)?.opening()?;
     let mut due = Due { pick: 0, outgoing, deadline, waited: Duration::ZERO };
-    let mut recovery = None;
+    let (mut recovery, mut fetched) = (None, None);
     loop {
         let at = due.pick;
         let pick = chain.decision.picks.get(at).ok_or_else(gone)?;
+        if let Some(Cold::Wanting(links)) = &due.outgoing.cold {
+            let context = slot.as_mut().ok_or_else(gone)?;
+            let kept = (&mut fetched, &mut **context);
+            let made = Box::pin(fetch::run(chain, at, links, due.deadline.at, kept)).await;
+            due.outgoing = made.ok_or_else(gone)?;
+        }
         let call = dispatch::Call {
             pick,
             endpoint: chain.endpoint,

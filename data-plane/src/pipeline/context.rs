@@ -106,7 +106,7 @@ pub struct RequestContext {
     pub finish_reason: Option<FinishReason>,
     /// As the upstream reported it.
     pub usage: Option<Usage>,
-    /// Bytes of completion text that were seen, for when it never comes.
+    /// Bytes of completion text that were seen after it, for when it never comes, or comes before its time.
     pub output_bytes: u64,
     pub provider_cost: Option<Nanos>,
     /// The tier that the answer was served in.
@@ -115,6 +115,8 @@ pub struct RequestContext {
     pub usage_asked: bool,
     /// Rather no answer than one without regard to all that was asked for.
     pub refuse_unsupported: bool,
+    /// What it names by URL may be fetched.
+    pub fetches: bool,
     /// What the request said of its own size, where that is not text alone.
     pub asked: Option<Box<Asked>>,
     /// The same for a form, which is read while it is sent.
@@ -203,6 +205,7 @@ impl RequestContext {
             service_tier: ServiceTier::default(),
             usage_asked: false,
             refuse_unsupported: false,
+            fetches: false,
             asked: None,
             upload: None,
             measures: Vec::new(),
@@ -234,7 +237,7 @@ impl RequestContext {
 
     /// The model, where the request's path names it and not its body.
     pub fn path_model(&self) -> &str {
-        if self.endpoint == Endpoint::GenerateContent { &self.requested_model } else { "" }
+        if self.endpoint.is_named_in_path() { &self.requested_model } else { "" }
     }
 
     pub fn accepted_body(&mut self, body: &Bytes) {
@@ -279,6 +282,12 @@ impl RequestContext {
             span: None,
         });
         now
+    }
+
+    /// The gateway answers for this candidate, which is not called.
+    pub fn answering_for(&mut self, pick: &Pick) {
+        self.dispatching();
+        self.deployment = Some(pick.deployment.clone());
     }
 
     /// The head of the answer to what was sent then has come, or has not (status 0).
@@ -392,15 +401,18 @@ impl RequestContext {
         self.finished = Some(now);
     }
 
-    /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate.
+    /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate. What a
+    /// stream that broke off has reported does not count what came afterwards: Anthropic begins with a report.
     fn measured(&self, ending: Ending<'_>) -> (Option<Usage>, bool) {
-        if let Some(usage) = self.usage {
-            return (Some(usage), false);
-        }
         let billable = self.is_billable(ending);
-        if self.endpoint == Endpoint::CountTokens {
-            // Counting is free.
-            return (None, false);
+        if let Some(mut usage) = self.usage {
+            let cut = self.stream && billable && !matches!(ending, Ending::Complete);
+            let rest = cut && self.output_bytes > 0;
+            if rest {
+                let since = estimate_output_tokens(self.output_bytes);
+                usage.output = Some(usage.output.unwrap_or(0).saturating_add(since));
+            }
+            return (Some(usage), rest);
         }
         if !self.endpoint.is_text() {
             // Bytes of sound and images say nothing about tokens; what was counted in units is exact at the end only.
@@ -416,6 +428,8 @@ impl RequestContext {
 
     fn is_billable(&self, ending: Ending<'_>) -> bool {
         match ending {
+            // Counting is free.
+            _ if self.endpoint.counts().is_some() => false,
             Ending::Complete | Ending::Interrupted(_) => true,
             // Unless it left between two attempts.
             Ending::Cancelled => self.attempts.last().is_some_and(|attempt| attempt.error.is_none()),
@@ -443,6 +457,10 @@ impl RequestContext {
     }
 
     fn own_cost(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
+        if self.endpoint.counts().is_some() {
+            // Free, also where the price is one for each call.
+            return None;
+        }
         if let Some(nanos) = self.provider_cost {
             return Some(Cost { nanos, source: CostSource::Provider });
         }

@@ -3,12 +3,13 @@
 //! since a request that passes as it is has no use for it.
 
 pub mod answer;
+pub mod fetch;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use nemo_llm::{
-    CodecError, Destination, Echo, EditSet, Encoded, Endpoint, Hosting, Inbound, Plan, Segments,
-    extras::ExtraField, ir::Param, transcode,
+    CodecError, Counter, Destination, Echo, EditSet, Encoded, Endpoint, Files, Hosting, Inbound, Plan,
+    Segments, count, extras::ExtraField, ir::Param, providers::responses::affinity::Tagger, transcode,
 };
 use nemo_runtime::clock;
 use nemo_snapshot::Deployment;
@@ -29,6 +30,8 @@ pub struct Crossing {
     pub echo: Echo,
     /// What the upstream can't be told, for `x-nemo-dropped-params`.
     pub dropped: Option<HeaderValue>,
+    /// For the id of what is kept, where it is not put in by a writer of the dialect.
+    pub tagger: Option<Tagger>,
 }
 
 /// Longest value of `x-nemo-dropped-params`.
@@ -47,6 +50,18 @@ pub fn outgoing(
     cap: Option<u64>,
     context: &RequestContext,
 ) -> Result<Outgoing, CodecError> {
+    filled(body, plan, (upstream, deployment), cap, context, None)
+}
+
+/// The same with what was fetched for it.
+fn filled(
+    body: &Bytes,
+    plan: Plan,
+    (upstream, deployment): (&Upstream, &Deployment),
+    cap: Option<u64>,
+    context: &RequestContext,
+    files: Option<&Files>,
+) -> Result<Outgoing, CodecError> {
     let to = Destination {
         provider: upstream.provider,
         model: &deployment.upstream_model,
@@ -56,7 +71,30 @@ pub fn outgoing(
     };
     let inbound = Inbound { model: context.path_model(), stream: context.stream };
     let encoded = match plan {
-        Plan::Transcode { from, to: dialect } => transcode::request((from, dialect), body, inbound, &to)?,
+        Plan::Transcode { from, to: dialect } => {
+            let dialects = (from, dialect);
+            let made = transcode::request_with(dialects, body, inbound, &to, files.unwrap_or(&Files::NONE));
+            match made {
+                Err(error) if error.unsupported && context.fetches && files.is_none() => {
+                    let links = transcode::links(dialects, body, inbound, &to);
+                    return match links.iter().any(|link| of_part(&link.path) == of_part(&error.path)) {
+                        true => Ok(cold(Cold::Wanting(Box::new(links)))),
+                        false => Err(error),
+                    };
+                }
+                made => made?,
+            }
+        }
+        Plan::Count { from, by: Counter::Estimate } => {
+            return Ok(cold(Cold::Estimated(count::estimated(from, body, inbound)?.into())));
+        }
+        Plan::Count { from, by } => match count::request((from, by), body, inbound, &to) {
+            // What is fetched for an answer is not fetched to be counted.
+            Err(error) if error.unsupported && context.fetches => {
+                return Ok(cold(Cold::Estimated(count::estimated(from, body, inbound)?.into())));
+            }
+            made => made?,
+        },
         Plan::Convert(conversion) => (conversion.request)(body, &to)?,
         Plan::Splice => return Err(CodecError::invalid("", "The request is not to be translated.")),
     };
@@ -82,19 +120,43 @@ pub fn outgoing(
             },
         },
         dropped: header(&dropped),
+        tagger: None,
     };
     Ok(Outgoing {
         body: SegmentBody::new(Segments::from_iter([encoded.body].into_iter().filter(|it| !it.is_empty()))),
+        ..cold(Cold::Crossing(Box::new(crossing)))
+    })
+}
+
+/// Without a body.
+fn cold(cold: Cold) -> Outgoing {
+    Outgoing {
+        body: SegmentBody::new(Segments::new()),
         content_type: None,
         edits: EditSet::default(),
         strip_usage_chunk: false,
-        cold: Some(Cold::Crossing(Box::new(crossing))),
-    })
+        cold: Some(cold),
+    }
+}
+
+impl Crossing {
+    /// What the client gets instead of this answer, where it says that nobody counts there.
+    pub fn estimate(&self, context: &RequestContext, status: StatusCode, said: &str) -> Option<Bytes> {
+        let Plan::Count { from, by } = self.plan else { return None };
+        let inbound = Inbound { model: context.path_model(), stream: false };
+        let missing = by.is_missing(status.as_u16(), said);
+        missing.then(|| count::estimated(from, &self.echo.request, inbound).ok().map(Bytes::from))?
+    }
+}
+
+/// The path of the part of a message that a path leads into.
+fn of_part(path: &str) -> &str {
+    path.rfind(']').map_or(path, |at| &path[..at])
 }
 
 /// Members that the target has no place for, as the client calls them. What is the gateway's own is no loss.
 fn dropped(encoded: &Encoded, plan: Plan) -> Vec<String> {
-    let Plan::Transcode { from, .. } = plan else {
+    let (Plan::Transcode { from, .. } | Plan::Count { from, .. }) = plan else {
         return encoded.dropped.iter().map(name_of_other).collect();
     };
     let own = |param: &&Param| match param {
@@ -131,7 +193,7 @@ fn header(dropped: &[String]) -> Option<HeaderValue> {
 
 /// The refusal, for the client.
 pub fn refused(error: CodecError) -> GatewayError {
-    let CodecError { path, message, unsupported } = error;
+    let CodecError { path, message, unsupported, withheld: _ } = error;
     let refused = GatewayError::new(Kind::InvalidRequest, message);
     let refused = if path.is_empty() { refused } else { refused.param(path) };
     GatewayError { code: unsupported.then_some(UNSUPPORTED), ..refused }
@@ -139,13 +201,7 @@ pub fn refused(error: CodecError) -> GatewayError {
 
 /// The same as an attempt that was not made: another candidate may do it.
 pub fn unmade(error: CodecError) -> Outgoing {
-    Outgoing {
-        body: SegmentBody::new(Segments::new()),
-        content_type: None,
-        edits: EditSet::default(),
-        strip_usage_chunk: false,
-        cold: Some(Cold::Refused(Box::new(Failure::unmade(refused(error))))),
-    }
+    cold(Cold::Refused(Box::new(Failure::unmade(refused(error)))))
 }
 
 #[cfg(test)]

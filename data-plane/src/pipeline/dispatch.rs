@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use nemo_llm::{EditSet, Endpoint, Plan, Spliced, UpstreamErrorInfo, codec, decode_error};
+use nemo_llm::{EditSet, Endpoint, Link, Plan, Spliced, UpstreamErrorInfo, codec, decode_error};
 use nemo_runtime::clock;
 use nemo_snapshot::Deployment;
 
@@ -49,6 +49,10 @@ pub enum Cold {
     Crossing(Box<Crossing>),
     /// It can't be put into this candidate's words.
     Refused(Box<Failure>),
+    /// These are to be fetched before it can be made.
+    Wanting(Box<Vec<Link>>),
+    /// The gateway answers it itself, with an estimate.
+    Estimated(Bytes),
 }
 
 impl From<Spliced> for Outgoing {
@@ -74,6 +78,17 @@ pub enum Payload {
     Success(UpstreamBody),
     /// The upstream's refusal of the client's request.
     Refusal(Box<Refusal>),
+    /// The gateway's own estimate, in the client's dialect.
+    Estimated(Bytes),
+}
+
+impl Reply {
+    fn estimated(estimate: Bytes, slot: usize, deadline: Deadline) -> Self {
+        let (head, ()) = Response::new(()).into_parts();
+        let payload = Payload::Estimated(estimate);
+        let edits = EditSet::default();
+        Self { head, payload, edits, strip_usage_chunk: false, deadline, slot, crossing: None }
+    }
 }
 
 /// An upstream's refusal, complete.
@@ -98,6 +113,10 @@ pub async fn run(
     let Call { pick, endpoint, outgoing, mut deadline, waited: pause } = call;
     let Outgoing { body, content_type, edits, strip_usage_chunk, cold } = outgoing;
     let deployment = &pick.deployment;
+    if let Some(Cold::Estimated(estimate)) = cold {
+        context.answering_for(pick);
+        return Ok(Reply::estimated(estimate, deployment.slot, deadline));
+    }
     let upstream = live.upstreams.get(deployment.slot);
     let uri = upstream.and_then(|upstream| upstream.uri(endpoint, context.stream));
     let sent = context.attempting(pick, pause);
@@ -105,6 +124,7 @@ pub async fn run(
         None => None,
         Some(Cold::Crossing(crossing)) => Some(crossing),
         Some(Cold::Refused(failure)) => return Err(failure),
+        Some(Cold::Estimated(_) | Cold::Wanting(_)) => return Err(Failure::unserved()),
     };
     let (Some(upstream), Some(uri)) = (upstream, uri) else { return Err(Failure::unserved()) };
     if let Some(key) = &context.key {
@@ -129,8 +149,23 @@ pub async fn run(
         failure.unsent = failed.unsent.map(|request| request.into_body());
         failure
     })?;
+    if let Some(estimate) = crossing.as_ref().and_then(|it| it.estimate(context, response.status(), "")) {
+        return Ok(uncounted(estimate, deployment.slot, deadline, context));
+    }
     let (head, payload) = judge(deployment, response, (endpoint, upstream)).await?;
+    if let (Payload::Refusal(refusal), Some(crossing)) = (&payload, &crossing) {
+        let said = refusal.said.message.as_deref().unwrap_or_default();
+        if let Some(estimate) = crossing.estimate(context, head.status, said) {
+            return Ok(uncounted(estimate, deployment.slot, deadline, context));
+        }
+    }
     Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment.slot, crossing })
+}
+
+/// This upstream does not count, which says nothing about its health.
+fn uncounted(estimate: Bytes, slot: usize, deadline: Deadline, context: &mut RequestContext) -> Reply {
+    context.health = None;
+    Reply::estimated(estimate, slot, deadline)
 }
 
 /// Signs and sends. Waits for what it signs with only when there has been none since the start.
@@ -210,6 +245,7 @@ async fn refused(
     let plan = upstream.plan(endpoint);
     let dialect = match plan {
         Some(Plan::Transcode { to, .. }) => Some(to),
+        Some(Plan::Count { by, .. }) => by.dialect(),
         _ => endpoint.dialect(),
     };
     let said = match dialect {
@@ -231,7 +267,7 @@ async fn refused(
 }
 
 /// For the operator alone: what a provider says about a credential is not the client's business.
-fn log_refusal(deployment: &Deployment, status: StatusCode, said: &UpstreamErrorInfo) {
+pub fn log_refusal(deployment: &Deployment, status: StatusCode, said: &UpstreamErrorInfo) {
     tracing::error!(
         deployment = &*deployment.name,
         status = status.as_u16(),
@@ -241,7 +277,7 @@ fn log_refusal(deployment: &Deployment, status: StatusCode, said: &UpstreamError
 }
 
 /// The body of an error answer, as much as is worth reading; empty when it does not come.
-async fn error_body(body: UpstreamBody) -> Bytes {
+pub async fn error_body(body: UpstreamBody) -> Bytes {
     let collected =
         tokio::time::timeout(ERROR_BODY_PATIENCE, Limited::new(body, MAX_ERROR_BODY).collect()).await;
     collected.ok().and_then(Result::ok).map(|collected| collected.to_bytes()).unwrap_or_default()

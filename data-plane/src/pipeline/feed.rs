@@ -153,7 +153,7 @@ impl Feed {
             if let Observer::Tail(tail) = &mut self.observer {
                 tail.push(&frame);
             }
-            self.queue.push_back(frame);
+            self.pass(frame);
         }
     }
 
@@ -255,14 +255,24 @@ impl Feed {
             }
             Observer::Tail(tail) => {
                 tail.push(&frame);
-                self.queue.push_back(frame);
+                self.pass(frame);
             }
             Observer::Opaque => self.queue.push_back(frame),
             Observer::Crossing(crosser) => {
-                crosser.frame(&frame, &mut self.queue).map_err(|_| Fault::Malformed)?;
+                crosser.frame(&frame, &mut self.queue).map_err(|error| {
+                    tracing::debug!("a stream can't be translated: {error}");
+                    Fault::Malformed
+                })?;
             }
         }
         Ok(())
+    }
+
+    fn pass(&mut self, frame: Bytes) {
+        match &mut self.rewriter {
+            None => self.queue.push_back(frame),
+            Some(rewriter) => self.queue.extend(rewriter.push(&frame)),
+        }
     }
 
     fn end(&mut self) -> Result<(), Fault> {
@@ -274,7 +284,10 @@ impl Feed {
             Observer::Crossing(crosser) => {
                 crosser.finish(&mut self.queue).map_err(|_| Fault::Truncated)?;
             }
-            Observer::Tail(_) | Observer::Opaque => {}
+            Observer::Tail(_) => {
+                self.queue.extend(self.rewriter.as_mut().and_then(|rewriter| rewriter.finish()));
+            }
+            Observer::Opaque => {}
         }
         self.ended = true;
         Ok(())
@@ -327,7 +340,7 @@ impl Feed {
                 context.usage = observer.usage();
                 context.provider_cost = observer.provider_cost();
                 context.finish_reason = observer.finish_reason().cloned();
-                context.output_bytes = observer.output_bytes();
+                context.output_bytes = observer.unreported_bytes();
                 context.measures = observer.measures();
                 context.service_tier = observer.service_tier();
             }
@@ -344,7 +357,7 @@ impl Feed {
                 let transcoder = &crosser.transcoder;
                 context.usage = transcoder.usage();
                 context.finish_reason = transcoder.finish_reason().cloned();
-                context.output_bytes = transcoder.output_bytes();
+                context.output_bytes = transcoder.unreported_bytes();
                 context.service_tier = transcoder.service_tier();
             }
             Observer::Opaque => {}

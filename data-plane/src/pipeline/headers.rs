@@ -20,6 +20,8 @@ pub const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-nemo-overhead-ms"
 pub const CONFIG_VERSION: HeaderName = HeaderName::from_static("x-nemo-config-version");
 pub const EDITS: HeaderName = HeaderName::from_static("x-nemo-edits");
 pub const DROPPED_PARAMS: HeaderName = HeaderName::from_static("x-nemo-dropped-params");
+/// What of the answer is the gateway's guess.
+pub const ESTIMATED: HeaderName = HeaderName::from_static("x-nemo-estimated");
 
 pub const METADATA: &str = "x-nemo-metadata";
 pub const TIMEOUT_MS: &str = "x-nemo-timeout-ms";

@@ -30,6 +30,7 @@ pub mod reserve;
 pub mod respond;
 pub mod retry;
 pub mod route;
+pub mod stored;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,10 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use nemo_llm::{Endpoint, Envelope, ErrorDialect, Inbound, endpoint::google_call};
+use nemo_llm::{
+    Endpoint, Envelope, ErrorDialect, Inbound,
+    endpoint::{GoogleMethod, google_call},
+};
 use nemo_snapshot::KeyRecord;
 
 pub use self::body::Body;
@@ -154,19 +158,21 @@ fn routed(
     let endpoint = context.endpoint;
     let headers = parts.headers;
     let inbound = match endpoint {
-        Endpoint::GenerateContent => {
-            google_call(parts.uri.path()).map(|(model, stream)| Inbound { model, stream })
-        }
+        Endpoint::GenerateContent | Endpoint::GoogleCountTokens => google_call(parts.uri.path())
+            .map(|call| Inbound { model: call.model, stream: call.method == GoogleMethod::Stream }),
         _ => None,
     };
     let inbound = inbound.unwrap_or_default();
-    let (body, bound) = affinity::unbind(endpoint, body)?;
+    let owner = affinity::Owner { ids: &live.ids, org: key.org_id };
+    let (body, bound) = affinity::unbind(endpoint, body, owner)?;
     let mut envelope = nemo_llm::parse_call(endpoint, &body, inbound).map_err(invalid)?;
     context.requested(&envelope.model);
     context.stream = envelope.stream && endpoint.streams();
     context.usage_asked = envelope.include_usage && endpoint.has_choices();
     context.metadata = asked.metadata.or_else(|| envelope.extras.metadata.map(Into::into));
-    context.refuse_unsupported = asked.refuse_unsupported.unwrap_or(false);
+    let policy = live.snapshot.routing.policy(key.org_id);
+    context.refuse_unsupported = asked.refuse_unsupported.unwrap_or(policy.refuse_unsupported);
+    context.fetches = policy.fetch_image_urls;
     let wishes = asked.wishes.or_body(&mut envelope.extras);
 
     let model = match asked.portkey {
@@ -183,7 +189,7 @@ fn routed(
     let Routed { mut decision, retries, timeout, ceiling } = route::run(request, &mut context.decision)?;
     context.strategy = Some(decision.strategy);
     if let Some(bound) = bound {
-        bound.keep(&mut decision)?;
+        bound.keep(&mut decision, &live, key.org_id)?;
     }
     let money = reserve::Routed {
         quota: &state.quota,
@@ -195,9 +201,9 @@ fn routed(
     };
     let size = || reserve::terms::Size::of(endpoint, &envelope, body.len());
     // Counting is free.
-    let denied = match endpoint {
-        Endpoint::CountTokens => None,
-        _ => reserve::run(&money, size, &mut decision, context)?,
+    let denied = match endpoint.counts() {
+        Some(_) => None,
+        None => reserve::run(&money, size, &mut decision, context)?,
     };
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
     let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;

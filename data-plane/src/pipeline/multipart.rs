@@ -7,14 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use nemo_llm::{Endpoint, ErrorDialect};
+use nemo_llm::{Endpoint, ErrorDialect, multipart::to_json};
 use nemo_snapshot::{Deployment, KeyRecord};
 
 use super::{
     attempts, authorize,
     body::Body,
     context::RequestContext,
-    dispatch::Outgoing,
+    crossing,
     error::{GatewayError, Kind},
     original::{Form, Original},
     pace, portkey, reserve,
@@ -24,7 +24,7 @@ use super::{
     upload::{Ahead, Source, too_large},
     wishes::HeaderExtras,
 };
-use crate::{app::State, config::Live, quota::Denied};
+use crate::{app::State, config::Live, quota::Denied, upstream::body::Tail};
 
 /// The boundary of a form; `None` when the request is JSON, where the endpoint takes that too.
 ///
@@ -107,7 +107,16 @@ pub async fn run(
         return Err(refused);
     }
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
-    let (outgoing, form) = outgoing(source, ahead, announced, &deployment, headers)?;
+    let context = slot.as_deref().ok_or_else(gone)?;
+    let (endpoint, several) = (context.endpoint, decision.picks.len() > 1);
+    let (form, rest) = form(source, ahead, announced, &deployment, (endpoint, headers, &boundary))?;
+    let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;
+    let outgoing = match form.outgoing(endpoint, (upstream, &deployment), rest, context.cap(), context) {
+        Ok(outgoing) => outgoing,
+        // Another candidate may do what this one can't.
+        Err(error) if error.unsupported && several => crossing::unmade(error),
+        Err(error) => return Err(crossing::refused(error)),
+    };
     let clock = (context.started.into(), timeout);
     let deadline = Deadline::new(limits, &live.snapshot.routing, key.org_id, &deployment, clock);
     let chain = attempts::Chain {
@@ -116,7 +125,7 @@ pub async fn run(
         decision: &decision,
         original: &Original::Form(form),
         headers,
-        endpoint: context.endpoint,
+        endpoint,
         dialect,
         clock,
         retries,
@@ -179,15 +188,15 @@ fn routed(
     Ok((routed, denied))
 }
 
-/// What was read ahead and what is still to come, with the length of the whole where the client told its own; and what
-/// the next upstream gets of it should this one not take it.
-fn outgoing(
+/// What was read ahead, which every upstream gets, and what is still to come, with the length of the whole where the
+/// client told its own.
+fn form(
     mut source: Source,
     ahead: Ahead,
     announced: Option<u64>,
     deployment: &Deployment,
-    headers: &HeaderMap,
-) -> Result<(Outgoing, Form), GatewayError> {
+    (endpoint, headers, boundary): (Endpoint, &HeaderMap, &str),
+) -> Result<(Form, Option<Tail>), GatewayError> {
     let internal = || GatewayError::new(Kind::Internal, "The form lost its model.");
     let sent = source.form().model.clone().ok_or_else(internal)?;
     let model = Bytes::copy_from_slice(deployment.upstream_model.as_bytes());
@@ -201,9 +210,12 @@ fn outgoing(
     let stripped = source.stripped() > 0;
     // The model stands in what was read ahead: of the rest nothing depends on the upstream, nor does its length.
     let rest = source.rest(model, length.and_then(|length| length.checked_sub(held)));
-    let rest = rest.map(|rest| Box::pin(rest) as crate::upstream::body::Tail);
+    let rest = rest.map(|rest| Box::pin(rest) as Tail);
+    let json = (endpoint == Endpoint::Videos && rest.is_none())
+        .then(|| to_json(boundary, &ahead.render(&Bytes::copy_from_slice(sent.as_bytes())).0.concat()))
+        .flatten();
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let content_type = content_type.unwrap_or(HeaderValue::from_static("multipart/form-data"));
-    let form = Form { ahead, whole: rest.is_none(), model: sent.into(), content_type, stripped };
-    Ok((form.outgoing(deployment, rest), form))
+    let (whole, json) = (rest.is_none(), json.map(Bytes::from));
+    Ok((Form { ahead, whole, model: sent.into(), content_type, stripped, json }, rest))
 }

@@ -25,6 +25,8 @@ pub struct Form {
     pub content_type: HeaderValue,
     /// Fields were taken out.
     pub stripped: bool,
+    /// The same as JSON, of a form that has come whole and has no files.
+    pub json: Option<Bytes>,
 }
 
 impl Original {
@@ -60,7 +62,9 @@ impl Original {
                 if tail.is_none() && !form.whole {
                     return None;
                 }
-                Some(form.outgoing(deployment, tail.flatten()))
+                let called = (upstream, deployment);
+                let made = form.outgoing(endpoint, called, tail.flatten(), cap, context);
+                Some(made.unwrap_or_else(crossing::unmade))
             }
         }
     }
@@ -78,7 +82,7 @@ pub fn json(
     context: &RequestContext,
 ) -> Result<Outgoing, CodecError> {
     match upstream.plan(endpoint) {
-        Some(plan @ (Plan::Transcode { .. } | Plan::Convert(_))) => {
+        Some(plan @ (Plan::Transcode { .. } | Plan::Convert(_) | Plan::Count { .. })) => {
             crossing::outgoing(body, plan, (upstream, deployment), cap, context)
         }
         Some(Plan::Splice) | None => {
@@ -88,9 +92,27 @@ pub fn json(
     }
 }
 
+/// What is a file in forms that ask for a video.
+const FILE_OF_VIDEOS: &str = "input_reference";
+
 impl Form {
     /// The form for this deployment: what was read ahead, and the rest.
-    pub fn outgoing(&self, deployment: &Deployment, tail: Option<crate::upstream::body::Tail>) -> Outgoing {
+    ///
+    /// # Errors
+    /// What this deployment can't do: only where the form is translated.
+    pub fn outgoing(
+        &self,
+        endpoint: Endpoint,
+        (upstream, deployment): (&Upstream, &Deployment),
+        tail: Option<crate::upstream::body::Tail>,
+        cap: Option<u64>,
+        context: &RequestContext,
+    ) -> Result<Outgoing, CodecError> {
+        if let Some(plan @ Plan::Convert(_)) = upstream.plan(endpoint) {
+            let message = "Files can't be handed on to this provider.";
+            let json = self.json.as_ref().ok_or_else(|| CodecError::unsupported(FILE_OF_VIDEOS, message))?;
+            return crossing::outgoing(json, plan, (upstream, deployment), cap, context);
+        }
         let model = Bytes::copy_from_slice(deployment.upstream_model.as_bytes());
         let mut edits = EditSet::default();
         if self.stripped {
@@ -100,12 +122,12 @@ impl Form {
             edits.insert(EditSet::MODEL);
         }
         let (segments, _) = self.ahead.render(&model);
-        Outgoing {
+        Ok(Outgoing {
             body: SegmentBody::with_tail(segments, tail),
             content_type: Some(self.content_type.clone()),
             edits,
             strip_usage_chunk: false,
             cold: None,
-        }
+        })
     }
 }

@@ -105,7 +105,9 @@ fn priced(
     let mut terms: SmallVec<[Terms; 2]> = SmallVec::new();
     let mut refused = None;
     decision.picks.retain(|pick: &mut Pick| {
-        let known = Terms::of(size, &pick.deployment, mode);
+        // What an answer that comes later has cost, its request never tells.
+        let told = !routed.features.contains(Features::BACKGROUND);
+        let known = Terms::of(size, &pick.deployment, mode).filter(|_| told);
         if known.is_none() && (hard.is_some() || routed.ceiling.is_some()) {
             refused.get_or_insert_with(|| pick.deployment.clone());
             return false;

@@ -11,7 +11,8 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt as _;
 use nemo_llm::{
-    EditSet, Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error, render_error, scan_response,
+    EditSet, Endpoint, ErrorBody, ErrorDialect, StreamObserver, decode_error,
+    providers::responses::affinity::Rewriter, render_error, scan_response,
 };
 use nemo_proto::usage::CostSource;
 use nemo_types::money::Decimal;
@@ -54,10 +55,16 @@ pub async fn run(
         Payload::Refusal(refused) => {
             return Ok(refusal(head.build(live, &context, None), *refused, dialect, context));
         }
+        Payload::Estimated(estimate) => {
+            return Ok(estimated(head.build(live, &context, None), estimate, context));
+        }
         Payload::Success(incoming) => incoming,
     };
-    if let Some(crossing) = crossing {
+    if let Some(mut crossing) = crossing {
         let streams = crossing::answer::is_stream(head.content_type());
+        if context.endpoint == Endpoint::Videos {
+            crossing.tagger = affinity::tagger(live, &context);
+        }
         let answer = crossing::answer::run(
             head.build(live, &context, None),
             (streams, incoming),
@@ -76,8 +83,8 @@ pub async fn run(
             false => Observer::Opaque,
         };
         let mut feed = Box::new(Feed::new(incoming, observer, deadline));
-        if events && context.endpoint == Endpoint::Responses {
-            feed.rewriter = context.deployment.as_ref().map(|it| Box::new(affinity::rewriter(it.id, true)));
+        if events {
+            feed.rewriter = affinity::tagger(live, &context).map(|it| Box::new(Rewriter::stream(it)));
         }
         if let Err(failure) = feed.open().await {
             *slot = Some(context);
@@ -110,8 +117,12 @@ pub async fn run(
         Ok(Read::TooLarge(frames, rest)) => {
             let observer = Observer::Tail(TailScanner::new(context.endpoint));
             let mut feed = Box::new(Feed::new(rest, observer, deadline));
+            feed.rewriter = affinity::tagger(live, &context).map(|it| Box::new(Rewriter::answer(it)));
             feed.prepend(frames.into_vec());
             let mut response = head.build(live, &context, None);
+            if feed.rewriter.is_some() {
+                declare(response.headers_mut(), "affinity");
+            }
             *response.body_mut() = Body::Metered(MeteredBody::new(feed, context, dialect));
             Ok(response)
         }
@@ -168,7 +179,7 @@ pub fn declare_cost(headers: &mut HeaderMap) {
 }
 
 /// Names an edit of an answer, after those of the request.
-fn declare(headers: &mut HeaderMap, edit: &str) {
+pub fn declare(headers: &mut HeaderMap, edit: &str) {
     let made = headers.get(headers::EDITS).map(HeaderValue::as_bytes).unwrap_or_default();
     let all = if made.is_empty() { edit.as_bytes().to_vec() } else { [made, b",", edit.as_bytes()].concat() };
     if let Ok(value) = HeaderValue::from_bytes(&all) {
@@ -217,7 +228,7 @@ pub fn price(headers: &mut HeaderMap, context: &RequestContext) {
 }
 
 /// The upstream's refusal, in the client's dialect (B3). Its own body is passed on when it has that shape already.
-fn refusal(
+pub fn refusal(
     mut response: Response<Body>,
     Refusal { body, said, native }: Refusal,
     dialect: ErrorDialect,
@@ -239,6 +250,21 @@ fn refusal(
     context.response_bytes = body.len() as u64;
     context.finish(Ending::Refused { status });
     *response.body_mut() = Body::full(body);
+    response
+}
+
+/// A count that is the gateway's own.
+fn estimated(
+    mut response: Response<Body>,
+    estimate: Bytes,
+    mut context: Box<RequestContext>,
+) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(headers::ESTIMATED, HeaderValue::from_static("input_tokens"));
+    context.response_bytes = estimate.len() as u64;
+    context.finish(Ending::Complete);
+    *response.body_mut() = Body::full(estimate);
     response
 }
 
@@ -295,16 +321,14 @@ fn unary(head: Head, live: &Live, frames: Frames, mut context: Box<RequestContex
         let edit = place.edit(whole, cost?.nanos)?;
         edit.apply(whole, 0)
     });
-    let frames = match &context.deployment {
-        Some(deployment) if context.endpoint == Endpoint::Responses => {
-            let mut rewriter = affinity::rewriter(deployment.id, false);
-            let mut rewritten: Frames = frames.iter().flat_map(|frame| rewriter.push(frame)).collect();
-            rewritten.extend(rewriter.finish());
+    let frames = match affinity::tagger(live, &context) {
+        Some(tagger) => {
             declare(response.headers_mut(), "affinity");
+            let rewritten = affinity::tagged(tagger, &frames);
             context.response_bytes = rewritten.iter().map(|frame| frame.len() as u64).sum();
-            rewritten
+            Frames::from_vec(rewritten)
         }
-        _ => frames,
+        None => frames,
     };
     let frames = match with_cost {
         Some(body) => {

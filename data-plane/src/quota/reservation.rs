@@ -162,10 +162,6 @@ impl Hold {
         self.sent = true;
     }
 
-    pub fn is_sent(&self) -> bool {
-        self.sent
-    }
-
     /// Ends it at what the request cost, also above the reservation. Returns what its event says.
     pub fn settle(mut self, actual: Nanos) -> Charges {
         let charges = self.shared_out(actual.0.max(0));

@@ -202,11 +202,6 @@ impl Why {
             Self::Cooling { .. } => 6,
         }
     }
-
-    /// Whether the request is at fault: the same request won't ever fit this configuration.
-    pub fn is_client_fault(self) -> bool {
-        !matches!(self, Self::Off | Self::Cooling { .. })
-    }
 }
 
 /// The health in the record of a decision, for a replay.

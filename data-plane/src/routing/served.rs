@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use nemo_llm::{AuthScheme, Dialect, Endpoint, Hosting, Plan, Provider, Quirks};
+use nemo_llm::{Counter, Dialect, Endpoint, Plan, Provider};
 use nemo_snapshot::{Deployment, Routing};
 
 /// Indexed by [`Deployment::slot`].
 #[derive(Clone, Debug, Default)]
-pub struct Served(Box<[u16]>);
+pub struct Served(Box<[u32]>);
 
-const _: () = assert!(Endpoint::ALL.len() <= 16);
+const _: () = assert!(Endpoint::ALL.len() <= 32);
 
 impl Served {
     pub fn new(routing: &Routing) -> Self {
@@ -27,45 +27,13 @@ impl Served {
     }
 }
 
-fn bit(endpoint: Endpoint) -> u16 {
-    1 << endpoint as u16
+fn bit(endpoint: Endpoint) -> u32 {
+    1 << endpoint as u32
 }
-
-/// Providers that are not in the table are called as OpenAI itself is.
-static COMPATIBLE: Provider = Provider {
-    id: "openai-compatible",
-    name: "OpenAI-compatible",
-    aliases: &[],
-    base_url: "",
-    base_url_env: None,
-    auth: AuthScheme::Bearer,
-    env: &[],
-    endpoints: &[
-        Endpoint::ChatCompletions,
-        Endpoint::Completions,
-        Endpoint::Embeddings,
-        Endpoint::Responses,
-        Endpoint::ImageGenerations,
-        Endpoint::ImageEdits,
-        Endpoint::ImageVariations,
-        Endpoint::Speech,
-        Endpoint::Transcriptions,
-        Endpoint::Translations,
-        Endpoint::Moderations,
-        Endpoint::Rerank,
-        Endpoint::Videos,
-    ],
-    quirks: Quirks::STANDARD,
-    static_headers: &[],
-    speaks: Some(Dialect::Chat),
-    hosting: Hosting::Plain,
-    conversions: &[],
-    origin_paths: &[],
-};
 
 /// Who serves this deployment.
 pub fn provider(deployment: &Deployment) -> &'static Provider {
-    nemo_llm::provider(&deployment.provider).unwrap_or(&COMPATIBLE)
+    nemo_llm::provider(&deployment.provider).unwrap_or(&nemo_llm::compatible::COMPATIBLE)
 }
 
 /// How this deployment is called for this endpoint; `None`: its model or its provider does not have it. A model that names
@@ -81,7 +49,7 @@ pub fn plan(deployment: &Deployment, endpoint: Endpoint) -> Option<Plan> {
         return nemo_llm::plan(endpoint, provider, model);
     }
     let conversations = || Endpoint::ALL.into_iter().filter(|it| it.dialect().is_some() && lists(*it));
-    if endpoint == Endpoint::CountTokens && conversations().next().is_some() {
+    if endpoint.counts().is_some() && conversations().next().is_some() {
         return nemo_llm::plan(endpoint, provider, model);
     }
     let from = endpoint.dialect()?;
@@ -102,7 +70,13 @@ pub fn plan(deployment: &Deployment, endpoint: Endpoint) -> Option<Plan> {
 
 /// Whether this deployment can be called for this endpoint.
 pub fn serves(deployment: &Deployment, endpoint: Endpoint) -> bool {
-    plan(deployment, endpoint).is_some_and(|plan| url(deployment, endpoint, plan, false).is_some())
+    plan(deployment, endpoint)
+        .is_some_and(|plan| is_own(plan) || url(deployment, endpoint, plan, false).is_some())
+}
+
+/// Whether the gateway answers by itself, and nobody is called.
+pub fn is_own(plan: Plan) -> bool {
+    matches!(plan, Plan::Count { by: Counter::Estimate, .. })
 }
 
 /// Where that call goes.
@@ -111,7 +85,7 @@ pub fn url(deployment: &Deployment, endpoint: Endpoint, plan: Plan, stream: bool
     nemo_llm::address::url(provider(deployment), base, endpoint, plan, model, stream)
 }
 
-fn endpoints(deployment: &Deployment) -> u16 {
+fn endpoints(deployment: &Deployment) -> u32 {
     let served = Endpoint::ALL.into_iter().filter(|endpoint| serves(deployment, *endpoint));
     served.fold(0, |bits, endpoint| bits | bit(endpoint))
 }

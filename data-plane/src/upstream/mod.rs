@@ -98,6 +98,14 @@ impl UpstreamClient {
         Ok(Self { tls: Arc::new(config), connections, origins, credentials: Credentials::default() })
     }
 
+    /// The same trust, for calls of another kind: over HTTP/1.1, with nothing remembered.
+    pub fn tls_http1(&self) -> ClientConfig {
+        let mut config = (*self.tls).clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        config
+    }
+
     /// The route to this address; `None` when it can't be called. Addresses of the same origin share a pool.
     pub fn route(&self, uri: &Uri) -> Option<Route> {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);

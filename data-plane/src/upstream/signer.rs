@@ -17,6 +17,8 @@ pub enum Signer {
     Amazon(Arc<Amazon>),
     /// Google: a token that expires.
     Google(Arc<Token>),
+    /// Nothing can be proved with this credential: requests fail as with one that the provider refuses.
+    Unusable,
 }
 
 /// An access key, and where it is used.
@@ -54,6 +56,7 @@ impl Signer {
                 request.headers_mut().insert(header::AUTHORIZATION, value);
                 Some(())
             }
+            Self::Unusable => None,
         }
     }
 }

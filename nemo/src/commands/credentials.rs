@@ -33,8 +33,10 @@ Examples:
   nemo credentials create main --provider openai --secret-env OPENAI_API_KEY
   nemo credentials create main --provider groq --secret-file groq.key
   vault read -field=key kv/groq | nemo credentials create main --provider groq --secret-file -
+  nemo credentials create gcp --provider google-vertex --secret-file service-account.json
 
-The key itself is no argument: other users of this machine would see it in the list of processes.")]
+The key itself is no argument: other users of this machine would see it in the list of processes. For bedrock it is an API
+key, or JSON with access_key_id and secret_access_key.")]
     Create {
         /// Name of the credential
         name: String,

@@ -5,6 +5,7 @@
 //! - servers: [`http_server`] (the accept loop of every HTTP port), [`ops_server`] (health and metrics), [`metrics`]
 //! - export: [`otlp`] (traces and metrics, off by default), [`trace_context`] (W3C)
 //! - TLS: [`tls`] (certificates that are reloaded, plaintext only on loopback); [`open_files`] (room for connections)
+//! - [`public_address`]: where nobody is sent whom a tenant could send somewhere
 //! - between planes: [`grpc`] (channels and servers over TCP), [`inproc`] (the same over memory)
 //! - time: [`clock`] (the only reader of wall-clock time), [`backoff`]
 
@@ -19,6 +20,7 @@ pub mod metrics;
 pub mod open_files;
 pub mod ops_server;
 pub mod otlp;
+pub mod public_address;
 pub mod readiness;
 pub mod signal;
 pub mod tasks;

@@ -77,11 +77,6 @@ impl Guard {
     pub fn dropped_lines(&self) -> u64 {
         self.queue.dropped.load(Ordering::Relaxed)
     }
-
-    /// The count behind [`Guard::dropped_lines`], to be exported as a metric.
-    pub fn dropped_lines_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.queue.dropped)
-    }
 }
 
 impl Drop for Guard {

@@ -33,6 +33,10 @@ pub struct RoutingPolicy {
     pub cluster_window_ms: u32,
     /// The most that a request may cost, and may ask for; `None`: no bound.
     pub max_cost: Option<Nanos>,
+    /// Requests that don't say it themselves are refused where the target can't express all of their parameters.
+    pub refuse_unsupported: bool,
+    /// Images and documents that a request names by URL are fetched for targets that want the bytes.
+    pub fetch_image_urls: bool,
 }
 
 impl Default for RoutingPolicy {
@@ -58,6 +62,8 @@ pub enum Form {
     Whole { min: u32, max: u32 },
     /// An amount of USD above zero, with up to nine decimals.
     Usd,
+    /// One of these; the default is the first.
+    Word(&'static [&'static str]),
 }
 
 /// A day.
@@ -86,7 +92,9 @@ mod at {
     pub const MIN_ATTEMPTS: usize = 10;
     pub const ERROR_PERCENT: usize = 11;
     pub const CLUSTER_WINDOW: usize = 12;
-    pub const COUNT: usize = 13;
+    pub const UNSUPPORTED: usize = 13;
+    pub const FETCH_IMAGE_URLS: usize = 14;
+    pub const COUNT: usize = 15;
 }
 
 /// Every setting of the two families.
@@ -104,6 +112,8 @@ pub const SETTINGS: [PolicySetting; at::COUNT] = [
     whole("cooldown.cluster_min_attempts", 1, 1_000_000, 20),
     whole("cooldown.cluster_error_percent", 1, 100, 50),
     whole("cooldown.cluster_window_ms", 1_000, HOUR_MS, 30_000),
+    PolicySetting { key: "routing.unsupported", form: Form::Word(&["drop", "refuse"]), default: 0 },
+    PolicySetting { key: "routing.fetch_image_urls", form: Form::Word(&["off", "on"]), default: 0 },
 ];
 
 /// Settings that bound another one of the same scope: the bounded, then its ceiling.
@@ -129,15 +139,7 @@ impl PolicySetting {
             }
             Form::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Form::Usd => "an amount of USD above 0 with at most 9 decimals, such as \"0.25\"".to_owned(),
-        }
-    }
-
-    /// The value that holds where nobody set one; `None`: no bound.
-    pub fn default_text(&self) -> Option<String> {
-        match self.form {
-            Form::Strategy => Some(Strategy::default().name().to_owned()),
-            Form::Whole { .. } => Some(self.default.to_string()),
-            Form::Usd => None,
+            Form::Word(words) => format!("one of: {}", words.join(", ")),
         }
     }
 
@@ -152,6 +154,10 @@ impl PolicySetting {
             }
             Form::Whole { min, max } => {
                 text.parse::<u32>().ok().filter(|value| (min..=max).contains(value)).map(i64::from)
+            }
+            Form::Word(words) => {
+                let position = words.iter().position(|word| *word == text)?;
+                i64::try_from(position).ok()
             }
             Form::Usd => Nanos::from_decimal(text).map(|nanos| nanos.0).filter(|nanos| *nanos > 0),
         }
@@ -238,6 +244,8 @@ impl RoutingPolicy {
             cluster_error_percent: narrow(at::ERROR_PERCENT),
             cluster_window_ms: wide(at::CLUSTER_WINDOW),
             max_cost: Some(value(at::MAX_COST)).filter(|nanos| *nanos != NO_COST).map(Nanos),
+            refuse_unsupported: value(at::UNSUPPORTED) == 1,
+            fetch_image_urls: value(at::FETCH_IMAGE_URLS) == 1,
         }
     }
 }
@@ -265,6 +273,7 @@ mod tests {
         );
         let cluster = (policy.cluster_min_attempts, policy.cluster_error_percent, policy.cluster_window_ms);
         assert_eq!((cluster, policy.max_cost), ((20, 50, 30_000), None));
+        assert!(!policy.refuse_unsupported && !policy.fetch_image_urls);
     }
 
     /// R004-6, R004-13.
@@ -275,12 +284,29 @@ mod tests {
             ("routing.strategy", "\"cost-based\""),
             ("routing.retries", "1"),
             ("routing.max_cost_usd", "\"0.25\""),
+            ("routing.unsupported", "\"refuse\""),
         ]);
         let merged = RoutingPolicy::merge(&installation, Some(&own));
         assert_eq!((merged.strategy, merged.retries, merged.cooldown_ms), (Strategy::CostBased, 1, 9000));
-        assert_eq!(merged.max_cost, Some(Nanos(250_000_000)));
+        assert_eq!((merged.max_cost, merged.refuse_unsupported), (Some(Nanos(250_000_000)), true));
         let others = RoutingPolicy::merge(&installation, None);
         assert_eq!((others.strategy, others.retries, others.max_cost), (Strategy::SimpleShuffle, 4, None));
+        assert!(!others.refuse_unsupported);
+        let strict = overrides(&[("routing.unsupported", "\"refuse\"")]);
+        let lenient = overrides(&[("routing.unsupported", "drop")]);
+        assert!(RoutingPolicy::merge(&strict, None).refuse_unsupported);
+        assert!(!RoutingPolicy::merge(&strict, Some(&lenient)).refuse_unsupported);
+    }
+
+    /// Off unless somebody says otherwise, and an organization's word counts.
+    #[test]
+    fn images_are_fetched_where_that_is_switched_on() {
+        let (on, off) = ("\"on\"", "\"off\"");
+        let of = |value| overrides(&[("routing.fetch_image_urls", value)]);
+        assert!(RoutingPolicy::merge(&of(off), Some(&of(on))).fetch_image_urls);
+        assert!(RoutingPolicy::merge(&of(on), None).fetch_image_urls);
+        assert!(!RoutingPolicy::merge(&of(on), Some(&of(off))).fetch_image_urls);
+        assert!(Overrides::default().set("routing.fetch_image_urls", "true").is_err());
     }
 
     #[test]
@@ -293,6 +319,8 @@ mod tests {
             ("routing.backoff_ms", "0", "milliseconds from 1"),
             ("cooldown.failures", "0", "from 1 to 1000"),
             ("cooldown.cluster_error_percent", "101", "to 100"),
+            ("routing.unsupported", "\"ignore\"", "one of: drop, refuse"),
+            ("routing.unsupported", "true", "one of: drop, refuse"),
             ("routing.max_cost_usd", "0", "above 0"),
             ("routing.max_cost_usd", "\"1e3\"", "USD"),
         ] {

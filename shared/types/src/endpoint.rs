@@ -2,7 +2,7 @@
 //! control plane does not know; a test there compares the two.
 
 /// In the order of that table.
-pub const LABELS: [&str; 16] = [
+pub const LABELS: [&str; 17] = [
     "chat.completions",
     "completions",
     "embeddings",
@@ -18,5 +18,6 @@ pub const LABELS: [&str; 16] = [
     "messages",
     "messages.count_tokens",
     "generate_content",
+    "generate_content.count_tokens",
     "videos",
 ];

@@ -8,10 +8,12 @@
 //! - [`unit`]: what a call consumed that is not counted in text tokens
 //! - [`token`]: virtual keys and admin tokens: minting, parsing, hashing
 //! - [`secret`]: values that never reach logs, and sealing of provider credentials
+//! - [`marker`]: proof that this installation has made something, and for whom
 
 pub mod base_url;
 pub mod endpoint;
 pub mod ids;
+pub mod marker;
 pub mod money;
 pub mod price;
 pub mod secret;
@@ -24,6 +26,7 @@ pub use ids::{
     AdminTokenId, BudgetId, CredentialId, DeploymentId, KeyId, LeaseId, MemberId, ModelGroupId, OrgId,
     RateLimitId, RequestId, SettingId, TeamId,
 };
+pub use marker::{MARK_LEN, Marker};
 pub use money::Nanos;
 pub use price::{NanosPerMillion, PriceSheet, PriceStep};
 pub use secret::{Keyring, SealError, Sealed, Secret};

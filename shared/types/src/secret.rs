@@ -9,8 +9,11 @@ use std::fmt;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest::{SHA256, digest},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
+
+use crate::marker::{self, Marker};
 
 /// A secret in clear. Has no `Display` and no `Serialize`; `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub enum SealError {
 struct SealKey {
     id: [u8; KEY_ID_LEN],
     key: LessSafeKey,
+    /// For [`Marker`]; derived.
+    marks: hmac::Key,
 }
 
 /// Sealing keys. The first seals, all open.
@@ -119,6 +124,11 @@ impl Keyring {
     /// Ids of the keys, the current one first. No secrets.
     pub fn key_ids(&self) -> Vec<String> {
         self.keys.iter().map(|key| hex(&key.id)).collect()
+    }
+
+    /// Marks what goes out and is to come back.
+    pub fn marker(&self) -> Marker {
+        Marker::new(self.keys.iter().map(|key| key.marks.clone()))
     }
 
     /// Seals `plain` under the current key. `context` (for a credential: its id) must be given again to open it.
@@ -171,7 +181,7 @@ impl SealKey {
         let mut id = [0; KEY_ID_LEN];
         id.copy_from_slice(&digest(&SHA256, &bytes).as_ref()[..KEY_ID_LEN]);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| SealError::BadKey)?;
-        Ok(Self { id, key: LessSafeKey::new(key) })
+        Ok(Self { id, key: LessSafeKey::new(key), marks: marker::key(&bytes) })
     }
 }
 

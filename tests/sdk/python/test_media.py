@@ -105,7 +105,7 @@ def test_texts_are_moderated(client: OpenAI, gateway: Gateway) -> None:
 def test_a_wrong_endpoint_names_the_right_ones(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="It serves audio.speech"):
         client.images.generate(model=SPEECH, prompt="a whale")
-    with pytest.raises(openai.NotFoundError, match="keeps no state"):
+    with pytest.raises(openai.NotFoundError, match="for this API key"):
         client.responses.retrieve("resp_1")
 
 

@@ -5,7 +5,9 @@
 mod anthropic;
 mod cohere;
 mod converse;
+mod count;
 mod google;
+mod vectors;
 
 use bytes::Bytes;
 use http::Method;
@@ -13,6 +15,8 @@ use serde_json::{Value, json};
 
 use super::reply::{self, Answer, PROMPT_TOKENS};
 use crate::script::{Script, UsageReport};
+
+pub use vectors::{TEXT_TOKENS, vector};
 
 /// What stands for a signature of thoughts.
 pub const SIGNATURE: &str = "c2lnbmF0dXJlLW9mLXRob3VnaHRz";
@@ -23,10 +27,20 @@ pub const THOUGHT: &str = "Let me think about that.";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spoken {
     Anthropic,
-    Google { stream: bool },
+    Google {
+        stream: bool,
+    },
     GoogleEmbeddings,
-    Converse { stream: bool },
+    GoogleEmbedding,
+    GooglePredict,
+    Converse {
+        stream: bool,
+    },
+    /// A model of Bedrock's in the words of its maker.
+    Invoke,
     Cohere,
+    CohereEmbeddings,
+    Counts(count::Counts),
 }
 
 /// Whose words this path is called in, and the model that it names, if it does.
@@ -34,15 +48,23 @@ pub(super) fn of_path(method: &Method, path: &str) -> Option<(Spoken, String)> {
     if *method != Method::POST {
         return None;
     }
+    if let Some((counts, model)) = count::of_path(path) {
+        return Some((Spoken::Counts(counts), model));
+    }
     match path {
-        "/v1/messages" | "/v1/messages/count_tokens" => return Some((Spoken::Anthropic, String::new())),
+        "/v1/messages" => return Some((Spoken::Anthropic, String::new())),
         "/v2/chat" => return Some((Spoken::Cohere, String::new())),
+        "/v2/embed" => return Some((Spoken::CohereEmbeddings, String::new())),
         _ => {}
     }
     if let Some(rest) = path.strip_prefix("/model/") {
         let (model, method) = rest.split_once('/')?;
         let model = model.replace("%3A", ":").replace("%2F", "/");
-        return Some((Spoken::Converse { stream: method == "converse-stream" }, model));
+        let spoken = match method {
+            "invoke" => Spoken::Invoke,
+            _ => Spoken::Converse { stream: method == "converse-stream" },
+        };
+        return Some((spoken, model));
     }
     let (_, call) = path.split_once("/models/")?;
     let (model, method) = call.rsplit_once(':')?;
@@ -50,6 +72,8 @@ pub(super) fn of_path(method: &Method, path: &str) -> Option<(Spoken, String)> {
         "generateContent" => Spoken::Google { stream: false },
         "streamGenerateContent" => Spoken::Google { stream: true },
         "batchEmbedContents" => Spoken::GoogleEmbeddings,
+        "embedContent" => Spoken::GoogleEmbedding,
+        "predict" => Spoken::GooglePredict,
         "rawPredict" | "streamRawPredict" => Spoken::Anthropic,
         _ => return None,
     };
@@ -57,21 +81,16 @@ pub(super) fn of_path(method: &Method, path: &str) -> Option<(Spoken, String)> {
 }
 
 /// The answer to a request.
-pub(super) fn answer(
-    spoken: Spoken,
-    path: &str,
-    request: &Value,
-    model: &str,
-    script: &Script,
-    number: u64,
-) -> Answer {
+pub(super) fn answer(spoken: Spoken, request: &Value, model: &str, script: &Script, number: u64) -> Answer {
     match spoken {
-        Spoken::Anthropic if path.ends_with("/count_tokens") => {
-            Answer::Unary(reply::json_bytes(&json!({ "input_tokens": PROMPT_TOKENS })))
-        }
+        Spoken::Counts(counts) => Answer::Unary(reply::json_bytes(&count::answer(counts))),
         Spoken::Anthropic => anthropic::answer(request, model, script, number),
         Spoken::Google { stream } => google::answer(request, model, script, number, stream),
-        Spoken::GoogleEmbeddings => Answer::Unary(reply::json_bytes(&google::embeddings(request))),
+        Spoken::GoogleEmbeddings => Answer::Unary(reply::json_bytes(&vectors::batch(request))),
+        Spoken::GoogleEmbedding => Answer::Unary(reply::json_bytes(&vectors::single())),
+        Spoken::GooglePredict => Answer::Unary(reply::json_bytes(&vectors::predict(request))),
+        Spoken::Invoke => Answer::Unary(reply::json_bytes(&vectors::invoke(request))),
+        Spoken::CohereEmbeddings => Answer::Unary(reply::json_bytes(&vectors::embed(request))),
         Spoken::Converse { stream } => converse::answer(request, script, stream),
         Spoken::Cohere => cohere::answer(request, script, number),
     }
@@ -79,15 +98,22 @@ pub(super) fn answer(
 
 /// What the provider would refuse.
 pub(super) fn invalid(spoken: Spoken, path: &str, request: &Value) -> Option<&'static str> {
-    let counts = path.ends_with("/count_tokens");
     match spoken {
-        Spoken::Anthropic if !counts && request["max_tokens"].as_u64().is_none() => {
-            Some("max_tokens: Field required")
-        }
+        Spoken::Counts(counts) => count::invalid(counts, path, request),
+        Spoken::Anthropic if request["max_tokens"].as_u64().is_none() => Some("max_tokens: Field required"),
         Spoken::Anthropic if !path.starts_with("/v1/messages") && request["anthropic_version"].is_null() => {
             Some("anthropic_version: Field required")
         }
+        Spoken::Anthropic if !path.starts_with("/v1/messages") && !request["model"].is_null() => {
+            Some("model: Extra inputs are not permitted")
+        }
         Spoken::GoogleEmbeddings if !request["requests"].is_array() => Some("requests is not specified"),
+        Spoken::GoogleEmbedding if !request["content"].is_object() => Some("content is not specified"),
+        Spoken::GooglePredict if !request["instances"].is_array() => Some("instances is not specified"),
+        Spoken::Invoke if !request["inputText"].is_string() && !request["texts"].is_array() => {
+            Some("Malformed input request, please reformat your input and try again.")
+        }
+        Spoken::CohereEmbeddings if !request["input_type"].is_string() => Some("input_type is required"),
         Spoken::Google { .. } if !request["contents"].is_array() => Some("contents is not specified"),
         Spoken::Converse { .. } if !request["messages"].is_array() => Some("messages is required"),
         _ => None,
@@ -96,12 +122,18 @@ pub(super) fn invalid(spoken: Spoken, path: &str, request: &Value) -> Option<&'s
 
 /// An error in the same words.
 pub(super) fn error(spoken: Spoken, status: u16, message: &str) -> Value {
+    use count::Counts;
     match spoken {
-        Spoken::Anthropic => json!({
+        Spoken::Counts(Counts::OpenAi) => reply::error(status, message),
+        Spoken::Anthropic | Spoken::Counts(Counts::Anthropic | Counts::Claude) => json!({
             "type": "error", "error": { "type": anthropic::error_type(status), "message": message },
             "request_id": "req_mock",
         }),
-        Spoken::Google { .. } | Spoken::GoogleEmbeddings => {
+        Spoken::Google { .. }
+        | Spoken::GoogleEmbeddings
+        | Spoken::GoogleEmbedding
+        | Spoken::GooglePredict
+        | Spoken::Counts(Counts::AiStudio | Counts::Vertex) => {
             let name = match status {
                 400 => "INVALID_ARGUMENT",
                 401 => "UNAUTHENTICATED",
@@ -111,8 +143,10 @@ pub(super) fn error(spoken: Spoken, status: u16, message: &str) -> Value {
             };
             json!({ "error": { "code": status, "message": message, "status": name } })
         }
-        Spoken::Converse { .. } => json!({ "message": message }),
-        Spoken::Cohere => json!({ "id": "mock", "message": message }),
+        Spoken::Converse { .. } | Spoken::Invoke | Spoken::Counts(Counts::Bedrock) => {
+            json!({ "message": message })
+        }
+        Spoken::Cohere | Spoken::CohereEmbeddings => json!({ "id": "mock", "message": message }),
     }
 }
 

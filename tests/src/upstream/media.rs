@@ -17,7 +17,7 @@ pub const BYTES_PER_SECOND: usize = 1000;
 const SENTENCE: &str = "The quick brown fox jumps over the lazy dog.";
 const CREATED: u64 = 1_760_000_000;
 /// One white pixel.
-const PNG: &str =
+pub const PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==";
 
 /// The answer for `path` (behind `/v1`); `None` when this is no path of these.
@@ -77,6 +77,13 @@ fn named(events: Vec<Value>) -> Answer {
         Bytes::from(format!("event: {name}\ndata: {event}\n\n"))
     };
     Answer::Stream(events.into_iter().map(event).collect())
+}
+
+/// The stream of a response that was made before.
+pub(super) fn replayed(made: &Value) -> Answer {
+    let event =
+        |kind: &str, number: u64| json!({ "type": kind, "response": made, "sequence_number": number });
+    named(vec![event("response.created", 0), event("response.completed", 1)])
 }
 
 fn unary(value: &Value) -> Answer {
@@ -169,7 +176,7 @@ fn speech(request: &Value, script: &Script) -> Answer {
     Answer::Typed { content_type, pieces }
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {

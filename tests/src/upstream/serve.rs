@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use super::plan::{self, Playing};
 use super::record::{Ended, Recorded};
 use super::reply::{self, Answer};
-use super::{Shared, dialects, embed, media};
+use super::{Shared, dialects, embed, media, stored};
 use crate::script::Script;
 
 /// Carries a script for one request, in its text form.
@@ -79,9 +79,12 @@ async fn answer(
     takeover: mpsc::Sender<Takeover>,
 ) -> Response<Playing> {
     let (at, number) = (Instant::now(), shared.next_number());
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let (body, complete) = read(body).await;
     let record = Arc::new(Recorded::new(number, &head, body, at));
+    if let Some(uri) = off_azure(&head.uri) {
+        head.uri = uri;
+    }
     shared.record(record.clone());
     if !complete {
         record.end(Ended::ClientGone);
@@ -129,6 +132,19 @@ async fn answer(
     let response = respond(status, answer, &script, &record, takeover);
     leaving.defuse();
     response
+}
+
+/// What OpenAI has at `/v1/…`, Azure has at `/openai/v1/…`, and by deployment where the query names a version.
+fn off_azure(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_prefix("/openai/")?;
+    let rest = match path.strip_prefix("deployments/") {
+        Some(named) => {
+            uri.query().filter(|query| query.starts_with("api-version=2"))?;
+            named.split_once('/')?.1
+        }
+        None => path.strip_prefix("v1/")?,
+    };
+    format!("/v1/{rest}").parse().ok()
 }
 
 /// Notes that the client left while the handler was waiting (its future is then dropped).
@@ -188,7 +204,8 @@ fn refuse(
     {
         return Some((StatusCode::BAD_REQUEST, message.into()));
     }
-    let bad_body = head.method == Method::POST && request.is_null();
+    let needs_body = head.method == Method::POST && !head.uri.path().ends_with("/cancel");
+    let bad_body = needs_body && request.is_null();
     bad_body.then(|| (StatusCode::BAD_REQUEST, "We could not parse the JSON body of your request".into()))
 }
 
@@ -204,12 +221,18 @@ fn route(
     let unary = |value: &Value| Answer::Unary(reply::json_bytes(value));
     let path = head.uri.path();
     if let Some((spoken, _)) = dialects::of_path(&head.method, path) {
-        return (status, dialects::answer(spoken, path, request, model, script, number));
+        return (status, dialects::answer(spoken, request, model, script, number));
+    }
+    if let Some(answer) = stored::answer(shared, head, request, model, number) {
+        return answer;
     }
     if head.method == Method::POST
         && let Some(answer) =
             path.strip_prefix("/v1").and_then(|path| media::answer(path, request, model, script, number))
     {
+        if path == "/v1/responses" {
+            stored::remember(shared, request, &answer);
+        }
         return (status, answer);
     }
     let answer = match (&head.method, path) {

@@ -16,6 +16,7 @@ use super::{
     keys::KeySet,
     settings::{OidcError, OidcSettings, authorities, is_safe},
 };
+use crate::causes::with_causes;
 
 /// Far above what any issuer has.
 const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
@@ -116,7 +117,7 @@ impl IssuerClient {
             .header(header::ACCEPT, "application/json")
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let response = self.client.request(request).await.map_err(|error| with_causes(&error))?;
         // Redirects are not followed: they would decide whom we believe.
         if response.status() != StatusCode::OK {
             return Err(format!("answered {}", response.status()));
@@ -126,21 +127,9 @@ impl IssuerClient {
             if error.is::<LengthLimitError>() {
                 format!("larger than {MAX_DOCUMENT_BYTES} bytes")
             } else {
-                chain(&*error)
+                with_causes(&*error)
             }
         })?;
         Ok(collected.to_bytes())
     }
-}
-
-/// An error with its causes: the client's own texts end at "client error (Connect)".
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

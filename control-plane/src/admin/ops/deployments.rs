@@ -234,7 +234,10 @@ fn upstream_model(field: &str, text: &str) -> Result<(), AdminError> {
 /// The URL that was given, else the provider's own.
 fn base_url(given: &str, provider: &str) -> Result<String, AdminError> {
     if !given.is_empty() {
-        return validate::base_url("base_url", given);
+        return match provider {
+            "azure" => validate::azure_base_url("base_url", given),
+            _ => validate::base_url("base_url", given),
+        };
     }
     nemo_types::base_url(provider).map(str::to_owned).ok_or_else(|| {
         let message = format!("missing, and no base URL is known for provider {provider:?}");

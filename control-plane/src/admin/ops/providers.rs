@@ -20,7 +20,7 @@ impl Admin {
     ) -> Result<Written<Credential>, AdminError> {
         validate::name("name", &request.name)?;
         validate::slug("provider", &request.provider)?;
-        validate::secret("secret", &request.secret)?;
+        validate::secret("secret", &request.provider, &request.secret)?;
         let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.create").await?;
         if let Some(answer) = write.replay(&request).await? {
             return Ok(answer);
@@ -74,9 +74,12 @@ impl Admin {
         if let Some(name) = &request.name {
             validate::name("name", name)?;
         }
+        let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.update").await?;
+        let before = credentials::get(&mut write.tx, id.0).await?;
+        let before: Credential = write.found(before, id)?;
         let secret = match request.secret {
             Some(secret) => {
-                validate::secret("secret", &secret)?;
+                validate::secret("secret", &before.provider, &secret)?;
                 Some(self.sealer.seal(id, &Secret::new(secret))?)
             }
             None => None,
@@ -85,9 +88,6 @@ impl Admin {
             name: request.name.as_deref(),
             secret: secret.as_ref().map(|secret| (secret.sealed.as_bytes(), secret.hint.as_str())),
         };
-        let mut write = self.write_owner(call, Action::Write, &request.org_id, "credential.update").await?;
-        let before = credentials::get(&mut write.tx, id.0).await?;
-        write.found::<Credential>(before, id)?;
         let row = credentials::update(&mut write.tx, id.0, change).await?;
         write.done(row.ok_or_else(|| AdminError::not_found("credential", id))?.into()).await
     }

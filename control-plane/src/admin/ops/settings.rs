@@ -137,10 +137,10 @@ fn known(key: &str) -> Result<Known, AdminError> {
     })
 }
 
-/// Names and amounts of money are text, everything else is a number.
+/// Names, words and amounts of money are text, everything else is a number.
 fn check_policy(setting: &PolicySetting, value: &serde_json::Value) -> Result<(), AdminError> {
     let typed = match setting.form {
-        Form::Strategy | Form::Usd => value.is_string(),
+        Form::Strategy | Form::Usd | Form::Word(_) => value.is_string(),
         Form::Whole { .. } => value.is_u64(),
     };
     if typed && Overrides::default().set(setting.key, &value.to_string()).is_ok() {

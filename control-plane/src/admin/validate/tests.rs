@@ -54,6 +54,34 @@ fn base_urls_carry_neither_secrets_nor_queries() {
     }
 }
 
+/// E.4: Azure's URLs name a version of its interface, and nothing else.
+#[test]
+fn base_urls_of_azure_may_name_a_version() {
+    for (text, expected) in [
+        ("https://r.openai.azure.com/openai/v1/", "https://r.openai.azure.com/openai/v1"),
+        (
+            "https://r.openai.azure.com?api-version=2024-10-21",
+            "https://r.openai.azure.com?api-version=2024-10-21",
+        ),
+        (
+            "https://r/openai/?api-version=2025-04-01-preview",
+            "https://r/openai?api-version=2025-04-01-preview",
+        ),
+    ] {
+        assert_eq!(azure_base_url("f", text).unwrap(), expected);
+    }
+    for text in [
+        "https://r?api-version=",
+        "https://r?api-version=1&key=x",
+        "https://r?api-version=1#x",
+        "https://r?key=x",
+        "https://user@r?api-version=1",
+        "r?api-version=1",
+    ] {
+        assert!(refused(azure_base_url("f", text)), "{text:?}");
+    }
+}
+
 #[test]
 fn model_names_and_slugs_keep_to_their_alphabet() {
     for text in ["gpt-5.2", "openai/gpt-5.2", "meta-llama/Llama-3.3-70B:free", "claude-3-5-sonnet@20241022"] {
@@ -73,10 +101,35 @@ fn model_names_and_slugs_keep_to_their_alphabet() {
 #[test]
 fn refused_secrets_do_not_show_up_in_the_message() {
     for text in ["", "canary\u{e9}", "canary\n", " canary"] {
-        let error = secret("f", text).unwrap_err();
+        let error = secret("f", "openai", text).unwrap_err();
         assert!(!error.to_string().contains("canary"), "{error}");
     }
-    assert!(secret("f", "sk-live-1234").is_ok());
+    assert!(secret("f", "openai", "sk-live-1234").is_ok());
+}
+
+/// A key file as Google hands it out, with its line breaks; what nodes could not use is refused where it is stored.
+#[test]
+fn secrets_that_are_json_have_what_nodes_need() {
+    let file =
+        "{\n  \"type\": \"service_account\",\n  \"client_email\": \"a@b\",\n  \"private_key\": \"canary\"\n}";
+    assert!(secret("f", "google-vertex", file).is_ok());
+    assert!(secret("f", "google-vertex", "ya29.token").is_ok());
+    for keys in [
+        r#"{"access_key_id":"AKIA","secret_access_key":"canary"}"#,
+        r#"{"AWS_ACCESS_KEY_ID":"AKIA","aws_secret_access_key":"canary"}"#,
+        r#"{"AccessKeyId":"AKIA","SecretAccessKey":"canary"}"#,
+    ] {
+        assert!(secret("f", "bedrock", keys).is_ok(), "{keys}");
+    }
+    for (provider, text) in [
+        ("google-vertex", "{\"client_email\":\"canary\"}"),
+        ("google-vertex", "{canary"),
+        ("bedrock", file),
+        ("openai", file),
+    ] {
+        let error = secret("f", provider, text).unwrap_err();
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
 }
 
 #[test]

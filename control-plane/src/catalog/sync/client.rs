@@ -13,6 +13,8 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+use crate::causes::with_causes;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From name lookup to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,7 +65,7 @@ impl SourceClient {
         own.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let agent = concat!("nemo-router/", env!("CARGO_PKG_VERSION"));
         own.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-        let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let answer = self.client.request(request).await.map_err(|error| with_causes(&error))?;
         let status = answer.status();
         if status != http::StatusCode::OK {
             return Err(format!("answered {status}"));
@@ -73,15 +75,4 @@ impl SourceClient {
             format!("the answer broke off or is longer than {} MiB: {error}", MAX_BODY >> 20)
         })
     }
-}
-
-/// What went wrong, with the causes, which say it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -106,7 +106,6 @@ impl CatalogSync {
         let row = RunRow {
             id: run,
             started_at,
-            ended_at: started_at,
             sources: serde_json::to_string(&report.sources).unwrap_or_default(),
             applied: count(report.applied),
             held: count(report.held),

@@ -36,7 +36,7 @@ fn an_empty_frame_is_a_frame() {
     assert_eq!(scan(&[&frame]), Ok(vec![(FrameKind::Event, String::new(), Vec::new())]));
 }
 
-/// Issue 6, 4: split at every byte.
+/// Split at every byte.
 #[test]
 fn where_the_network_cuts_makes_no_difference() {
     let mut stream = bytes(EVERY_TYPE);

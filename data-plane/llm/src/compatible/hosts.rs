@@ -30,6 +30,10 @@ const ANY: &[Endpoint] = &[
 /// Open models that think by themselves: how much can't be said in one way for all of them.
 const OPEN: ChatQuirks = ChatQuirks { reasoning: ReasoningStyle::None, ..ChatQuirks::COMPATIBLE };
 
+/// Providers that are not in the table are called as OpenAI itself is.
+pub static COMPATIBLE: Provider =
+    Provider { id: "openai-compatible", name: "OpenAI-compatible", endpoints: ANY, ..REMOTE };
+
 pub(crate) const HOSTS: &[Provider] = &[
     Provider {
         id: "groq",

@@ -31,6 +31,8 @@ pub(super) enum Field {
     KeptElsewhere,
     /// The provider searches, for a fee.
     WebSearch,
+    /// The answer is made while nobody waits for it.
+    Background,
     NemoMetadata,
     NemoNoFallback,
     NemoTimeoutMs,
@@ -82,7 +84,7 @@ impl Field {
             Self::Extra(ExtraField::Routing) => (29, "routing"),
             Self::BestOf => (30, "best_of"),
             Self::GenerationConfig => (31, "generationConfig"),
-            Self::Extra(_) | Self::KeptElsewhere | Self::WebSearch => return None,
+            Self::Extra(_) | Self::KeptElsewhere | Self::WebSearch | Self::Background => return None,
         };
         Some((1 << position, name))
     }
@@ -104,9 +106,10 @@ impl Field {
     }
 }
 
-/// Whether the field of [`content`] must be there. A response can go on with what is stored, or use a stored prompt.
+/// Whether the field of [`content`] must be there. A response can go on with what is stored, or use a stored prompt; what
+/// Google is to count may stand in a whole request.
 pub(super) fn needs_content(endpoint: Endpoint) -> bool {
-    endpoint != Endpoint::Responses
+    !matches!(endpoint, Endpoint::Responses | Endpoint::GoogleCountTokens)
 }
 
 /// An endpoint's main field, and what it holds.
@@ -115,7 +118,7 @@ pub(super) fn content(endpoint: Endpoint) -> (&'static str, &'static str) {
         Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::CountTokens => {
             ("messages", "an array of messages")
         }
-        Endpoint::GenerateContent => ("contents", "an array of contents"),
+        Endpoint::GenerateContent | Endpoint::GoogleCountTokens => ("contents", "an array of contents"),
         Endpoint::Completions => ("prompt", "a string or an array"),
         Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Responses => {
             ("input", "a string or an array")
@@ -160,7 +163,7 @@ fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
     let (messages, google) = (endpoint == Endpoint::Messages, endpoint == Endpoint::GenerateContent);
     Some(match name {
         // Google's path says both.
-        "model" if !google => Field::Model,
+        "model" if !endpoint.is_named_in_path() => Field::Model,
         "stream" if streams && !google => Field::Stream,
         "stream_options" if choices => Field::StreamOptions,
         "generationConfig" | "generation_config" if google => Field::GenerationConfig,
@@ -171,6 +174,7 @@ fn exact(endpoint: Endpoint, name: &str) -> Option<Field> {
         "n" if choices || image => Field::N,
         "best_of" if endpoint == Endpoint::Completions => Field::BestOf,
         "previous_response_id" | "conversation" | "prompt" if responses => Field::KeptElsewhere,
+        "background" if responses => Field::Background,
         "web_search_options" if chat => Field::WebSearch,
         "quality" if image => Field::Quality,
         "size" if image => Field::Size,

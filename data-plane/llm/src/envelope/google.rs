@@ -55,6 +55,9 @@ impl Reader<'_> {
                         self.envelope.features.insert(Features::JSON);
                     }
                 }
+                "responseModalities" | "response_modalities" => {
+                    self.envelope.features.insert(self.modalities(&member.value));
+                }
                 _ => {}
             }
         }

@@ -202,6 +202,7 @@ impl Reader<'_> {
         // Chat completions know functions only, so there is nothing to look for.
         let any = match self.endpoint {
             Endpoint::Responses => self.first_item(value, is_function),
+            Endpoint::GenerateContent => self.first_item(value, |tool| self.declares_functions(tool)),
             _ => self.has_items(value),
         };
         let mut found = if any { Features::TOOLS } else { Features::default() };
@@ -209,6 +210,17 @@ impl Reader<'_> {
             found.insert(Features::PROVIDER_TOOLS);
         }
         found
+    }
+
+    /// Whether a tool of Google's holds functions, and not only what Google itself runs.
+    fn declares_functions(&self, tool: &Value) -> bool {
+        let mut found = false;
+        let told = self.each_member(tool, |member, value| {
+            let named = matches!(member, "functionDeclarations" | "function_declarations");
+            found |= named && self.has_items(value);
+            Ok(())
+        });
+        told.is_ok() && found
     }
 
     /// Whether a tool is neither the client's own nor one without a type.
@@ -255,7 +267,9 @@ impl Reader<'_> {
 
     /// Whether sound is asked for.
     pub(super) fn modalities(&self, value: &Value) -> Features {
-        let audio = |item: &Value| item.text(self.body()).is_some_and(|text| text == "audio");
+        // Google's are in capitals.
+        let audio =
+            |item: &Value| item.text(self.body()).is_some_and(|text| text.eq_ignore_ascii_case("audio"));
         if self.first_item(value, audio) { Features::AUDIO } else { Features::default() }
     }
 

@@ -140,9 +140,11 @@ pub(super) fn write<'a>(
         list.append(&mut data);
         list.push(b']');
         object.text("model", model.unwrap_or(&echo.model));
+        // Some don't count; clients expect a number, and what is billed is the gateway's own estimate.
+        let shown = tokens.unwrap_or_else(|| crate::estimate_input_tokens(&echo.request));
         object.object("usage", |usage| {
-            usage.value("prompt_tokens", tokens.unwrap_or(0));
-            usage.value("total_tokens", tokens.unwrap_or(0));
+            usage.value("prompt_tokens", shown);
+            usage.value("total_tokens", shown);
         });
     });
     let usage = tokens.map(|input| Usage { input: Some(input), ..Usage::default() });

@@ -8,7 +8,7 @@ pub mod data_url;
 pub mod embeddings;
 pub mod gemini;
 pub mod openai;
-mod place;
+pub(crate) mod place;
 pub mod read;
 pub mod responses;
 pub(crate) mod rows;

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Where a part of a message is, in the client's words; `messages[3].content[0].image_url`.
-pub(super) fn of(request: &Request<'_>, message: &Message<'_>, part: &Part<'_>) -> String {
+pub(crate) fn of(request: &Request<'_>, message: &Message<'_>, part: &Part<'_>) -> String {
     use crate::Dialect::{Chat, GenerateContent, Messages, Responses};
     let place = request.dialect.place(message.at, Some(part.at));
     let member = match (&part.content, request.dialect) {

@@ -1,4 +1,7 @@
-//! Reading JSON bodies into borrowed structures, with errors that name the place. Called by the readers of dialects.
+//! Reading JSON bodies with errors that name the place: into borrowed structures here, value by value in [`node`]. Called by
+//! the readers of dialects.
+
+pub(in crate::providers) mod node;
 
 use std::{borrow::Cow, fmt};
 
@@ -91,11 +94,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 /// # Errors
 /// With the path of what is wrong.
 pub fn body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
-    // As a string first: each piece of it then needs no check of its own.
-    let Ok(text) = std::str::from_utf8(body) else {
-        return Err(CodecError::invalid("", "The body is no valid UTF-8."));
-    };
-    value("", text)
+    value("", utf8(body)?)
+}
+
+/// As a string first: each piece of it then needs no check of its own.
+fn utf8(body: &[u8]) -> Result<&str, CodecError> {
+    simdutf8::basic::from_utf8(body).map_err(|_| CodecError::invalid("", "The body is no valid UTF-8."))
 }
 
 /// Reads one value; `at` is its own path.

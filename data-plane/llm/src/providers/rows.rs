@@ -2,32 +2,14 @@
 //! OpenAI's. Read by [`crate::registry`].
 
 use super::{bedrock, cohere, gemini, voyage};
-use crate::{AuthScheme, Dialect, Endpoint, Provider, Quirks, provider::Hosting};
-
-/// A remote service with a bearer token; rows say what it speaks.
-const REMOTE: Provider = Provider {
-    id: "",
-    name: "",
-    aliases: &[],
-    base_url: "",
-    base_url_env: None,
-    auth: AuthScheme::Bearer,
-    env: &[],
-    endpoints: &[],
-    quirks: Quirks::STANDARD,
-    static_headers: &[],
-    speaks: None,
-    hosting: Hosting::Plain,
-    conversions: &[],
-    origin_paths: &[],
+use crate::{
+    AuthScheme, Dialect, Endpoint, Provider,
+    compatible::{self, home},
+    provider::Hosting,
 };
 
-const fn home(id: &str) -> &'static str {
-    match nemo_types::base_url(id) {
-        Some(url) => url,
-        None => "",
-    }
-}
+/// A remote service with a bearer token; rows say what it speaks.
+const REMOTE: Provider = Provider { endpoints: &[], speaks: None, ..compatible::REMOTE };
 
 pub(crate) const NATIVE: &[Provider] = &[
     Provider {

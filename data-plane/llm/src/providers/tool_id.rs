@@ -9,10 +9,14 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use crate::ir::Text;
+
 /// Before a signature that is standard base64 with padding, as Google's are: written in the URL alphabet, unpadded.
 const SIGNATURE: &str = "__ts_";
 /// Before any other signature: its text in URL-safe base64.
 const TEXT: &str = "__tx_";
+/// Places in an id that are looked at: each is a pass over all of its rest, and a client may send any id.
+const MOST_TRIES: usize = 16;
 
 /// The id with the signature in it, of letters, digits, `_` and `-` only. Without signature: the id.
 pub fn with_signature(id: &str, signature: &str) -> String {
@@ -41,7 +45,7 @@ pub fn split(id: &str) -> (&str, Option<Cow<'_, str>>) {
     let Some(at) = id.find("__t") else { return none };
     // An id of somebody else may have `__t` in it: it is ours only if all of the rest fits.
     let mut from = at;
-    loop {
+    for _ in 0..MOST_TRIES {
         let rest = &id[from..];
         if let Some(signature) = rest.strip_prefix(SIGNATURE).and_then(from_url_alphabet) {
             return (&id[..from], Some(signature));
@@ -54,6 +58,7 @@ pub fn split(id: &str) -> (&str, Option<Cow<'_, str>>) {
             None => return none,
         }
     }
+    none
 }
 
 fn from_url_alphabet(text: &str) -> Option<Cow<'_, str>> {
@@ -82,6 +87,20 @@ fn from_text(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whether it is standard base64 with the padding that its length asks for.
+/// The same of text that is borrowed or not.
+pub fn split_text(id: Text<'_>) -> (Text<'_>, Option<Text<'_>>) {
+    match id {
+        Text::Borrowed(id) => {
+            let (id, signature) = split(id);
+            (Text::Borrowed(id), signature)
+        }
+        Text::Owned(id) => {
+            let (own, signature) = split(&id);
+            (Text::Owned(own.to_owned()), signature.map(|it| Text::Owned(it.into_owned())))
+        }
+    }
+}
+
 fn is_base64(text: &str) -> bool {
     let letters = text.trim_end_matches('=');
     text.len().is_multiple_of(4)
@@ -144,5 +163,12 @@ mod tests {
             prop_assert!(id.starts_with(before));
             prop_assert_eq!(signature.is_none(), before.len() == id.len());
         }
+    }
+
+    /// What looks like a mark all over is not tried at every place of it.
+    #[test]
+    fn a_long_id_of_somebody_else_is_given_up_on() {
+        let id = SIGNATURE.repeat(200_000) + "!";
+        assert_eq!(split(&id), (&*id, None));
     }
 }

@@ -193,7 +193,6 @@ mod tests {
         serde_json::from_slice(body).unwrap()
     }
 
-    /// Issue 6, 2.
     #[test]
     fn embeddings_are_asked_for_in_voyages_words() {
         let body =

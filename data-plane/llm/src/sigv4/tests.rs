@@ -9,7 +9,7 @@ fn keys(token: Option<&str>) -> Keys {
     Keys { id: "AKIDEXAMPLE".to_owned(), secret: SECRET.to_owned(), token, region: None }
 }
 
-/// Issue 6, 2: Bedrock takes the signature, also of a model whose name is escaped in the path, of temporary keys, of a
+/// Bedrock takes the signature, also of a model whose name is escaped in the path, of temporary keys, of a
 /// query, on a leap day and in a year that is no leap year although it is divisible by four.
 #[test]
 fn requests_are_signed_as_botocore_signs_them() {

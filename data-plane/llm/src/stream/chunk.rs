@@ -50,6 +50,8 @@ pub(super) struct Notes {
     units: Units,
     pub(super) finish_reason: Option<FinishReason>,
     pub(super) output_bytes: u64,
+    /// How many there were when the usage was reported.
+    pub(super) reported_bytes: u64,
     pub(super) error: Option<UpstreamErrorInfo>,
     /// Of the endpoints with named events: what the events that end something have told.
     told: Option<Box<Seen>>,
@@ -77,6 +79,7 @@ impl Notes {
             units: Units::default(),
             finish_reason: None,
             output_bytes: 0,
+            reported_bytes: 0,
             error: None,
             told: None,
         }
@@ -280,7 +283,9 @@ impl Notes {
     }
 
     fn take(&mut self, Report { usage, cost, units, tier, .. }: Report) {
-        self.usage = Some(usage).filter(|usage| !usage.is_unknown()).or(self.usage);
+        if !usage.is_unknown() {
+            (self.usage, self.reported_bytes) = (Some(usage), self.output_bytes);
+        }
         self.cost = cost.or(self.cost);
         self.units = units.or(self.units);
         self.tier = tier.or(self.tier);

@@ -5,6 +5,7 @@ use nemo_llm::{
     Dialect,
     codec::{self, Decoder, Encoder},
     ir::Events,
+    transcode,
 };
 
 use crate::corpus::{CLIENTS, Case, UPSTREAMS};
@@ -131,5 +132,130 @@ fn one_event(from: Dialect, data: &[u8], case: &Case) {
             encoder.event(event, &mut out);
         }
         assert!(std::str::from_utf8(&out).is_ok());
+    }
+}
+
+/// A body of so many things: calls, results, files, items, members.
+const MANY: usize = 40_000;
+
+/// `n` times, with the number in the place of `#`.
+fn times(n: usize, item: &str) -> String {
+    (0..n).map(|at| item.replace('#', &at.to_string())).collect::<Vec<_>>().join(",")
+}
+
+/// Conversations of many things that writers have to tell apart, or to find again.
+fn large() -> Vec<(&'static str, Dialect, String)> {
+    let calls = times(MANY, r##"{"id":"c#","type":"function","function":{"name":"f#","arguments":"{}"}}"##);
+    let results = times(MANY, r##"{"role":"tool","tool_call_id":"c#","content":"r"}"##);
+    let files = times(MANY, r##"{"type":"file","file":{"filename":"a.pdf","file_data":"QUJD"}}"##);
+    let pictures = times(MANY, r##"{"type":"image_url","image_url":{"url":"https://a.example/#"}}"##);
+    let tool = r##"{"type":"function","function":{"name":"t#","parameters":{"type":"object"}}}"##;
+    let tools = times(4000, tool);
+    let allowed = times(4000, r##"{"type":"function","function":{"name":"t#"}}"##);
+    let blocks = times(MANY, r##"{"type":"tool_use","id":"c#","name":"f#","input":{}}"##);
+    let answers = times(MANY, r##"{"type":"tool_result","tool_use_id":"c#","content":"r"}"##);
+    let documents = times(
+        MANY,
+        r##"{"type":"document","title":"a","source":{"type":"base64","media_type":"application/pdf","data":"QUJD"}}"##,
+    );
+    let google = times(MANY, r##"{"functionCall":{"name":"f#","args":{}}}"##);
+    let responses = times(MANY, r##"{"functionResponse":{"name":"f#","response":{"a":1}}}"##);
+    let items = times(MANY, r##"{"type":"function_call","call_id":"c#","name":"f#","arguments":"{}"}"##);
+    let outputs = times(MANY, r##"{"type":"function_call_output","call_id":"c#","output":"r"}"##);
+    let definitions = times(MANY, r##""d#":{"$ref":"#/$defs/d"}"##);
+    vec![
+        (
+            "calls",
+            Dialect::Chat,
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","tool_calls":[{calls}]}},{results}]}}"#
+            ),
+        ),
+        ("pictures", Dialect::Chat, format!(r#"{{"messages":[{{"role":"user","content":[{pictures}]}}]}}"#)),
+        ("files", Dialect::Chat, format!(r#"{{"messages":[{{"role":"user","content":[{files}]}}]}}"#)),
+        (
+            "tools",
+            Dialect::Chat,
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"q"}}],"tools":[{tools}],"tool_choice":{{"type":"allowed_tools","allowed_tools":{{"mode":"auto","tools":[{allowed}]}}}}}}"#
+            ),
+        ),
+        (
+            "definitions",
+            Dialect::Chat,
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"q"}}],"response_format":{{"type":"json_schema","json_schema":{{"name":"a","strict":true,"schema":{{"type":"object","properties":{{}},"additionalProperties":false,"$defs":{{{definitions}}}}}}}}}}}"#
+            ),
+        ),
+        (
+            "blocks",
+            Dialect::Messages,
+            format!(
+                r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":[{blocks}]}},{{"role":"user","content":[{answers}]}}]}}"#
+            ),
+        ),
+        (
+            "documents",
+            Dialect::Messages,
+            format!(
+                r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":[{documents}]}}]}}"#
+            ),
+        ),
+        (
+            "calls",
+            Dialect::GenerateContent,
+            format!(
+                r#"{{"contents":[{{"role":"user","parts":[{{"text":"q"}}]}},{{"role":"model","parts":[{google}]}},{{"role":"user","parts":[{responses}]}}]}}"#
+            ),
+        ),
+        (
+            "items",
+            Dialect::Responses,
+            format!(r#"{{"model":"m","input":[{{"role":"user","content":"q"}},{items},{outputs}]}}"#),
+        ),
+    ]
+}
+
+/// Whoever may send one request must not be able to keep a thread for minutes. A list that is searched for each of its
+/// entries takes longer than is allowed here, one that is walked takes a tenth of it.
+#[test]
+fn many_things_take_time_by_their_number_and_not_by_its_square() {
+    let case = Case::all("request").into_iter().next().unwrap();
+    for (what, from, body) in large() {
+        let begun = std::time::Instant::now();
+        let request = codec::decode_request(from, body.as_bytes(), case.inbound())
+            .unwrap_or_else(|error| panic!("{what} of {}: {error:?}", from.name()));
+        let written = UPSTREAMS.map(|to| codec::encode_request(&request, to, &case.destination(to)));
+        let converse = (from, Dialect::Converse);
+        let links =
+            transcode::links(converse, body.as_bytes(), case.inbound(), &case.destination(converse.1));
+        assert_eq!(links.len(), if what == "pictures" { MANY } else { 0 });
+        assert!(written.iter().any(Result::is_ok), "{what} of {}", from.name());
+        let taken = begun.elapsed();
+        assert!(taken.as_secs() < 12, "{what} of {}: {taken:?}", from.name());
+    }
+}
+
+#[test]
+fn lists_that_are_looked_up_in_each_other_are_bounded() {
+    let case = Case::all("request").into_iter().next().unwrap();
+    let chat = |members: &str| format!(r#"{{"messages":[{{"role":"user","content":"q"}}],{members}}}"#);
+    let tools = times(4097, r##"{"type":"function","function":{"name":"t#"}}"##);
+    let extras = times(257, r##""x#":1"##);
+    for (from, body, path) in [
+        (Dialect::Chat, chat(&format!(r#""tools":[{tools}]"#)), "tools"),
+        (Dialect::Chat, chat(&extras), ""),
+        (
+            Dialect::Messages,
+            format!(
+                r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"q"}}],{extras}}}"#
+            ),
+            "",
+        ),
+        (Dialect::GenerateContent, format!(r#"{{"contents":[{{"parts":[{{"text":"q"}}]}}],{extras}}}"#), ""),
+        (Dialect::Responses, format!(r#"{{"model":"m","input":"q",{extras}}}"#), ""),
+    ] {
+        let error = codec::decode_request(from, body.as_bytes(), case.inbound()).unwrap_err();
+        assert!(error.path == path && !error.unsupported, "{from:?}: {error:?}");
     }
 }

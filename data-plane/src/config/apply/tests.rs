@@ -127,6 +127,46 @@ fn a_credential_that_does_not_open_refuses_the_revision() {
     assert_eq!(applier.held().0, 0);
 }
 
+/// An organization may store what it likes: what nothing can be signed with is that deployment's trouble alone.
+#[test]
+fn a_credential_that_proves_nothing_does_not_refuse_the_revision() {
+    use nemo_proto::config::Credential;
+    let keyring = keyring();
+    for (provider, secret) in [
+        ("bedrock", r#"{"access_key_id":"a"}"#),
+        ("bedrock", r#"{"access_key_id":"a","secret_access_key":"b"}"#),
+        ("google-vertex", r#"{"type":"authorized_user"}"#),
+    ] {
+        let id = nemo_types::CredentialId::generate();
+        let sealed = keyring.seal(id.as_bytes(), secret.as_bytes()).unwrap();
+        let credential = Credential {
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            sealed: Bytes::copy_from_slice(sealed.as_bytes()),
+            ..Credential::default()
+        };
+        let deployment = Deployment {
+            id: Bytes::copy_from_slice(nemo_types::DeploymentId::generate().as_bytes()),
+            provider: provider.into(),
+            base_url: "http://h".into(),
+            model: "m".into(),
+            credential_id: credential.id.clone(),
+            ..Deployment::default()
+        };
+        let resources = [
+            resource::Kind::Credential(credential),
+            resource::Kind::Model(Model { id: "m".into(), ..Model::default() }),
+            resource::Kind::Deployment(deployment),
+        ]
+        .map(|kind| Resource { kind: Some(kind) });
+        let set = applied(&ResourceSet::new(), &resources);
+        let handle = SnapshotHandle::default();
+        let mut applier = Applier::new(handle.clone(), keyring.clone(), client());
+        assert_eq!(applier.push(push(0, 2, resources.to_vec(), &set)), Ok(true), "{provider} {secret}");
+        let signer = &handle.load().unwrap().upstreams[0].signer;
+        assert!(matches!(signer, Some(crate::upstream::Signer::Unusable)), "{signer:?}");
+    }
+}
+
 /// A change that concerns no route opens no credential and builds no URL again.
 #[test]
 fn what_a_change_does_not_concern_is_shared_with_the_snapshot_before() {

@@ -2,9 +2,11 @@
 //! [`respond`](super::super::respond) for requests that have a [`Crossing`].
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use nemo_llm::{
-    CodecError, ErrorDialect, FinishReason, Plan, ServiceTier, StreamObserver, scan_response,
+    CodecError, ErrorDialect, FinishReason, Plan, ServiceTier, StreamObserver, UpstreamErrorInfo, count,
+    providers::responses::affinity::Tagger,
+    scan_response,
     transcode::{self, StreamTranscoder},
 };
 use nemo_types::{Measure, Usage};
@@ -12,8 +14,10 @@ use nemo_types::{Measure, Usage};
 use super::Crossing;
 use crate::{
     pipeline::{
+        affinity,
         body::Body,
         context::{Ending, RequestContext},
+        dispatch::Refusal,
         failure::Failure,
         feed::{Feed, Observer},
         headers,
@@ -102,21 +106,45 @@ pub async fn run(
     }
     let read = respond::complete(incoming, deadline, &mut context).await;
     let translated = match read {
-        Ok(Read::All(frames)) => translate(&crossing, &frames.concat()).map_err(|error| {
-            tracing::debug!(request_id = %context.id, "an answer can't be translated: {error}");
-            Failure::protocol("sent an answer that can't be read")
-        }),
+        Ok(Read::All(frames)) => match translate(&crossing, &frames.concat()) {
+            // Whoever else is asked would be asked for the same.
+            Err(error) if error.withheld => return Ok(withheld(response, error, dialect, context)),
+            translated => translated.map_err(|error| {
+                tracing::debug!(request_id = %context.id, "an answer can't be translated: {error}");
+                Failure::protocol("sent an answer that can't be read")
+            }),
+        },
         Ok(Read::TooLarge(..)) => Err(Failure::protocol("sent an answer that is too large to be translated")),
         Err(failure) => Err(failure),
     };
     match translated {
-        Ok(translated) => Ok(unary(response, translated, context)),
+        Ok(translated) => Ok(unary(response, translated, crossing.tagger, context)),
         Err(failure) => {
             *slot = Some(context);
             Err(failure)
         }
     }
 }
+
+/// The provider has kept its answer back, as OpenAI says it.
+fn withheld(
+    mut response: Response<Body>,
+    error: CodecError,
+    dialect: ErrorDialect,
+    context: Box<RequestContext>,
+) -> Response<Body> {
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let said = UpstreamErrorInfo {
+        message: Some(error.message),
+        kind: Some("invalid_request_error".to_owned()),
+        code: Some(CONTENT_POLICY.to_owned()),
+        param: Some(error.path).filter(|path| !path.is_empty()),
+    };
+    respond::refusal(response, Refusal { body: Bytes::new(), said, native: false }, dialect, context)
+}
+
+/// `error.code` of what a provider's filters have kept back.
+const CONTENT_POLICY: &str = "content_policy_violation";
 
 /// Whether an upstream's answer of this type comes event by event.
 pub fn is_stream(kind: &[u8]) -> bool {
@@ -134,7 +162,7 @@ async fn stream(
 ) -> Result<Response<Body>, Box<Failure>> {
     let transcoder = match crossing.plan {
         Plan::Transcode { from, to } => StreamTranscoder::new((from, to), crossing.echo, dialect),
-        Plan::Splice | Plan::Convert(_) => None,
+        Plan::Splice | Plan::Convert(_) | Plan::Count { .. } => None,
     };
     let Some(transcoder) = transcoder else {
         *slot = Some(context);
@@ -159,6 +187,7 @@ async fn stream(
 }
 
 /// A complete answer in the client's dialect.
+#[derive(Default)]
 struct Translated {
     body: Vec<u8>,
     usage: Option<Usage>,
@@ -177,14 +206,11 @@ fn translate(crossing: &Crossing, body: &[u8]) -> Result<Translated, CodecError>
         }
         Plan::Convert(conversion) => {
             let nemo_llm::Converted { body, usage, measures } = (conversion.response)(body, &crossing.echo)?;
-            Ok(Translated {
-                body,
-                usage,
-                finish_reason: None,
-                service_tier: ServiceTier::default(),
-                output_bytes: 0,
-                measures,
-            })
+            Ok(Translated { body, usage, measures, ..Translated::default() })
+        }
+        Plan::Count { from, by } => {
+            let body = count::response((from, by), body)?;
+            Ok(Translated { body, ..Translated::default() })
         }
         Plan::Splice => Err(CodecError::invalid("", "The answer is not to be translated.")),
     }
@@ -193,6 +219,7 @@ fn translate(crossing: &Crossing, body: &[u8]) -> Result<Translated, CodecError>
 fn unary(
     mut response: Response<Body>,
     translated: Translated,
+    tagger: Option<Tagger>,
     mut context: Box<RequestContext>,
 ) -> Response<Body> {
     let Translated { mut body, usage, finish_reason, service_tier, output_bytes, measures } = translated;
@@ -212,6 +239,9 @@ fn unary(
     {
         respond::declare_cost(response.headers_mut());
         body = priced;
+    }
+    if let Some(tagger) = tagger {
+        body = affinity::tagged(tagger, [&body.into()]).concat();
     }
     context.response_bytes = body.len() as u64;
     context.finish(Ending::Complete);

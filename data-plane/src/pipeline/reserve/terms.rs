@@ -100,6 +100,7 @@ impl Size {
             | Endpoint::Messages
             | Endpoint::CountTokens
             | Endpoint::GenerateContent
+            | Endpoint::GoogleCountTokens
             | Endpoint::Videos => {}
         }
     }
@@ -202,6 +203,8 @@ impl Terms {
 pub fn why_unbounded(size: &Size, features: Features, deployment: &Deployment) -> &'static str {
     if deployment.price.is_none() {
         "nobody has set its price"
+    } else if features.contains(Features::BACKGROUND) {
+        "a `background` answer comes later, and what it has cost with it"
     } else if features.contains(Features::PROVIDER_TOOLS) {
         "the provider's own tools cost as much as they find"
     } else if size.most_input.tokens(&deployment.upstream_model, deployment.model.context_window).is_none() {

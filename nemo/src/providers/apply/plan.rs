@@ -497,8 +497,9 @@ fn setting_name(organization: Option<&str>, key: &str) -> String {
 
 /// The end of a secret, by which credentials are told apart; empty for short ones. As the control plane makes it.
 pub fn hint(secret: &str) -> String {
-    let count = secret.chars().count();
-    if count < 12 { String::new() } else { secret.chars().skip(count - 4).collect() }
+    let visible = || secret.chars().filter(|letter| !letter.is_whitespace());
+    let count = visible().count();
+    if count < 12 { String::new() } else { visible().skip(count - 4).collect() }
 }
 
 fn shown_secret(hint: &str) -> String {

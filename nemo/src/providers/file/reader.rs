@@ -63,7 +63,7 @@ impl Reader<'_> {
         if own.is_none() && known.base_url.is_empty() {
             self.problem(&entry.id, format!("provider {:?} needs a base_url", entry.id.get_ref()));
         }
-        let secret = entry.api_key.as_ref().and_then(|reference| self.secret(reference));
+        let secret = entry.api_key.as_ref().and_then(|reference| self.secret(reference, known.auth));
         if entry.api_key.is_none() && known.auth != AuthScheme::None && own.is_none() {
             let variable = known.env.first().copied().unwrap_or("API_KEY");
             let message = format!(
@@ -82,7 +82,7 @@ impl Reader<'_> {
         })
     }
 
-    fn secret(&mut self, reference: &Spanned<String>) -> Option<Secret> {
+    fn secret(&mut self, reference: &Spanned<String>, auth: AuthScheme) -> Option<Secret> {
         let Some(variable) = reference.get_ref().strip_prefix("env:") else {
             // Without repeating it: it may be the key itself.
             let message = "api_key must name a variable, as in \"env:OPENAI_API_KEY\"; keys do not belong into this file";
@@ -91,6 +91,18 @@ impl Reader<'_> {
         };
         match (self.variable)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
         {
+            // GOOGLE_APPLICATION_CREDENTIALS names the file that the key is in.
+            Some(file) if auth == AuthScheme::GcpToken && file.ends_with(".json") => {
+                let text = std::fs::read_to_string(&file);
+                text.map(|text| Secret::new(text.trim()))
+                    .map_err(|error| {
+                        self.problem(
+                            reference,
+                            format!("{variable} names {file}, which can't be read: {error}"),
+                        );
+                    })
+                    .ok()
+            }
             Some(value) => Some(Secret::new(value)),
             None => {
                 self.problem(reference, format!("the variable {variable} is not set"));
@@ -291,7 +303,7 @@ impl Reader<'_> {
 /// As JSON; `None` when it is not what the setting can be. Money is text: it is no float.
 fn setting_value(setting: &PolicySetting, value: &toml::Value) -> Option<String> {
     let json = match (setting.form, value) {
-        (Form::Strategy | Form::Usd, toml::Value::String(text)) => serde_json::json!(text),
+        (Form::Strategy | Form::Usd | Form::Word(_), toml::Value::String(text)) => serde_json::json!(text),
         (Form::Whole { .. }, toml::Value::Integer(number)) => serde_json::json!(number),
         _ => return None,
     };

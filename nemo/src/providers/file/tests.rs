@@ -67,6 +67,27 @@ async fn a_file_becomes_what_it_says() {
     assert!(!format!("{desired:?} {file:?}").contains("canary"));
 }
 
+/// As Google's own libraries read the variable.
+#[tokio::test]
+async fn a_service_accounts_key_is_read_from_the_file_that_the_variable_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key.json");
+    let named = path.to_str().unwrap().to_owned();
+    let text = r#"
+[[providers]]
+id = "google-vertex"
+base_url = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1"
+api_key = "env:GOOGLE_APPLICATION_CREDENTIALS"
+models = ["gemini-x"]
+"#;
+    let read = || parse("nemo.toml", text, |_| Some(named.clone()));
+    let missing = read().unwrap_err().to_string();
+    assert!(missing.contains("nemo.toml:5") && missing.contains(&named), "{missing}");
+    std::fs::write(&path, "{\n \"type\": \"service_account\"\n}\n").unwrap();
+    let desired = read().unwrap().desired(&[]).await.unwrap();
+    assert_eq!(desired.credentials[0].secret.expose(), "{\n \"type\": \"service_account\"\n}");
+}
+
 #[test]
 fn every_mistake_names_its_line() {
     let text = r#"
@@ -171,6 +192,7 @@ async fn settings_of_routing_belong_to_the_installation_or_to_a_declared_organiz
 strategy = "least-busy"
 retries = 3
 max_cost_usd = "0.50"
+unsupported = "refuse"
 
 [cooldown]
 window_ms = 5000
@@ -191,6 +213,7 @@ routing = { strategy = "cost-based" }
             (None, "routing.max_cost_usd", "\"0.50\""),
             (None, "routing.retries", "3"),
             (None, "routing.strategy", "\"least-busy\""),
+            (None, "routing.unsupported", "\"refuse\""),
             (None, "cooldown.window_ms", "5000"),
             (Some("acme"), "routing.strategy", "\"cost-based\""),
         ]

@@ -146,7 +146,7 @@ fn deployment(
     let uri: http::Uri = it.base_url.parse().map_err(|_| ("base_url", "not a URL".to_owned()))?;
     if !matches!(uri.scheme_str(), Some("http" | "https"))
         || uri.host().is_none_or(str::is_empty)
-        || uri.query().is_some()
+        || uri.query().is_some_and(|query| &*it.provider != "azure" || !query.starts_with("api-version="))
     {
         return Err(("base_url", "expected http(s)://host[:port][/path]".into()));
     }

@@ -39,6 +39,13 @@ EMBEDDINGS = {
     "embed-gemini": ("google-ai-studio", "/v1beta", "gemini-embedding-001"),
 }
 
+# What is kept at the provider, and asked for by its id.
+RESPONSES = {"kept-openai": ("custom", "/v1", "mock")}
+VIDEOS = {
+    "video-openai": ("custom", "/v1", "mock"),
+    "video-gemini": ("google-ai-studio", "/v1beta", "veo-3.0-generate-001"),
+}
+
 
 def provision(gateway: Gateway, url: str) -> None:
     credentials: dict[str, str] = {}
@@ -49,7 +56,8 @@ def provision(gateway: Gateway, url: str) -> None:
             credentials[provider] = gateway.admin("POST", "/credentials", body)["id"]
         return credentials[provider]
 
-    for endpoints, table in ((CHAT, VIA), (["embeddings"], EMBEDDINGS)):
+    tables = ((CHAT, VIA), (["embeddings"], EMBEDDINGS), (["responses"], RESPONSES), (["videos"], VIDEOS))
+    for endpoints, table in tables:
         for model, (provider, path, upstream_model) in table.items():
             body = {
                 "id": model, "display_name": model, "owned_by": "tests", "context_window": 128_000,
@@ -85,7 +93,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[Gateway]:
 def served(gateway: Gateway) -> None:
     from openai import OpenAI
 
-    wanted = set(VIA) | set(EMBEDDINGS)
+    wanted = set(VIA) | set(EMBEDDINGS) | set(RESPONSES) | set(VIDEOS)
     with OpenAI(base_url=gateway.base_url, api_key=gateway.api_key) as client:
         eventually("the models are served", lambda: wanted <= {it.id for it in client.models.list()} or None)
 

@@ -35,6 +35,14 @@ def test_content(client: genai.Client, model: str) -> None:
     assert usage.prompt_token_count > 0 and usage.candidates_token_count > 0
 
 
+def test_tokens_are_counted_or_estimated(client: genai.Client, model: str) -> None:
+    counted = client.models.count_tokens(model=model, contents="Hello!")
+    assert (counted.total_tokens or 0) > 0
+    with pytest.raises(errors.ClientError) as refused:
+        client.models.count_tokens(model="nobody-has-it", contents="Hello!")
+    assert refused.value.code == 404 and refused.value.status == "NOT_FOUND"
+
+
 def test_stream(client: genai.Client, model: str) -> None:
     chunks = list(client.models.generate_content_stream(model=model, contents="Hello!"))
     assert "".join(chunk.text or "" for chunk in chunks) == SENTENCE

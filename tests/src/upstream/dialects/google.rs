@@ -4,12 +4,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Answer, Asked, SIGNATURE, Script, THOUGHT, Wish, last_has, list, owned};
-use crate::upstream::reply::{event, json_bytes};
+use crate::upstream::{
+    media::PNG,
+    reply::{event, json_bytes},
+};
 
 fn asked(request: &Value) -> Asked {
     let (config, calling) = (&request["generationConfig"], &request["toolConfig"]["functionCallingConfig"]);
+    // Google's own schemas have the names of types in capitals, which makes no difference to what fits them.
     let schema = |tool: &Value| match &tool["parametersJsonSchema"] {
-        Value::Null => lower(&tool["parameters"]),
+        Value::Null => tool["parameters"].clone(),
         schema => schema.clone(),
     };
     let json = config["responseMimeType"] == "application/json";
@@ -25,7 +29,7 @@ fn asked(request: &Value) -> Asked {
         answered: last_has(request, "contents", "parts", |part| part["functionResponse"].is_object()),
         limit: config["maxOutputTokens"].as_u64(),
         json: json.then(|| match &config["responseJsonSchema"] {
-            Value::Null => lower(&config["responseSchema"]),
+            Value::Null => config["responseSchema"].clone(),
             schema => schema.clone(),
         }),
         thinks: config["thinkingConfig"]["includeThoughts"] == true,
@@ -46,7 +50,10 @@ pub(super) fn answer(request: &Value, model: &str, script: &Script, number: u64,
         None if stream => parts.extend(wish.pieces.iter().map(|piece| json!({ "text": piece }))),
         None => parts.push(json!({ "text": wish.text() })),
     }
-    let chunk = |parts: &[Value], finish: Option<&str>| {
+    if list(&request["generationConfig"], "responseModalities").any(|it| it == "IMAGE") {
+        parts.push(json!({ "inlineData": { "mimeType": "image/png", "data": PNG } }));
+    }
+    let chunk = |parts: &[Value], finish: Option<&str>, so_far: u64| {
         let mut candidate = json!({ "content": { "parts": parts, "role": "model" }, "index": 0 });
         if let Some(finish) = finish {
             candidate["finishReason"] = json!(finish);
@@ -55,50 +62,31 @@ pub(super) fn answer(request: &Value, model: &str, script: &Script, number: u64,
             "candidates": [candidate], "modelVersion": model, "responseId": format!("mock{number:08}"),
         });
         if wish.reports {
-            chunk["usageMetadata"] = usage(&wish);
+            chunk["usageMetadata"] = usage(&wish, so_far);
         }
         chunk
     };
     if !stream {
-        return Answer::Unary(json_bytes(&chunk(&parts, Some(finish))));
+        return Answer::Unary(json_bytes(&chunk(&parts, Some(finish), wish.completion)));
     }
     let last = parts.len().saturating_sub(1);
-    let each = parts.chunks(1).enumerate();
-    let mut events: Vec<Bytes> =
-        each.map(|(at, part)| event(&chunk(part, (at == last).then_some(finish)))).collect();
+    // Counts are of what has come until then.
+    let each = parts.chunks(1).enumerate().map(|(at, part)| match at == last {
+        true => event(&chunk(part, Some(finish), wish.completion)),
+        false => event(&chunk(part, None, wish.completion.min(at as u64 + 1))),
+    });
+    let mut events: Vec<Bytes> = each.collect();
     if events.is_empty() {
-        events.push(event(&chunk(&[], Some(finish))));
+        events.push(event(&chunk(&[], Some(finish), wish.completion)));
     }
     Answer::Stream(events)
 }
 
-fn usage(wish: &Wish) -> Value {
+fn usage(wish: &Wish, completion: u64) -> Value {
     let thoughts = if wish.thinks { 5 } else { 0 };
     json!({
-        "promptTokenCount": wish.prompt, "candidatesTokenCount": wish.completion, "thoughtsTokenCount": thoughts,
-        "cachedContentTokenCount": wish.cached, "totalTokenCount": wish.prompt + wish.completion + thoughts,
+        "promptTokenCount": wish.prompt, "candidatesTokenCount": completion, "thoughtsTokenCount": thoughts,
+        "cachedContentTokenCount": wish.cached, "totalTokenCount": wish.prompt + completion + thoughts,
         "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": wish.prompt }],
     })
-}
-
-/// A vector of eight numbers for each request.
-pub(super) fn embeddings(request: &Value) -> Value {
-    let count = list(request, "requests").count();
-    let vector = |at: usize| json!({ "values": (0..8).map(|i| 0.125 * (at + i) as f64).collect::<Vec<_>>() });
-    json!({ "embeddings": (0..count).map(vector).collect::<Vec<_>>() })
-}
-
-/// Google's own schemas have the names of types in capitals.
-fn lower(schema: &Value) -> Value {
-    match schema {
-        Value::Object(members) => {
-            let member = |(name, value): (&String, &Value)| match value.as_str() {
-                Some(kind) if name == "type" => (name.clone(), kind.to_lowercase().into()),
-                _ => (name.clone(), lower(value)),
-            };
-            Value::Object(members.iter().map(member).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(lower).collect()),
-        other => other.clone(),
-    }
 }

@@ -115,12 +115,111 @@ fn functions_and_forms_of_answers_are_seen() {
         (r#""tools":[{"type":"web_search","filters":{"type":"function"}}]"#, Features::PROVIDER_TOOLS),
         (r#""text":{"verbosity":"low","format":{"type":"json_schema","schema":{}}}"#, Features::JSON),
         (r#""text":{"format":{"type":"text"}}"#, Features::default()),
+        (r#""background":true"#, Features::BACKGROUND),
+        (r#""background":false"#, Features::default()),
     ] {
         assert_eq!(features(Responses, members), expected, "{members}");
     }
     // Speech and images have members of the same name that mean something else.
     let body = br#"{"model":"m","input":"a","response_format":"mp3"}"#;
     assert!(parse(Endpoint::Speech, body).unwrap().features.is_empty());
+}
+
+fn google(contents: &str) -> Envelope<'_> {
+    let inbound = Inbound { model: "m", stream: false };
+    parse_call(Endpoint::GenerateContent, contents.as_bytes(), inbound)
+        .unwrap_or_else(|error| panic!("{error}: {contents}"))
+}
+
+/// What is a part of Google's is told by its media type, wherever that stands.
+#[test]
+fn googles_parts_tell_what_a_model_must_take() {
+    let mut elsewhere = Features::AUDIO;
+    elsewhere.insert(Features::UNKNOWN_INPUT);
+    let mut both = Features::IMAGES;
+    both.insert(Features::FILES);
+    for (parts, expected, images) in [
+        (r#"{"inlineData":{"mimeType":"image/png","data":"AAAA"}}"#, Features::IMAGES, 1),
+        (r#"{ "inline_data" : {"data":"AAAA", "mime_type" : "IMAGE/png"} }"#, Features::IMAGES, 1),
+        (r#"{"inl\u0069neData":{"m\u0069meType":"image\/png","data":""}}"#, Features::IMAGES, 1),
+        (r#"{"fileData":{"mimeType":"image/jpeg","fileUri":"gs://b/i"}},{"text":"a"}"#, Features::IMAGES, 1),
+        (r#"{"inlineData":{"mimeType":"audio/wav","data":"AAAA"}}"#, Features::AUDIO, 0),
+        (r#"{"fileData":{"mimeType":"audio/wav","fileUri":"x"}}"#, elsewhere, 0),
+        (r#"{"fileData":{"fileUri":"https://youtu.be/x","mimeType":"video/mp4"}}"#, Features::VIDEO, 0),
+        (r#"{"file_data":{"file_uri":"https://youtu.be/x"}}"#, Features::UNKNOWN_INPUT, 0),
+        (r#"{"inlineData":{"mimeType":"application/pdf","data":"AAAA"}}"#, Features::FILES, 0),
+        (
+            r#"{"inlineData":{"mimeType":"image/png","data":""}},{"inlineData":{"mimeType":"text/csv","data":""}},{"inlineData":{"mimeType":"image/png","data":""}}"#,
+            both,
+            2,
+        ),
+        (
+            r#"{"functionResponse":{"name":"f","response":{"a":1},"parts":[{"inlineData":{"mimeType":"image/png","data":""}}]}}"#,
+            Features::IMAGES,
+            1,
+        ),
+        // Text says nothing, nor does what stands elsewhere.
+        (r#"{"text":"{\"inlineData\":{\"mimeType\":\"image/png\"}}"}"#, Features::default(), 0),
+        (
+            r#"{"functionCall":{"name":"f","args":{"inlineData":{"mimeType":"image/png"}}}}"#,
+            Features::default(),
+            0,
+        ),
+        (r#"{"inlineData":{"mimeType":["image/png"],"data":"x"}}"#, Features::default(), 0),
+        (r#"{"inlineData":{"mimeType":5,"displayName":"image/png","data":"x"}}"#, Features::default(), 0),
+    ] {
+        let body =
+            format!(r#"{{"contents":[{{"role":"user","parts":[{parts}]}},{{"parts":[{{"text":"b"}}]}}]}}"#);
+        let found = google(&body);
+        assert_eq!((found.features, found.images), (expected, images), "{parts}");
+    }
+    let beside = r#"{"contents":[{"note":[{"inlineData":{"mimeType":"image/png"}}],"parts":[]}]}"#;
+    assert_eq!(google(beside).features, Features::default());
+}
+
+#[test]
+fn googles_tools_and_forms_of_answers_are_seen() {
+    let mut both = Features::TOOLS;
+    both.insert(Features::PROVIDER_TOOLS);
+    for (members, expected) in [
+        (r#""tools":[{"functionDeclarations":[{"name":"f"}]}]"#, Features::TOOLS),
+        (r#""tools":[{"googleSearch":{}}]"#, Features::PROVIDER_TOOLS),
+        (r#""tools":[{"googleSearch":{}},{"function_declarations":[{"name":"f"}]}]"#, both),
+        (r#""tools":[{"functionDeclarations":[]}]"#, Features::default()),
+        (r#""generationConfig":{"responseModalities":["TEXT","AUDIO"]}"#, Features::AUDIO),
+        (r#""generationConfig":{"responseMimeType":"application/json"}"#, Features::JSON),
+        (r#""cachedContent":"cachedContents/x""#, Features::UNKNOWN_INPUT),
+    ] {
+        assert_eq!(google(&format!(r#"{{"contents":[],{members}}}"#)).features, expected, "{members}");
+    }
+}
+
+/// Bytes of a file are no text: the least that a request has, what is likely, and the most.
+#[test]
+fn googles_inlined_files_are_measured_by_themselves() {
+    let data = "A".repeat(400_000);
+    let part = |kind: &str| format!(r#"{{"inlineData":{{"data":"{data}","mimeType":"{kind}"}}}}"#);
+    let body = |parts: &str| format!(r#"{{"contents":[{{"parts":[{{"text":"hi"}},{parts}]}}]}}"#);
+    let most =
+        |body: &str, window| crate::MostInput::of(body.len(), &google(body)).tokens("gemini-3", window);
+    let image = body(&part("image/png"));
+    let found = google(&image);
+    assert_eq!(found.inlined, Inlined { files: 1, bytes: 400_000 });
+    assert!(crate::likely_input_tokens(image.len(), found.inlined) < 1_100);
+    assert!(crate::least_input_tokens(image.len(), found.inlined, found.features) < 10);
+    assert!((16_384..17_000).contains(&most(&image, 0).unwrap()), "{:?}", most(&image, 0));
+    let two = body(&format!("{},{}", part("image/png"), part("image/webp")));
+    assert!((32_768..33_500).contains(&most(&two, 0).unwrap()), "{:?}", most(&two, 0));
+    // A sound has no more tokens than base64 of it has letters; what is in a document nobody knows.
+    assert!(most(&body(&part("audio/wav")), 0).unwrap() > 400_000);
+    for (kind, uri) in [("application/pdf", ""), ("video/mp4", ""), ("", "gs://b/x")] {
+        let part = match uri {
+            "" => part(kind),
+            uri => format!(r#"{{"fileData":{{"fileUri":"{uri}"}}}}"#),
+        };
+        assert_eq!(most(&body(&part), 1_000_000), Some(1_000_000), "{kind}{uri}");
+        assert_eq!(most(&body(&part), 0), None, "{kind}{uri}");
+    }
 }
 
 /// A member that decides where a request goes is read once, as the upstream might read the other one.

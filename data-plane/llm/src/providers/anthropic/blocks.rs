@@ -135,7 +135,7 @@ pub(super) fn part<'a>(raw: &'a RawValue, within: Within, path: Path<'_>) -> Res
             if !input.starts_with('{') && !answer {
                 return Err(expected(&format!("{}.input", path()), "an object with the arguments"));
             }
-            let (id, sign) = if answer { (id, None) } else { split(id) };
+            let (id, sign) = if answer { (id, None) } else { tool_id::split_text(id) };
             signature = sign;
             let arguments = Cow::Borrowed(input);
             Content::ToolCall(ToolCall { id, name, arguments, custom: false })
@@ -218,22 +218,9 @@ fn encrypted(data: Cow<'_, str>) -> Thinking<'_> {
     }
 }
 
-/// A call's id, and the signature of Google's that was put into it.
-fn split(id: Cow<'_, str>) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
-    match id {
-        Cow::Borrowed(id) => {
-            let (id, signature) = tool_id::split(id);
-            (Cow::Borrowed(id), signature)
-        }
-        Cow::Owned(id) => {
-            let (own, signature) = tool_id::split(&id);
-            (Cow::Owned(own.to_owned()), signature.map(|it| Cow::Owned(it.into_owned())))
-        }
-    }
-}
-
 fn tool_result<'a>(block: Block<'a>, path: Path<'_>) -> Result<Content<'a>, CodecError> {
-    let (call_id, _) = split(required(block.tool_use_id, "tool_use_id", "the id of a call", path)?);
+    let (call_id, _) =
+        tool_id::split_text(required(block.tool_use_id, "tool_use_id", "the id of a call", path)?);
     let within = &|| format!("{}.content", path());
     let content = match block.content {
         Some(raw) => parts(wire::value(raw.get(), within)?, Within::ToolResult, within)?,

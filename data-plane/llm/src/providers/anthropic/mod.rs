@@ -1,5 +1,6 @@
 //! Anthropic's Messages API, which Claude on Vertex speaks as well, in both directions. Called through
-//! [`crate::codec`]; [`models`] and [`count_tokens`] by the data plane, for what has no counterpart elsewhere.
+//! [`crate::codec`]; [`count_tokens`] through [`crate::count`]; [`models`] by the data plane, for what has no counterpart
+//! elsewhere.
 //!
 //! - [`wire`] and [`writer`]: what reading and writing have in common
 //! - [`blocks`]: the content blocks of requests and answers, [`citations`] among them

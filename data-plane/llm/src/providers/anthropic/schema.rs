@@ -2,6 +2,8 @@
 //! every object closed. What lies outside is shown to the model all the same, as the parameters of a function. Used by
 //! [`super::request`].
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, value::RawValue};
 
 /// Deepest nesting that is looked into.
@@ -24,7 +26,7 @@ pub(super) fn is_native(schema: &RawValue) -> bool {
         return false;
     }
     // A definition that leads back to itself describes trees of any depth, which are refused.
-    defs.keys().chain(definitions.keys()).all(|name| !is_recursive(name, defs, definitions))
+    !has_cycle(defs, definitions)
 }
 
 fn is_subschema(schema: &Value, depth: usize) -> bool {
@@ -79,24 +81,33 @@ fn target(reference: &str) -> Option<&str> {
     reference.strip_prefix("#/$defs/").or_else(|| reference.strip_prefix("#/definitions/"))
 }
 
-fn is_recursive(start: &str, defs: &Map<String, Value>, definitions: &Map<String, Value>) -> bool {
-    let mut seen: Vec<&str> = Vec::new();
-    let mut open = vec![start];
-    while let Some(name) = open.pop() {
-        let Some(schema) = defs.get(name).or_else(|| definitions.get(name)) else { continue };
+/// Whether a definition leads back to itself: takes away those that none of the rest refers to, until none is left.
+fn has_cycle(defs: &Map<String, Value>, definitions: &Map<String, Value>) -> bool {
+    let mut leads: HashMap<&str, Vec<&str>> = HashMap::new();
+    // Of two with one name, that of `$defs` is meant.
+    for (name, schema) in definitions.iter().chain(defs) {
         let mut found = Vec::new();
         references(schema, &mut found);
-        for name in found {
-            if name == start {
-                return true;
-            }
-            if !seen.contains(&name) {
-                seen.push(name);
-                open.push(name);
+        leads.insert(name, found);
+    }
+    let mut referred: HashMap<&str, usize> = HashMap::new();
+    for to in leads.values().flatten() {
+        *referred.entry(to).or_default() += 1;
+    }
+    let mut free: Vec<&str> = leads.keys().copied().filter(|name| !referred.contains_key(name)).collect();
+    let mut gone = 0;
+    while let Some(name) = free.pop() {
+        gone += 1;
+        for to in leads.get(name).into_iter().flatten() {
+            if let Some(count) = referred.get_mut(to) {
+                *count -= 1;
+                if *count == 0 && leads.contains_key(to) {
+                    free.push(to);
+                }
             }
         }
     }
-    false
+    gone < leads.len()
 }
 
 fn references<'s>(schema: &'s Value, found: &mut Vec<&'s str>) {
@@ -135,6 +146,7 @@ mod tests {
             r#"{"type":"object","properties":{"a":{"type":"number","minimum":1}},"additionalProperties":false}"#,
             r#"{"type":"object","properties":{"a":{"type":"array","minItems":2}},"additionalProperties":false}"#,
             r##"{"$ref":"#/$defs/A","$defs":{"A":{"type":"object","properties":{"a":{"$ref":"#/$defs/A"}},"additionalProperties":false}}}"##,
+            r##"{"$ref":"#/$defs/A","$defs":{"A":{"$ref":"#/$defs/B"},"B":{"$ref":"#/definitions/A"}}}"##,
             r##"{"$ref":"http://a/b"}"##,
             r#"{"oneOf":[]}"#,
             "true",
@@ -142,5 +154,14 @@ mod tests {
         ] {
             assert!(!native(schema), "{schema}");
         }
+    }
+
+    /// A chain of definitions is walked once, not once for each of them.
+    #[test]
+    fn many_definitions_take_no_longer_than_they_are_long() {
+        let chain = (0..20_000).map(|n| format!(r##""d{n}":{{"$ref":"#/$defs/d{}"}}"##, n + 1));
+        let defs = chain.collect::<Vec<_>>().join(",");
+        let schema = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{defs},"d20000":{{"type":"string"}}}}}}"##);
+        assert!(is_native(serde_json::from_str(&schema).unwrap()));
     }
 }

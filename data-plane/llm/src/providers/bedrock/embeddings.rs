@@ -83,7 +83,6 @@ mod tests {
         Ok((serde_json::from_slice(&encoded.body).unwrap(), encoded.dropped))
     }
 
-    /// Issue 6, 2.
     #[test]
     fn titan_takes_one_text_in_its_own_words() {
         let v2 = "amazon.titan-embed-text-v2:0";

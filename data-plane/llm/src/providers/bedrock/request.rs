@@ -11,13 +11,11 @@ use crate::{
     codec::{CodecError, Destination, Encoded},
     ir::{Param, Request},
     providers::place,
+    transcode::JSON_TOOL,
 };
 
 /// How errors call this target.
 const NAME: &str = "Bedrock's Converse API";
-
-/// The made-up function whose arguments are the JSON that was asked for (see [`Encoded::forced_tool`]).
-pub(super) const JSON_TOOL: &str = "json_response";
 
 /// What the parts of a request are written with.
 struct Writing<'a, 'r> {

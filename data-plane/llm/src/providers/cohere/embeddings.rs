@@ -108,7 +108,6 @@ mod tests {
         Ok((serde_json::from_slice(&encoded.body).unwrap(), encoded.dropped))
     }
 
-    /// Issue 6, 2.
     #[test]
     fn texts_go_out_and_vectors_come_back() {
         let (body, dropped) =

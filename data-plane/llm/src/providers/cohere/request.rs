@@ -10,13 +10,11 @@ use crate::{
     codec::{CodecError, Destination, Encoded},
     ir::{Effort, Param, Request},
     providers::place,
+    transcode::JSON_TOOL,
 };
 
 /// How errors call this target.
 const NAME: &str = "Cohere's API";
-
-/// The made-up function whose arguments are the JSON that was asked for (see [`Encoded::forced_tool`]).
-const JSON_TOOL: &str = "json_response";
 
 struct Writing<'a, 'r> {
     request: &'r Request<'a>,

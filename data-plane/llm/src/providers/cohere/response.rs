@@ -144,7 +144,8 @@ pub fn decode(body: &[u8]) -> Result<Response<'_>, CodecError> {
     let text_at = write_content(body.message.content.unwrap_or_default(), &mut parts);
     for (place, citation) in body.message.citations.into_iter().flatten().filter_map(citation) {
         // Citations that don't say of which text are of the first.
-        let at = text_at.iter().find(|(index, _)| Some(*index) == place).or(text_at.first());
+        let found = place.and_then(|place| text_at.binary_search_by_key(&place, |(index, _)| *index).ok());
+        let at = found.and_then(|found| text_at.get(found)).or(text_at.first());
         if let Some(Content::Text { citations, .. }) =
             at.and_then(|(_, part)| parts.get_mut(*part)).map(|part: &mut Part<'_>| &mut part.content)
         {
@@ -173,7 +174,7 @@ pub fn decode(body: &[u8]) -> Result<Response<'_>, CodecError> {
     })
 }
 
-/// Where the texts are: index in the content, and in the parts.
+/// Where the texts are: index in the content, in ascending order, and in the parts.
 fn write_content<'a>(pieces: Vec<Piece<'a>>, parts: &mut Vec<Part<'a>>) -> Vec<(usize, usize)> {
     let mut text_at = Vec::new();
     for (index, piece) in pieces.into_iter().enumerate() {

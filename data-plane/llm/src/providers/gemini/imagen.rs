@@ -5,13 +5,13 @@ use nemo_types::{Measure, Unit, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    address, usage,
+    address, finish, usage,
     wire::{self, Blob, Members, Str, UsageMetadata},
     write,
 };
 use crate::{
     codec::{CodecError, Destination, Echo, Encoded},
-    ir::Param,
+    ir::{Finish, Param},
     plan::{Conversion, Converted},
 };
 
@@ -239,6 +239,8 @@ struct Answer<'a> {
     predictions: Option<Vec<Prediction<'a>>>,
     #[serde(borrow)]
     candidates: Option<Vec<wire::Candidate<'a>>>,
+    #[serde(borrow)]
+    prompt_feedback: Option<wire::PromptFeedback<'a>>,
     usage_metadata: Option<UsageMetadata>,
 }
 
@@ -275,12 +277,36 @@ struct WrittenUsage {
     total_tokens: u64,
 }
 
+/// Why there is no image. Imagen leaves out what its filters have kept back, with a reason or without; Gemini says that it
+/// was so, or has made none for no reason that it tells.
+fn none(answer: &Answer<'_>) -> CodecError {
+    const KEPT_BACK: &str = "The provider's safety filters have kept the image back.";
+    let filtered = |candidate: &wire::Candidate<'_>| {
+        let reason = candidate.finish_reason.as_ref()?;
+        let kept_back =
+            reason.0 != "NO_IMAGE" && finish::read(&reason.0, false) == Some(Finish::ContentFilter);
+        kept_back.then(|| format!("{KEPT_BACK} It says: {}.", reason.0))
+    };
+    let mut reasons = answer.predictions.iter().flatten().filter_map(|it| it.rai_filtered_reason.as_ref());
+    let blocked = answer.prompt_feedback.as_ref().and_then(|it| it.block_reason.as_ref());
+    let why = reasons
+        .next()
+        .map(|reason| reason.0.clone().into_owned())
+        .or_else(|| {
+            blocked.map(|reason| format!("The provider has refused the prompt. It says: {}.", reason.0))
+        })
+        .or_else(|| answer.candidates.iter().flatten().find_map(filtered));
+    match why {
+        Some(why) => CodecError::withheld("prompt", why),
+        None if answer.candidates.is_none() => CodecError::withheld("prompt", KEPT_BACK),
+        None => CodecError::invalid("prompt", "The model made no image."),
+    }
+}
+
 fn response(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
     let answer: Answer<'_> = wire::read_answer(body)?;
     let mut data = Vec::new();
-    let mut reason = None;
     for prediction in answer.predictions.iter().flatten() {
-        reason = reason.or(prediction.rai_filtered_reason.as_ref());
         if let Some(image) = &prediction.bytes_base64_encoded {
             let revised_prompt = prediction.prompt.as_ref().map(|it| &*it.0);
             data.push(Datum { b64_json: &image.0, revised_prompt });
@@ -295,8 +321,7 @@ fn response(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
         }
     }
     if data.is_empty() {
-        let why = reason.map_or("The model made no image; its filters may have kept it back.", |it| &*it.0);
-        return Err(CodecError::invalid("prompt", why));
+        return Err(none(&answer));
     }
     let usage = answer.usage_metadata.as_ref().map(usage::read);
     let shown = |usage: &Usage| {
@@ -379,8 +404,23 @@ mod tests {
             String::from_utf8(converted.body).unwrap(),
             r#"{"created":7,"data":[{"b64_json":"QUJD"}]}"#
         );
-        let filtered = response(br#"{"predictions":[{"raiFilteredReason":"Blocked."}]}"#, &echo).unwrap_err();
-        assert_eq!((filtered.path.as_str(), filtered.message.as_str()), ("prompt", "Blocked."));
+        for (told, withheld, why) in [
+            (r#"{"predictions":[{"raiFilteredReason":"Blocked."}]}"#, true, "Blocked."),
+            ("{}", true, "kept the image back"),
+            (r#"{"predictions":[]}"#, true, "kept the image back"),
+            (r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, true, "SAFETY"),
+            (r#"{"candidates":[{"finishReason":"IMAGE_SAFETY"}]}"#, true, "IMAGE_SAFETY"),
+            (r#"{"candidates":[{"finishReason":"NO_IMAGE"}]}"#, false, "no image"),
+            (
+                r#"{"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}]}"#,
+                false,
+                "no image",
+            ),
+        ] {
+            let error = response(told.as_bytes(), &echo).unwrap_err();
+            assert_eq!((error.path.as_str(), error.withheld), ("prompt", withheld), "{told}");
+            assert!(error.message.contains(why), "{told}: {error}");
+        }
         let painted = r#"{"candidates":[{"content":{"parts":[{"text":"Here"},{"inlineData":{"mimeType":"image/png","data":"QQ=="}}]}}],"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1290}}"#;
         let converted = response(painted.as_bytes(), &echo).unwrap();
         assert_eq!(converted.usage.unwrap().output, Some(1290));

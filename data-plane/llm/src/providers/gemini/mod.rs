@@ -3,10 +3,12 @@
 //! - [`request`], [`response`], [`stream`], [`errors`]: conversations to and from [`crate::ir`]; `wire` holds the shapes that are
 //!   read, `write` those that are written, and the rest is one concern each
 //! - [`embeddings`], [`imagen`], [`veo`]: OpenAI's endpoints in Google's words
+//! - [`count_tokens`]: what a request would take in
 //! - [`address`]: paths of those, and what a deployment's base URL on Vertex looks like
 
 pub mod address;
 mod citations;
+pub mod count_tokens;
 pub mod embeddings;
 pub mod errors;
 mod finish;

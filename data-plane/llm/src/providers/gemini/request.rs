@@ -6,4 +6,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::decode::camel;
+pub(crate) use self::encode::reads_url;
 pub use self::{decode::decode, encode::encode};

@@ -1,7 +1,8 @@
 //! OpenAI's `/v1/videos` over Veo, which makes films in a long-running operation: one call starts it ([`AI_STUDIO`],
 //! [`VERTEX`]), others ask how far it is ([`poll`], [`status`]), and the last gets the film ([`film`]).
 //!
-//! The id that clients get is the operation's name, so nothing has to be remembered here.
+//! The id that clients get holds the operation's name and what was asked for ([`Ordered`]), so nothing has to be remembered
+//! here.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use nemo_types::{Measure, Unit};
@@ -13,15 +14,19 @@ use super::{
     wire::{self, Members, Str},
 };
 use crate::{
-    Hosting,
+    Hosting, Provider,
+    address::own_base,
     codec::{CodecError, Destination, Echo, Encoded},
     ir::Param,
     plan::{Conversion, Converted},
 };
 
 const METHOD: &str = "predictLongRunning";
-/// Before the operation's name in the id that clients get.
+/// Before the rest of the id that clients get.
 const ID: &str = "video_";
+/// What Veo makes of a request that says nothing else.
+const SECONDS: &str = "8";
+const SIZE: &str = "1280x720";
 
 /// Of AI Studio.
 pub const AI_STUDIO: Conversion =
@@ -168,17 +173,19 @@ struct Video<'a> {
 /// OpenAI's video object.
 #[derive(Serialize)]
 struct Written<'a> {
-    id: String,
+    id: &'a str,
     object: &'static str,
     created_at: u64,
     status: &'static str,
     model: &'a str,
     progress: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<String>,
+    seconds: &'a str,
+    size: &'a str,
     error: Option<Failure>,
+    /// Google does not say.
+    completed_at: Option<u64>,
+    expires_at: Option<u64>,
+    remixed_from_video_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -192,18 +199,15 @@ fn started(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
     let Some(name) = operation.name.filter(|name| is_operation(&name.0)) else {
         return Err(CodecError::invalid("", "The upstream's answer names no operation."));
     };
-    let written = Written {
-        id: format!("{ID}{}{}", echo.affinity, URL_SAFE_NO_PAD.encode(&*name.0)),
-        object: "video",
-        created_at: echo.created,
-        status: "queued",
-        model: &echo.model,
-        progress: 0,
-        seconds: echoed(&echo.request, "seconds"),
-        size: echoed(&echo.request, "size"),
-        error: None,
+    let echoed = |name, otherwise: &str| echoed(&echo.request, name).unwrap_or_else(|| otherwise.to_owned());
+    let ordered = Ordered {
+        operation: name.0.into_owned(),
+        created: echo.created,
+        seconds: echoed("seconds", SECONDS),
+        size: echoed("size", SIZE),
     };
-    let body = serde_json::to_vec(&written).unwrap_or_default();
+    let id = ordered.id();
+    let body = serde_json::to_vec(&ordered.written(&id, &echo.model, "queued", None)).unwrap_or_default();
     Ok(Converted { body, usage: None, measures: vec![Measure::new(Unit::Requests, 1)] })
 }
 
@@ -214,12 +218,55 @@ fn echoed(request: &[u8], name: &str) -> Option<String> {
     Some(value.get().trim_matches('"').to_owned())
 }
 
-/// The operation whose id a client sent, `affinity` being what the id was given when it was made; `None` when it is no such
-/// id. What comes out is safe to stand in a path.
-pub fn operation(id: &str, affinity: &str) -> Option<String> {
-    let name = id.strip_prefix(ID)?.strip_prefix(affinity)?;
-    let name = String::from_utf8(URL_SAFE_NO_PAD.decode(name).ok()?).ok()?;
-    is_operation(&name).then_some(name)
+/// A film that was asked for, as its id tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Safe to stand in a path.
+    pub operation: String,
+    /// Seconds since 1970.
+    created: u64,
+    seconds: String,
+    size: String,
+}
+
+impl Ordered {
+    fn id(&self) -> String {
+        let Self { operation, created, seconds, size } = self;
+        format!("{ID}{}", URL_SAFE_NO_PAD.encode(format!("{created}/{seconds}/{size}/{operation}")))
+    }
+
+    /// Reads the id; `None` when it is none of these.
+    pub fn read(id: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(id.strip_prefix(ID)?).ok()?).ok()?;
+        let mut parts = text.splitn(4, '/');
+        let (created, seconds, size) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        let operation = parts.next().filter(|name| is_operation(name))?;
+        let (seconds, size) = (seconds.to_owned(), size.to_owned());
+        Some(Self { operation: operation.to_owned(), created, seconds, size })
+    }
+
+    fn written<'a>(
+        &'a self,
+        id: &'a str,
+        model: &'a str,
+        status: &'static str,
+        error: Option<Failure>,
+    ) -> Written<'a> {
+        Written {
+            id,
+            object: "video",
+            created_at: self.created,
+            status,
+            model,
+            progress: if status == "completed" { 100 } else { 0 },
+            seconds: &self.seconds,
+            size: &self.size,
+            error,
+            completed_at: None,
+            expires_at: None,
+            remixed_from_video_id: None,
+        }
+    }
 }
 
 /// `models/veo-3/operations/abc`, `projects/p/locations/l/publishers/google/models/veo-3/operations/1-2`: nothing that could
@@ -242,7 +289,7 @@ pub struct Poll {
     pub body: Option<Vec<u8>>,
 }
 
-/// `operation` is of [`operation`]. `None` for a provider that has no such operations.
+/// `operation` is of [`Ordered`]. `None` for a provider that has no such operations.
 pub fn poll(hosting: Hosting, operation: &str) -> Option<Poll> {
     match hosting {
         Hosting::AiStudio => Some(Poll { path: format!("/{operation}"), body: None }),
@@ -257,12 +304,24 @@ pub fn poll(hosting: Hosting, operation: &str) -> Option<Poll> {
     }
 }
 
-/// OpenAI's video object for an operation; `id` as the client knows it.
+/// How far an operation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// OpenAI's video object.
+    pub body: Vec<u8>,
+    /// Why there will be no film.
+    pub failed: Option<String>,
+}
+
+/// OpenAI's video object for an operation; `id` and `model` as the client knows them.
 ///
 /// # Errors
 /// When it is no operation.
-pub fn status(body: &[u8], id: &str, echo: &Echo) -> Result<Vec<u8>, CodecError> {
+pub fn status(body: &[u8], ordered: &Ordered, id: &str, model: &str) -> Result<Status, CodecError> {
     let operation: Operation<'_> = wire::read_answer(body)?;
+    if operation.name.is_none() && operation.done.is_none() && operation.error.is_none() {
+        return Err(CodecError::invalid("", "The upstream's answer is no operation."));
+    }
     let done = operation.done == Some(true);
     let failure = if operation.error.is_some() {
         let said = super::errors::decode(200, body);
@@ -274,23 +333,14 @@ pub fn status(body: &[u8], id: &str, echo: &Echo) -> Result<Vec<u8>, CodecError>
     } else {
         None
     };
-    let (status, progress) = match (&failure, done) {
-        (Some(_), _) => ("failed", 0),
-        (None, true) => ("completed", 100),
-        (None, false) => ("in_progress", 0),
+    let status = match (&failure, done) {
+        (Some(_), _) => "failed",
+        (None, true) => "completed",
+        (None, false) => "in_progress",
     };
-    let written = Written {
-        id: id.to_owned(),
-        object: "video",
-        created_at: echo.created,
-        status,
-        model: &echo.model,
-        progress,
-        seconds: None,
-        size: None,
-        error: failure,
-    };
-    Ok(serde_json::to_vec(&written).unwrap_or_default())
+    let failed = failure.as_ref().map(|failure| failure.message.clone());
+    let body = serde_json::to_vec(&ordered.written(id, model, status, failure)).unwrap_or_default();
+    Ok(Status { body, failed })
 }
 
 fn first_video<'o, 'a>(operation: &'o Operation<'a>) -> Option<&'o Video<'a>> {
@@ -342,6 +392,11 @@ pub fn film(body: &[u8], base_url: &str) -> Result<Option<Film>, CodecError> {
     }))
 }
 
+/// Where films are asked for: what [`Poll::path`] is appended to.
+pub fn base<'a>(provider: &Provider, base_url: &'a str) -> &'a str {
+    own_base(provider, base_url)
+}
+
 /// Scheme and host.
 fn origin(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("://")?;
@@ -387,15 +442,21 @@ mod tests {
 
     #[test]
     fn the_id_leads_back_to_the_operation_and_nowhere_else() {
-        let echo = Echo { affinity: "d7.".into(), model: "veo".into(), created: 5, ..Echo::default() };
+        let request = bytes::Bytes::from_static(br#"{"prompt":"a","seconds":4,"size":"720x1280"}"#);
+        let echo = Echo { model: "veo".into(), created: 5, request, ..Echo::default() };
         for name in [OPERATION, ON_VERTEX] {
             let converted = started(format!(r#"{{"name":"{name}"}}"#).as_bytes(), &echo).unwrap();
             let video: serde_json::Value = serde_json::from_slice(&converted.body).unwrap();
             assert_eq!((video["status"].as_str(), video["object"].as_str()), (Some("queued"), Some("video")));
+            assert_eq!((video["seconds"].as_str(), video["size"].as_str()), (Some("4"), Some("720x1280")));
             let id = video["id"].as_str().unwrap();
-            assert_eq!(operation(id, "d7.").as_deref(), Some(name));
-            assert_eq!(operation(id, "d8."), None);
+            let ordered = Ordered::read(id).unwrap();
+            assert_eq!((&*ordered.operation, ordered.created), (name, 5));
+            assert_eq!(ordered.id(), id);
         }
+        let converted = started(br#"{"name":"models/m/operations/1"}"#, &Echo::default()).unwrap();
+        let video: serde_json::Value = serde_json::from_slice(&converted.body).unwrap();
+        assert_eq!((video["seconds"].as_str(), video["size"].as_str()), (Some("8"), Some("1280x720")));
         for name in [
             "models/../operations/x",
             "operations",
@@ -404,10 +465,13 @@ mod tests {
             "/operations/x",
         ] {
             assert!(!is_operation(name), "{name}");
-            assert_eq!(operation(&format!("video_{}", URL_SAFE_NO_PAD.encode(name)), ""), None);
+            let id = format!("video_{}", URL_SAFE_NO_PAD.encode(format!("5/8/1x1/{name}")));
+            assert_eq!(Ordered::read(&id), None);
             assert!(started(format!(r#"{{"name":"{name}"}}"#).as_bytes(), &echo).is_err());
         }
-        assert_eq!(operation("video_!", ""), None);
+        for id in ["video_!", "video_", "resp_NS84", &format!("video_{}", URL_SAFE_NO_PAD.encode("5/8"))] {
+            assert_eq!(Ordered::read(id), None, "{id}");
+        }
     }
 
     #[test]
@@ -424,14 +488,17 @@ mod tests {
 
     #[test]
     fn operations_become_videos() {
+        let ordered =
+            Ordered { operation: OPERATION.into(), created: 5, seconds: "8".into(), size: "1x1".into() };
         let state = |body: &str| {
-            let video: serde_json::Value =
-                serde_json::from_slice(&status(body.as_bytes(), "v", &Echo::default()).unwrap()).unwrap();
-            (
-                video["status"].as_str().unwrap().to_owned(),
-                video["error"]["message"].as_str().map(str::to_owned),
-            )
+            let Status { body, failed } = status(body.as_bytes(), &ordered, "v", "m").unwrap();
+            let video: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((&video["id"], &video["model"]), (&"v".into(), &"m".into()));
+            assert_eq!((&video["created_at"], &video["seconds"]), (&5.into(), &"8".into()));
+            assert_eq!(video["error"]["message"].as_str(), failed.as_deref());
+            (video["status"].as_str().unwrap().to_owned(), failed)
         };
+        assert!(status(b"{}", &ordered, "v", "m").is_err());
         let is = |status: &str, error: Option<&str>| (status.to_owned(), error.map(str::to_owned));
         assert_eq!(state(r#"{"name":"x"}"#), is("in_progress", None));
         let uri = r#"{"done":true,"response":{"generateVideoResponse":{"generatedSamples":[{"video":{"uri":"https://g/v1beta/files/a:download?alt=media"}}]}}}"#;

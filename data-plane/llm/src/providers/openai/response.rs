@@ -8,4 +8,4 @@ pub use decode::decode;
 pub(super) use decode::seconds;
 pub use encode::encode;
 pub(super) use encode::{annotation, call_id, extra_content, head, image, is_shown, length, reason};
-pub(super) use wire::{AnnotationIn, CallIn, ImageIn, SpokenIn, TextIn, finish};
+pub(super) use wire::{AnnotationIn, CallIn, ImageIn, MessageIn, SpokenIn, TextIn, finish};

@@ -4,13 +4,13 @@
 //! it is.
 
 pub mod affinity;
+pub mod count_tokens;
 pub mod request;
 pub mod response;
 pub mod state;
 pub mod stream;
 
 mod fixed;
-mod read;
 mod reasoning;
 mod wire;
 mod write;

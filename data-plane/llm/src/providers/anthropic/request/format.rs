@@ -6,10 +6,9 @@ use super::{
     encode::Dropped,
     tools::Tools,
 };
+pub(super) use crate::transcode::JSON_TOOL;
 use crate::{CodecError, ir};
 
-/// The name of the function.
-pub(super) const JSON_TOOL: &str = "json_response";
 /// Its parameters when any object will do.
 const ANY_OBJECT: &str = r#"{"type":"object","additionalProperties":true}"#;
 /// For a model that thinks, and so can't be forced.

@@ -1,6 +1,9 @@
 //! The conversation: instructions apart from it, turns that alternate, results of tools at the head of theirs.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, VecDeque},
+};
 
 use serde_json::value::RawValue;
 
@@ -31,12 +34,19 @@ pub(super) struct Conversation<'r, 'a> {
     system: Vec<(u16, &'r Part<'a>)>,
     turns: Vec<Turn<'r, 'a>>,
     called: Vec<&'r str>,
+    /// The same, to be found.
+    known: HashSet<&'r str>,
 }
 
 impl<'r, 'a> Conversation<'r, 'a> {
     pub(super) fn of(request: &'r Request<'a>, dropped: &mut Dropped) -> Result<Self, CodecError> {
-        let mut this =
-            Self { dialect: request.dialect, system: Vec::new(), turns: Vec::new(), called: Vec::new() };
+        let mut this = Self {
+            dialect: request.dialect,
+            system: Vec::new(),
+            turns: Vec::new(),
+            called: Vec::new(),
+            known: HashSet::new(),
+        };
         for message in &request.messages {
             let parts = message.parts.iter().map(|part| (message.at, part));
             match message.role {
@@ -79,7 +89,7 @@ impl<'r, 'a> Conversation<'r, 'a> {
         dropped.add_if(part.signature.is_some(), Param::Thinking);
         match &part.content {
             Content::Thinking(thinking) => dropped.add_if(Thought::of(thinking).is_none(), Param::Thinking),
-            Content::ToolCall(call) if !self.called.contains(&&*call.name) => self.called.push(&call.name),
+            Content::ToolCall(call) if self.known.insert(&call.name) => self.called.push(&call.name),
             Content::Image(media) => {
                 let detail = media.detail.as_deref().is_some_and(|detail| detail != "auto");
                 dropped.add_if(detail, Param::ImageDetail);
@@ -327,7 +337,7 @@ impl<'r> Thought<'r> {
 struct Ids {
     made_up: u32,
     /// Of calls without id, and not answered yet: name and id.
-    open: Vec<(String, String)>,
+    open: HashMap<String, VecDeque<String>>,
 }
 
 impl Ids {
@@ -337,7 +347,7 @@ impl Ids {
         }
         let id = format!("call_{}", self.made_up);
         self.made_up += 1;
-        self.open.push((call.name.clone().into_owned(), id.clone()));
+        self.open.entry(call.name.clone().into_owned()).or_default().push_back(id.clone());
         Cow::Owned(id)
     }
 
@@ -345,11 +355,8 @@ impl Ids {
         if !result.call_id.is_empty() {
             return fitting(&result.call_id);
         }
-        let same = |(name, _): &(String, String)| result.name.as_deref() == Some(name.as_str());
-        match self.open.iter().position(same) {
-            Some(at) => Cow::Owned(self.open.remove(at).1),
-            None => Cow::Borrowed("call"),
-        }
+        let open = result.name.as_deref().and_then(|name| self.open.get_mut(name));
+        open.and_then(VecDeque::pop_front).map_or(Cow::Borrowed("call"), Cow::Owned)
     }
 }
 

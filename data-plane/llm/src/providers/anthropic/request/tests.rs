@@ -442,8 +442,6 @@ fn tokens_can_be_counted_without_a_limit() {
     let encoded = count_tokens::encode(&request, &to("claude")).unwrap();
     let expected = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
     assert_eq!(serde_json::from_slice::<Value>(&encoded.body).unwrap(), expected);
-    assert_eq!(count_tokens::decode_answer(&count_tokens::render(7)).unwrap(), 7);
-    assert!(count_tokens::decode_answer(b"{}").is_err());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The conversation. Converse wants user and assistant by turns, results of tools before all else in a turn, and
 //! instructions in a place of their own. Part of [`super::encode`].
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
@@ -28,7 +28,7 @@ pub(super) struct Conversation<'r> {
     pub system: Vec<System<'r>>,
     pub messages: Vec<fields::Message<'r>>,
     /// Names of the documents so far: each must be another one.
-    documents: Vec<String>,
+    documents: HashSet<String>,
 }
 
 /// What one message becomes.
@@ -117,7 +117,7 @@ fn write_part<'r>(
     writing: &mut Writing<'_, 'r>,
     message: &'r Message<'_>,
     part: &'r Part<'_>,
-    documents: &mut Vec<String>,
+    documents: &mut HashSet<String>,
     out: &mut Blocks<'r>,
 ) -> Result<(), CodecError> {
     let at = || place::of(writing.request, message, part);
@@ -151,7 +151,7 @@ fn content<'r>(
     writing: &mut Writing<'_, 'r>,
     message: &'r Message<'_>,
     part: &'r Part<'_>,
-    documents: &mut Vec<String>,
+    documents: &mut HashSet<String>,
 ) -> Result<Option<Block<'r>>, CodecError> {
     let at = || place::of(writing.request, message, part);
     Ok(Some(match &part.content {
@@ -218,7 +218,7 @@ fn tool_result<'r>(
     writing: &mut Writing<'_, 'r>,
     message: &'r Message<'_>,
     result: &'r ToolResult<'_>,
-    documents: &mut Vec<String>,
+    documents: &mut HashSet<String>,
 ) -> Result<fields::ToolResult<'r>, CodecError> {
     let mut blocks = Vec::with_capacity(result.content.len());
     for part in &result.content {
@@ -295,7 +295,7 @@ fn source<'r>(
         Source::Url(_) => Err(CodecError::unsupported(
             at(),
             format!(
-                "{NAME} fetches nothing from the web, and neither does the gateway. Expected base64, or an `s3://` URI."
+                "{NAME} fetches nothing from the web, and the gateway only where the organization allows it. Expected base64, or an `s3://` URI."
             ),
         )),
         Source::File(_) => Err(CodecError::unsupported(
@@ -307,7 +307,7 @@ fn source<'r>(
 
 fn write_document<'r>(
     document: &'r Document<'_>,
-    taken: &mut Vec<String>,
+    taken: &mut HashSet<String>,
     at: &dyn Fn() -> String,
 ) -> Result<fields::Document<'r>, CodecError> {
     let (source, media_type) = source(&document.source, at)?;
@@ -330,7 +330,7 @@ fn write_document<'r>(
 }
 
 /// A name of letters, digits, single spaces, `-`, `()` and `[]`, that no other document has.
-fn document_name(name: &str, taken: &mut Vec<String>) -> String {
+fn document_name(name: &str, taken: &mut HashSet<String>) -> String {
     let mut clean = String::new();
     for character in name.chars() {
         match character {
@@ -350,7 +350,7 @@ fn document_name(name: &str, taken: &mut Vec<String>) -> String {
     if taken.contains(&clean) {
         clean.push_str(&format!(" {}", taken.len() + 1));
     }
-    taken.push(clean.clone());
+    taken.insert(clean.clone());
     clean
 }
 

@@ -93,7 +93,7 @@ fn instructions_are_hoisted_and_turns_merged() {
     assert_eq!(whole(&request, CLAUDE), expected);
 }
 
-/// Issue 6, 4: parallel calls and their results, which are one turn, results first; ids that AWS refuses, arguments that
+/// Parallel calls and their results, which are one turn, results first; ids that AWS refuses, arguments that
 /// are no object.
 #[test]
 fn calls_and_results_keep_together() {
@@ -200,7 +200,7 @@ fn schema(strict: Option<bool>) -> Format<'static> {
     Format::Schema { name: Some("number".into()), description: None, schema, strict }
 }
 
-/// Issue 6, 4: native where the target has it, else as a function that is called.
+/// Native where the target has it, else as a function that is called.
 #[test]
 fn a_schema_is_forced_where_it_can_be() {
     let mut request = hello();
@@ -323,7 +323,7 @@ fn what_converse_has_no_word_for_is_reported() {
     assert_eq!(encoded.dropped.len(), 15, "each once, and no more: {:?}", encoded.dropped);
 }
 
-/// Issue 6, 4: efforts and budgets, in the words of each family.
+/// Efforts and budgets, in the words of each family.
 #[test]
 fn models_are_told_how_to_think() {
     let with = |effort: Option<Effort>, budget: Option<u64>, model: &str, max: Option<u64>| {
@@ -385,7 +385,7 @@ fn a_thinking_claude_is_spared_what_it_refuses() {
     assert!(encoded.forced_tool && body["system"][0]["text"].as_str().unwrap().contains("json_response"));
 }
 
-/// Issue 6, 4: thoughts go back with their signature, or not at all.
+/// Thoughts go back with their signature, or not at all.
 #[test]
 fn only_thoughts_that_can_be_checked_go_back() {
     let think = |signature: Option<&'static str>, encrypted: Option<&'static str>| {
@@ -431,7 +431,7 @@ fn marks_of_the_cache_stand_behind_what_they_mark() {
     );
 }
 
-/// Issue 6, 4: images, documents, recordings.
+/// Images, documents, recordings.
 #[test]
 fn files_go_along_and_names_of_documents_are_made_fit() {
     let document = |name: Option<&'static str>, source| {

@@ -1,5 +1,7 @@
 //! Functions, which of them must be called, and answers that must be JSON. Part of [`super::encode`].
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
@@ -94,15 +96,13 @@ fn specs<'r>(writing: &mut Writing<'_, 'r>) -> Result<Vec<fields::Tool<'r>>, Cod
 
 /// Names of the functions that were called before.
 fn called<'r>(request: &'r Request<'_>) -> Vec<&'r str> {
-    let mut names: Vec<&str> = Vec::new();
-    for part in request.messages.iter().flat_map(|message| &message.parts) {
-        if let Content::ToolCall(call) = &part.content
-            && !names.contains(&&*call.name)
-        {
-            names.push(&call.name);
-        }
-    }
-    names
+    let mut seen = HashSet::new();
+    let parts = request.messages.iter().flat_map(|message| &message.parts);
+    let names = parts.filter_map(|part| match &part.content {
+        Content::ToolCall(call) => Some(&*call.name),
+        _ => None,
+    });
+    names.filter(|name| seen.insert(*name)).collect()
 }
 
 fn push<'r>(

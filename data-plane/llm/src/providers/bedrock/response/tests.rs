@@ -1,6 +1,6 @@
 use super::*;
 
-/// Issue 6, 4: thoughts with signatures, text, calls, citations, usage in Bedrock's own convention.
+/// Thoughts with signatures, text, calls, citations, usage in Bedrock's own convention.
 #[test]
 fn an_answer_of_every_kind_is_read() {
     let body = br#"{"metrics":{"latencyMs":12},"output":{"message":{"role":"assistant","content":[

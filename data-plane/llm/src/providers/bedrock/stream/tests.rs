@@ -48,7 +48,7 @@ const METADATA: (&str, &str) = (
     r#"{"metrics":{"latencyMs":551},"usage":{"inputTokens":3,"outputTokens":7,"totalTokens":15,"cacheReadInputTokens":5}}"#,
 );
 
-/// Issue 6, 4: thoughts, text and parallel calls, streamed.
+/// Thoughts, text and parallel calls, streamed.
 #[test]
 fn a_stream_of_every_kind_is_read() {
     let events = [
@@ -117,7 +117,7 @@ fn blocks_that_nobody_closes_end_with_the_answer() {
     assert!(told(&[]).unwrap().is_empty());
 }
 
-/// Issue 6, 4: errors inside a stream that has begun well; nothing follows them.
+/// Errors inside a stream that has begun well; nothing follows them.
 #[test]
 fn an_exception_ends_the_stream() {
     let text = ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"a"}}"#);

@@ -50,7 +50,7 @@ fn write(request: &Request<'_>, model: &str) -> Result<(Value, Encoded), CodecEr
 const MODEL: &str = "command-a-03-2025";
 const REASONING: &str = "command-a-reasoning-08-2025";
 
-/// Issue 6, 4: a loop of tools. What is said before a call is a plan, each result a message.
+/// A loop of tools. What is said before a call is a plan, each result a message.
 #[test]
 fn a_conversation_is_written_in_coheres_words() {
     let call = |id: &'static str| {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Issue 6, 4: thoughts, text with citations, a plan, calls, logprobs, usage in Cohere's own convention.
+/// Thoughts, text with citations, a plan, calls, logprobs, usage in Cohere's own convention.
 #[test]
 fn an_answer_of_every_kind_is_read() {
     let body = br#"{"id":"c14c80c3","finish_reason":"TOOL_CALL","message":{"role":"assistant","tool_plan":"I look.",

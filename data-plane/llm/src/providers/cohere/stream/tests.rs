@@ -42,7 +42,7 @@ const START: &str = r#"{"id":"29f1","type":"message-start","delta":{"message":{"
 const TEXT: &str = r#"{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"Hi"}}}}"#;
 const END: &str = r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"billed_units":{"input_tokens":3,"output_tokens":2},"tokens":{"input_tokens":70,"output_tokens":4}}}}"#;
 
-/// Issue 6, 4: a plan and parallel calls, streamed.
+/// A plan and parallel calls, streamed.
 #[test]
 fn calls_come_one_after_the_other() {
     let events = [
@@ -111,7 +111,7 @@ fn thoughts_text_and_citations_keep_their_order() {
     assert_eq!(told, expected, "and nothing after the end");
 }
 
-/// Issue 6, 4: errors inside a stream that has begun well.
+/// Errors inside a stream that has begun well.
 #[test]
 fn errors_end_the_stream() {
     let cut = ["start 29f1", "0 text", "0 + Hi"];

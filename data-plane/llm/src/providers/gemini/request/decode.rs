@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Most members of a body: what is lost of its parts is looked for among those that nobody knows.
+const MAX_MEMBERS: usize = 256;
+
 /// # Errors
 /// What is wrong with it, or what only Google could do for it.
 pub fn decode<'a>(body: &'a [u8], inbound: Inbound<'a>) -> Result<Request<'a>, CodecError> {
@@ -33,6 +36,9 @@ pub fn decode<'a>(body: &'a [u8], inbound: Inbound<'a>) -> Result<Request<'a>, C
     request.stream = inbound.stream;
     request.include_usage = inbound.stream;
     no_twins(&members, "")?;
+    if members.0.len() > MAX_MEMBERS {
+        return Err(CodecError::invalid("", format!("More than {MAX_MEMBERS} members.")));
+    }
     for (name, value) in members.0 {
         top_level(&mut request, name, value)?;
     }
@@ -59,7 +65,7 @@ fn no_twins(members: &Members<'_>, path: &str) -> Result<(), CodecError> {
 }
 
 /// `snake_case` as `snakeCase`.
-fn camel(name: &str) -> Cow<'_, str> {
+pub(in super::super) fn camel(name: &str) -> Cow<'_, str> {
     if !name.contains('_') {
         return Cow::Borrowed(name);
     }

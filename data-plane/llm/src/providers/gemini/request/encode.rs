@@ -118,6 +118,27 @@ struct Writer {
     dropped: Vec<Param>,
 }
 
+/// Whether the target fetches this URL itself: Google's own storage and files, YouTube, and with newer models any public
+/// URL.
+pub(crate) fn reads_url(uri: &str, to: &Destination<'_>) -> bool {
+    let vertex = to.provider.hosting == Hosting::Vertex;
+    is_googles(uri) || is_public(uri, vertex, model::generation(to.model))
+}
+
+fn is_googles(uri: &str) -> bool {
+    let own = [
+        "gs://",
+        "https://generativelanguage.googleapis.com/",
+        "https://www.youtube.com/",
+        "https://youtu.be/",
+    ];
+    own.iter().any(|prefix| uri.starts_with(prefix))
+}
+
+fn is_public(uri: &str, vertex: bool, generation: u32) -> bool {
+    uri.starts_with("https://") && (vertex || generation >= model::THINKS)
+}
+
 /// Where something of a message stands, for errors.
 #[derive(Clone, Copy)]
 struct At {
@@ -282,15 +303,8 @@ impl Writer {
         }
     }
 
-    /// What Google fetches itself: its own storage and files, YouTube, and with newer models any public URL.
     fn uri<'a>(&self, uri: &'a str, file: bool, at: At) -> Result<Cow<'a, str>, CodecError> {
-        let own = [
-            "gs://",
-            "https://generativelanguage.googleapis.com/",
-            "https://www.youtube.com/",
-            "https://youtu.be/",
-        ];
-        if own.iter().any(|prefix| uri.starts_with(prefix)) {
+        if is_googles(uri) {
             return Ok(Cow::Borrowed(uri));
         }
         if file && uri.starts_with("files/") && !self.vertex {
@@ -301,7 +315,7 @@ impl Writer {
                 "This file is kept by another provider: Google's models see files of Google's only.";
             return Err(self.refuse(at, self.member_of_file(), message));
         }
-        if uri.starts_with("https://") && (self.vertex || self.generation >= model::THINKS) {
+        if is_public(uri, self.vertex, self.generation) {
             return Ok(Cow::Borrowed(uri));
         }
         let message = "This model fetches no such URL: expected the data itself in base64, or a URL that begins with \

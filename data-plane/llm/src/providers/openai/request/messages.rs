@@ -91,20 +91,6 @@ impl<'a> ExtraIn<'a> {
     }
 }
 
-/// The id without what is hidden in it, and that.
-pub(in super::super) fn split_id(id: Text<'_>) -> (Text<'_>, Option<Text<'_>>) {
-    match id {
-        Text::Borrowed(id) => {
-            let (id, signature) = tool_id::split(id);
-            (Text::Borrowed(id), signature)
-        }
-        Text::Owned(id) => {
-            let (id, signature) = tool_id::split(&id);
-            (Text::Owned(id.to_owned()), signature.map(|signature| Text::Owned(signature.into_owned())))
-        }
-    }
-}
-
 pub(super) fn read<'a>(messages: Vec<MessageIn<'a>>) -> Result<Vec<Message<'a>>, CodecError> {
     if messages.is_empty() {
         return Err(CodecError::invalid("messages", "Expected at least one message."));
@@ -185,7 +171,7 @@ impl<'a> MessageIn<'a> {
         let id = self.tool_call_id.ok_or_else(|| {
             CodecError::invalid(path("tool_call_id"), "A result names the call that it answers.")
         })?;
-        let (call_id, _) = split_id(id.0);
+        let (call_id, _) = tool_id::split_text(id.0);
         let content = self.content.ok_or_else(|| CodecError::invalid(path("content"), CONTENT))?;
         let content = parts(content, || path("content"))?;
         // A mark on the whole of it is what Anthropic knows.
@@ -202,7 +188,7 @@ impl<'a> CallIn<'a> {
     fn read(self, path: impl Fn(&str) -> String) -> Result<Part<'a>, CodecError> {
         let id = text(self.id).filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| CodecError::invalid(path(".id"), "A call has an id."))?;
-        let (id, hidden) = split_id(id);
+        let (id, hidden) = tool_id::split_text(id);
         let (name, arguments, custom) = match (self.function, self.custom) {
             (Some(function), _) => (function.name.0, text(function.arguments), false),
             (None, Some(custom)) => (custom.name.0, text(custom.input), true),

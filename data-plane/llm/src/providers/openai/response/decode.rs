@@ -6,12 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    super::{
-        request::ExtraIn,
-        thoughts::{self, DetailIn},
-        usage,
-    },
-    wire::{AnnotationIn, CallIn, ImageIn, SpokenIn, TextIn, finish},
+    super::{request::ExtraIn, thoughts, usage},
+    wire::{AnnotationIn, CallIn, ImageIn, MessageIn, SpokenIn, TextIn, finish},
 };
 use crate::{
     CodecError, ServiceTier,
@@ -48,30 +44,6 @@ struct ChoiceIn<'a> {
     /// Moonshot's place for it.
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-struct MessageIn<'a> {
-    #[serde(borrow)]
-    content: Option<TextIn<'a>>,
-    #[serde(borrow)]
-    refusal: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning_content: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning_details: Option<Vec<DetailIn<'a>>>,
-    #[serde(borrow)]
-    tool_calls: Option<Vec<CallIn<'a>>>,
-    #[serde(borrow)]
-    annotations: Option<Vec<AnnotationIn<'a>>>,
-    #[serde(borrow)]
-    images: Option<Vec<ImageIn<'a>>>,
-    #[serde(borrow)]
-    audio: Option<SpokenIn<'a>>,
-    #[serde(borrow)]
-    extra_content: Option<ExtraIn<'a>>,
 }
 
 /// # Errors

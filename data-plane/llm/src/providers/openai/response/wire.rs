@@ -7,7 +7,7 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use super::super::request::ExtraIn;
+use super::super::{request::ExtraIn, thoughts::DetailIn};
 use crate::{
     ir::{Citation, Finish, Media, Source, Text},
     providers::{
@@ -15,6 +15,31 @@ use crate::{
         read::{Str, text},
     },
 };
+
+/// What a choice says: the whole message, or what is new of it.
+#[derive(Default, Deserialize)]
+pub(in super::super) struct MessageIn<'a> {
+    #[serde(borrow)]
+    pub content: Option<TextIn<'a>>,
+    #[serde(borrow)]
+    pub refusal: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub reasoning_content: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub reasoning: Option<Str<'a>>,
+    #[serde(borrow)]
+    pub reasoning_details: Option<Vec<DetailIn<'a>>>,
+    #[serde(borrow)]
+    pub tool_calls: Option<Vec<CallIn<'a>>>,
+    #[serde(borrow)]
+    pub annotations: Option<Vec<AnnotationIn<'a>>>,
+    #[serde(borrow)]
+    pub images: Option<Vec<ImageIn<'a>>>,
+    #[serde(borrow)]
+    pub audio: Option<SpokenIn<'a>>,
+    #[serde(borrow)]
+    pub extra_content: Option<ExtraIn<'a>>,
+}
 
 /// Text, or Mistral's list of chunks, some of which are thoughts.
 #[derive(Debug)]

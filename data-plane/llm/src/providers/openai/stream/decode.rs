@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{
     super::{
         request::ExtraIn,
-        response::{AnnotationIn, CallIn, ImageIn, SpokenIn, TextIn, finish, seconds},
+        response::{AnnotationIn, CallIn, ImageIn, MessageIn, SpokenIn, TextIn, finish, seconds},
         thoughts::{Detail, DetailIn},
         usage,
     },
@@ -54,7 +54,7 @@ struct GroqIn<'a> {
 struct ChoiceIn<'a> {
     index: Option<u32>,
     #[serde(borrow)]
-    delta: Option<DeltaIn<'a>>,
+    delta: Option<MessageIn<'a>>,
     #[serde(borrow)]
     logprobs: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -62,30 +62,6 @@ struct ChoiceIn<'a> {
     /// Moonshot's place for it.
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-struct DeltaIn<'a> {
-    #[serde(borrow)]
-    content: Option<TextIn<'a>>,
-    #[serde(borrow)]
-    refusal: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning_content: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning: Option<Str<'a>>,
-    #[serde(borrow)]
-    reasoning_details: Option<Vec<DetailIn<'a>>>,
-    #[serde(borrow)]
-    tool_calls: Option<Vec<CallIn<'a>>>,
-    #[serde(borrow)]
-    annotations: Option<Vec<AnnotationIn<'a>>>,
-    #[serde(borrow)]
-    images: Option<Vec<ImageIn<'a>>>,
-    #[serde(borrow)]
-    audio: Option<SpokenIn<'a>>,
-    #[serde(borrow)]
-    extra_content: Option<ExtraIn<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -224,7 +200,7 @@ impl Choice {
         Ok(())
     }
 
-    fn delta<'a>(&mut self, delta: DeltaIn<'a>, out: &mut Events<'a>) -> Result<(), CodecError> {
+    fn delta<'a>(&mut self, delta: MessageIn<'a>, out: &mut Events<'a>) -> Result<(), CodecError> {
         self.thoughts(delta.reasoning_details, delta.reasoning_content.or(delta.reasoning), out);
         match delta.content {
             None => {}
@@ -357,7 +333,7 @@ impl Choice {
         let name = name.filter(|name| !name.is_empty());
         let begins = id.is_some() && name.is_some();
         // Without an index, an id and a name begin another call.
-        let index = piece.index.unwrap_or(self.last_call + u32::from(self.called && begins));
+        let index = piece.index.unwrap_or(self.last_call.saturating_add(u32::from(self.called && begins)));
         let mut at = self.calls.iter().position(|call| call.index == index);
         // Some services give every call the index 0.
         if begins && at.is_some_and(|at| self.calls[at].closed) {

@@ -1,42 +1,49 @@
 //! Puts a deployment's tag into the ids of an answer or a stream while its bytes pass. Nothing is parsed into values and
-//! nothing is held back but the few bytes of an id's kind, so neither the length of an event nor where the network cut it
+//! nothing is held back but an id that the network has cut, so neither the length of an event nor where it was cut
 //! matters.
 //!
-//! What gets a tag, by its place: of an answer (the body, or `response` of an event) `id`, `previous_response_id` and the
-//! items in `output`; of an item (those, and `item` of an event) `id`, `encrypted_content`, `approval_request_id`; and
-//! `item_id` of an event.
+//! What gets a tag, by its place: of an answer (the body, or `response` of an event) `id`, `previous_response_id`,
+//! `remixed_from_video_id` and the items in `output`; of a list `first_id`, `last_id` and the items in `data`; of an item
+//! (those, and `item` of an event) `id`, `encrypted_content`, `approval_request_id`; and `item_id` of an event.
 
 use bytes::Bytes;
 use memchr::memchr2;
 use smallvec::SmallVec;
 
-use super::{MARK, MAX_KIND, is_kind, is_tag};
+use super::{Tagger, kind_length};
 
 /// What to forward for one frame, none of it empty.
 pub type Pieces = SmallVec<[Bytes; 4]>;
 
+/// Longest id that gets a tag, in bytes. A longer one would have to be held back.
+const MAX_ID: usize = 1024;
+
 /// Rewrites one answer.
 #[derive(Debug)]
 pub struct Rewriter {
-    /// `nemo.<tag>.`; empty: everything passes as it is.
+    tagger: Tagger,
+    /// What stands before `encrypted_content`; empty: everything passes as it is.
     mark: Bytes,
     /// `None`: the body is one JSON document.
     lines: Option<Lines>,
     json: Json,
-    /// The start of an id whose kind has not ended yet.
-    held: SmallVec<[u8; MAX_KIND]>,
+    /// The start of an id whose end has not come yet.
+    held: Held,
 }
+
+type Held = SmallVec<[u8; 64]>;
 
 impl Rewriter {
     /// For a body that is one answer.
-    pub fn answer(tag: &str) -> Self {
-        let mark = if is_tag(tag) { Bytes::from(format!("{MARK}{tag}.")) } else { Bytes::new() };
-        Self { mark, lines: None, json: Json::default(), held: SmallVec::new() }
+    pub fn answer(tagger: impl Into<Tagger>) -> Self {
+        let tagger = tagger.into();
+        let mark = tagger.mark();
+        Self { tagger, mark, lines: None, json: Json::default(), held: Held::new() }
     }
 
     /// For a stream of server-sent events.
-    pub fn stream(tag: &str) -> Self {
-        Self { lines: Some(Lines::default()), ..Self::answer(tag) }
+    pub fn stream(tagger: impl Into<Tagger>) -> Self {
+        Self { lines: Some(Lines::default()), ..Self::answer(tagger) }
     }
 
     /// Takes the next bytes, returns what goes to the client for them.
@@ -46,8 +53,9 @@ impl Rewriter {
             out.rest(frame.len());
             return out.pieces;
         }
+        let tags = Tags { tagger: &self.tagger, content: &self.mark };
         match &mut self.lines {
-            None => self.json.read(frame, 0, &self.mark, &mut out),
+            None => self.json.read(frame, 0, tags, &mut out),
             Some(lines) => {
                 let mut at = 0;
                 while at < frame.len() {
@@ -56,7 +64,10 @@ impl Rewriter {
                         self.json = Json::default();
                     }
                     if let Some(end) = data {
-                        self.json.read(&frame[..end], at, &self.mark, &mut out);
+                        self.json.read(&frame[..end], at, tags, &mut out);
+                        if end < frame.len() {
+                            self.json.line_ended();
+                        }
                     }
                     at = next;
                 }
@@ -73,13 +84,20 @@ impl Rewriter {
     }
 }
 
+/// What is put in.
+#[derive(Clone, Copy)]
+struct Tags<'t> {
+    tagger: &'t Tagger,
+    content: &'t Bytes,
+}
+
 /// What is forwarded of a frame.
 struct Out<'f> {
     frame: &'f Bytes,
     /// How much of the frame is dealt with.
     copied: usize,
     /// Of the frames before, goes out before anything of this one.
-    held: &'f mut SmallVec<[u8; MAX_KIND]>,
+    held: &'f mut Held,
     pieces: Pieces,
 }
 
@@ -101,25 +119,29 @@ impl Out<'_> {
     }
 
     /// Puts the mark before what stands at `at`.
-    fn insert(&mut self, at: usize, mark: &Bytes) {
+    fn insert(&mut self, at: usize, mark: Bytes) {
         self.rest(at);
-        self.pieces.push(mark.clone());
+        self.pieces.push(mark);
     }
 
-    /// Puts the mark before what is held, or else before the last `length` bytes before `at`.
-    fn insert_before(&mut self, at: usize, length: usize, mark: &Bytes) {
-        if self.held.is_empty() {
-            return self.insert(at - length, mark);
+    /// Keeps what stands from `start` to the end of the frame for the next one; `more`: of the id that is held already.
+    fn hold(&mut self, start: usize, more: bool) {
+        if !more {
+            self.rest(start);
+            self.held.clear();
         }
-        self.pieces.push(mark.clone());
-        self.release();
-    }
-
-    /// Keeps what stands from `start` to the end of the frame for the next one.
-    fn hold(&mut self, start: usize) {
-        self.rest(start);
         self.held.extend_from_slice(&self.frame[start..]);
         self.copied = self.frame.len();
+    }
+
+    /// The id that is held ends before `end` of this frame: forwards it with its mark.
+    fn complete(&mut self, end: usize, tagger: &Tagger) {
+        self.held.extend_from_slice(&self.frame[self.copied..end]);
+        let kind = kind_length(self.held);
+        let mark = tagger.mark_of(self.held);
+        self.pieces.push([&self.held[..kind], &mark, &self.held[kind..]].concat().into());
+        self.held.clear();
+        self.copied = end;
     }
 }
 
@@ -212,7 +234,7 @@ enum Wants {
 }
 
 /// Longest name that is looked for.
-const MAX_NAME: usize = "previous_response_id".len();
+const MAX_NAME: usize = "remixed_from_video_id".len();
 
 /// Walks JSON byte by byte, and remembers only where it is.
 #[derive(Debug, Default)]
@@ -232,12 +254,12 @@ struct Json {
 struct Str {
     wants: Wants,
     escaped: bool,
-    /// Bytes of it that were read while it wants an id's kind to end.
-    kind: usize,
+    /// It is an id whose start is held.
+    held: bool,
 }
 
 impl Json {
-    fn read(&mut self, bytes: &[u8], from: usize, mark: &Bytes, out: &mut Out<'_>) {
+    fn read(&mut self, bytes: &[u8], from: usize, tags: Tags<'_>, out: &mut Out<'_>) {
         let mut at = from;
         while let Some(&byte) = bytes.get(at) {
             at = match &mut self.string {
@@ -245,7 +267,8 @@ impl Json {
                     let next = match string.wants {
                         Wants::Nothing => pass(string, bytes, at),
                         Wants::Name => read_name(string, &mut self.name, bytes, at),
-                        Wants::Id | Wants::Content => tag(string, bytes, at, mark, out),
+                        Wants::Id => tag_id(string, bytes, at, tags.tagger, out),
+                        Wants::Content => tag_content(string, bytes, at, tags.content, out),
                     };
                     match next {
                         Some(next) => next,
@@ -263,6 +286,13 @@ impl Json {
         }
     }
 
+    /// No string goes on in another line: what began as an id is none.
+    fn line_ended(&mut self) {
+        if let Some(string) = self.string.as_mut().filter(|string| string.wants == Wants::Id) {
+            string.wants = Wants::Nothing;
+        }
+    }
+
     fn structure(&mut self, byte: u8) {
         let inside = self.inside.last().copied();
         let is_object = self.skipped == 0 && inside != Some(Inside::Output);
@@ -276,7 +306,7 @@ impl Json {
                     }
                     _ => Wants::Nothing,
                 };
-                self.string = Some(Str { wants, escaped: false, kind: 0 });
+                self.string = Some(Str { wants, escaped: false, held: false });
             }
             b':' => self.before_name = false,
             b',' => self.before_name = true,
@@ -307,6 +337,7 @@ fn enter(around: Option<Inside>, skipped: bool, bracket: u8, name: &[u8]) -> Opt
         (Some(Inside::Root), b'{', b"response") => Some(Inside::Response),
         (Some(Inside::Root), b'{', b"item") => Some(Inside::Item),
         (Some(Inside::Root | Inside::Response), b'[', b"output") => Some(Inside::Output),
+        (Some(Inside::Root), b'[', b"data") => Some(Inside::Output),
         (Some(Inside::Output), b'{', _) => Some(Inside::Item),
         _ => None,
     }
@@ -315,7 +346,8 @@ fn enter(around: Option<Inside>, skipped: bool, bracket: u8, name: &[u8]) -> Opt
 fn wants(inside: Inside, name: &[u8]) -> Wants {
     match (inside, name) {
         (Inside::Root | Inside::Response, b"id" | b"previous_response_id") => Wants::Id,
-        (Inside::Root, b"item_id") | (Inside::Item, b"id" | b"approval_request_id") => Wants::Id,
+        (Inside::Root, b"first_id" | b"last_id" | b"remixed_from_video_id" | b"item_id")
+        | (Inside::Item, b"id" | b"approval_request_id") => Wants::Id,
         (Inside::Item, b"encrypted_content") => Wants::Content,
         _ => Wants::Nothing,
     }
@@ -358,31 +390,36 @@ fn read_name(
     Some(at)
 }
 
-/// Reads an id's kind, and puts the mark behind it.
-fn tag(string: &mut Str, bytes: &[u8], at: usize, mark: &Bytes, out: &mut Out<'_>) -> Option<usize> {
-    let byte = bytes[at];
-    if byte == b'"' && string.kind == 0 {
-        return None;
-    }
-    if string.wants == Wants::Content {
-        out.insert(at, mark);
-        string.wants = Wants::Nothing;
-        return Some(at);
-    }
-    // The kind may have begun in a frame before.
-    let in_frame = string.kind.saturating_sub(out.held.len());
-    if is_kind(byte) && string.kind + 1 < MAX_KIND {
-        string.kind += 1;
-        if at + 1 == out.frame.len() {
-            out.hold(at - in_frame);
+/// Reads an id to its end, and puts the mark behind its kind. One with escapes in it, or one that is too long to be held
+/// back, passes as it is.
+fn tag_id(string: &mut Str, bytes: &[u8], at: usize, tagger: &Tagger, out: &mut Out<'_>) -> Option<usize> {
+    let end = memchr2(b'"', b'\\', &bytes[at..]).map_or(bytes.len(), |length| at + length);
+    let next = bytes.get(end);
+    let length = end - at + if string.held { out.held.len() } else { 0 };
+    if next.is_none() && length <= MAX_ID {
+        if end == out.frame.len() {
+            out.hold(at, string.held);
+            string.held = true;
         }
-        return Some(at + 1);
+        return Some(end);
     }
     string.wants = Wants::Nothing;
-    if byte == b'_' && string.kind > 0 {
-        out.insert(at + 1, mark);
-        return Some(at + 1);
+    if next == Some(&b'"') && (1..=MAX_ID).contains(&length) {
+        if string.held {
+            out.complete(end, tagger);
+        } else {
+            let id = &bytes[at..end];
+            out.insert(at + kind_length(id), tagger.mark_of(id));
+        }
     }
-    out.insert_before(at, in_frame, mark);
+    Some(end)
+}
+
+/// Puts the mark before content, unless there is none.
+fn tag_content(string: &mut Str, bytes: &[u8], at: usize, mark: &Bytes, out: &mut Out<'_>) -> Option<usize> {
+    string.wants = Wants::Nothing;
+    if bytes.get(at) != Some(&b'"') {
+        out.insert(at, mark.clone());
+    }
     Some(at)
 }

@@ -39,7 +39,7 @@ fn a_request_says_where_it_has_to_go() {
         {"type":"message","id":"msg_nemo.d.5","role":"assistant","content":[]},
         {"type":"mcp_approval_response","approval_request_id":"mcpr_nemo.e.6","approve":true}]}"#;
     let tagged = read_request(body).unwrap();
-    let found: Vec<_> = tagged.bindings.iter().map(|it| (it.tag, it.bound, it.place())).collect();
+    let found: Vec<_> = tagged.bindings.iter().map(|it| (it.tag.unwrap(), it.bound, it.place())).collect();
     assert_eq!(
         found,
         [
@@ -49,7 +49,7 @@ fn a_request_says_where_it_has_to_go() {
             ("c", Bound::Reference, "input[2].id".to_owned()),
             ("c", Bound::Reference, "input[3].id".to_owned()),
             ("d", Bound::Item, "input[4].id".to_owned()),
-            ("e", Bound::Reference, "input[5].id".to_owned()),
+            ("e", Bound::Approval, "input[5].approval_request_id".to_owned()),
         ]
     );
     assert_eq!(tagged.firm().count(), 5);
@@ -65,11 +65,98 @@ fn a_request_says_where_it_has_to_go() {
 
 #[test]
 fn an_untagged_request_is_not_touched() {
-    for body in [&br#"{"input":"nemo. is a router"}"#[..], br#"{"input":[{"id":"msg_1"}]}"#, b"not JSON"] {
+    for body in [
+        &br#"{"input":"nemo. is a router"}"#[..],
+        br#"{"input":[{"id":"msg_1","role":"assistant","content":[]},{"type":"reasoning","id":"rs_1"}]}"#,
+        br#"{"input":[{"type":"mcp_approval_response","approval_request_id":"mcpr_1"}],"metadata":{"id":"x"}}"#,
+        b"not JSON",
+    ] {
         let tagged = read_request(body).unwrap();
         assert!(tagged.bindings.is_empty() && tagged.cuts.is_empty());
     }
     assert!(read_request(b"not JSON with nemo. in it").is_err());
+}
+
+/// Whoever knows the id of something that is kept can read it: none is overlooked, however it is written.
+#[test]
+fn what_names_something_kept_is_found_without_a_tag() {
+    for (body, text, place) in [
+        (r#"{"previous_response_id":"resp_1"}"#, "resp_1", "previous_response_id"),
+        (r#"{"previous_respons\u0065_id":"resp_1"}"#, "resp_1", "previous_response_id"),
+        (r#"{"previous_response_id":"\u0072esp_1"}"#, r"\u0072esp_1", "previous_response_id"),
+        (r#"{"input":[{"type":"item_reference","id":"msg_1","status":null}]}"#, "msg_1", "input[0].id"),
+        (r#"{"input":[{"\u0069\u0064":"msg_1","t\u0079pe":"item\u005freference"}]}"#, "msg_1", "input[0].id"),
+        (r#"{"input":[{"type":null,"id":"msg_1"}]}"#, "msg_1", "input[0].id"),
+        (r#"{"\u0069nput":["x",{"id":"msg_1","status":"completed"}]}"#, "msg_1", "input[1].id"),
+    ] {
+        let tagged = read_request(body.as_bytes()).unwrap();
+        let [only] = &tagged.bindings[..] else { panic!("{body}") };
+        assert_eq!((only.tag, only.text, &*only.place()), (None, text, place), "{body}");
+        assert!(only.bound.is_kept() && only.bound.is_firm() && tagged.cuts.is_empty(), "{body}");
+    }
+    let twice = br#"{"previous_response_id":"resp_nemo.a.1","previous_response_id":"resp_2"}"#;
+    let tags: Vec<_> = read_request(twice).unwrap().bindings.iter().map(|it| it.tag).collect();
+    assert_eq!(tags, [Some("a"), None]);
+}
+
+fn marker() -> Marker {
+    nemo_types::Keyring::parse(&"5a".repeat(32)).unwrap().marker()
+}
+
+#[test]
+fn a_sealed_id_is_of_one_owner_and_one_place() {
+    let tagger = Tagger::sealing("7f3a", marker(), 0, b"acme");
+    let body = Bytes::from_static(br#"{"id":"resp_abc","remixed_from_video_id":"video_1"}"#);
+    let all: Vec<_> = (1..body.len()).collect();
+    let out: Value = serde_json::from_slice(&rewrite(Rewriter::answer(tagger.clone()), &body, &all)).unwrap();
+    let whole: Value = serde_json::from_slice(&rewrite(Rewriter::answer(tagger), &body, &[])).unwrap();
+    assert_eq!(out, whole);
+    let id = out["id"].as_str().unwrap();
+    assert!(id.starts_with("resp_nemo.7f3a-") && id.ends_with(".abc"), "{id}");
+    assert!(tag(id).is_some_and(|tag| is_tag(tag) && base(tag) == "7f3a"));
+    assert_eq!(unwrap(id.into()), "resp_abc");
+    let sealed = Sealed::read(id).unwrap();
+    assert_eq!((sealed.base, &*sealed.id), ("7f3a", "resp_abc"));
+    assert_eq!(sealed.check(&marker(), b"acme"), Some(0));
+    assert_eq!(sealed.check(&marker(), b"other"), None);
+    // Nothing of it can be exchanged for something else.
+    let other = out["remixed_from_video_id"].as_str().unwrap();
+    let seal = |id: &str| tag(id).unwrap().rsplit_once('-').unwrap().1.to_owned();
+    for forged in [
+        id.replace(".abc", ".abd"),
+        id.replace("resp_", "msg_"),
+        id.replace("7f3a", "7f3b"),
+        id.replace(&seal(id), &seal(other)),
+    ] {
+        assert_eq!(Sealed::read(&forged).unwrap().check(&marker(), b"acme"), None, "{forged}");
+    }
+    for other in [
+        "resp_abc",
+        "resp_nemo.7f3a.abc",
+        "resp_nemo.7f3a-00.abc",
+        &id.replace(&seal(id), &seal(id).to_uppercase()),
+    ] {
+        let read = Sealed::read(other);
+        assert!(read.is_none() || other.contains(&seal(id)), "{other}");
+    }
+    assert_eq!((base("7f3a"), base("a-b")), ("7f3a", "a-b"));
+}
+
+#[test]
+fn lists_are_tagged_and_what_is_no_id_is_not() {
+    let long = format!("resp_{}", "x".repeat(2000));
+    let body = json!({
+        "object": "list", "data": [{"id": "msg_1", "content": [{"id": "x_1"}]}, {"id": "a\"b"}], "first_id": "msg_1",
+        "last_id": long, "has_more": false,
+    });
+    let bytes = serde_json::to_vec(&body).unwrap();
+    for at in 0..=bytes.len() {
+        let out: Value = serde_json::from_slice(&rewrite(Rewriter::answer(TAG), &bytes, &[at])).unwrap();
+        let mut expected = body.clone();
+        expected["data"][0]["id"] = json!("msg_nemo.dep-1.1");
+        expected["first_id"] = json!("msg_nemo.dep-1.1");
+        assert_eq!(out, expected, "cut at {at}");
+    }
 }
 
 fn answer() -> Value {

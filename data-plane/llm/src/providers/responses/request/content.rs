@@ -1,11 +1,13 @@
 //! The parts of messages and of tools' outputs.
 
-use super::super::read::{Node, Path};
 use crate::{
     Dialect,
     codec::CodecError,
     ir::{CacheMark, Content, Document, Media, Part, Source, Text},
-    providers::data_url,
+    providers::{
+        data_url,
+        read::node::{Node, Path},
+    },
 };
 
 /// A string, or an array of parts.

@@ -3,11 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    super::{
-        affinity,
-        read::{self, Node, Path},
-        state,
-    },
+    super::{affinity, state},
     items, tools,
 };
 use crate::{
@@ -15,13 +11,14 @@ use crate::{
     codec::CodecError,
     extras::ExtraField,
     ir::{Content, Effort, Format, Json, Logprobs, Message, Part, Reasoning, Request, Role, Text},
+    providers::read::node::{self, Node, Path},
 };
 
 /// # Errors
 /// What is wrong with it, and where.
 pub fn decode(body: &[u8]) -> Result<Request<'_>, CodecError> {
     let mut reader = Reader { request: Request::new(Dialect::Responses, Text::Borrowed("")), input: None };
-    read::body(body, |name, value| reader.member(&name, value))?;
+    node::body(body, |name, value| reader.member(&name, value))?;
     reader.finish()
 }
 

@@ -1,18 +1,17 @@
 //! The items of `input`.
 
 use super::{
-    super::{
-        affinity,
-        read::{Node, Path},
-        reasoning,
-    },
+    super::{affinity, reasoning},
     content,
 };
 use crate::{
     Dialect,
     codec::CodecError,
     ir::{Content, Message, Part, Role, Text, ToolCall, ToolResult},
-    providers::tool_id,
+    providers::{
+        read::node::{Node, Path},
+        tool_id,
+    },
 };
 
 /// Appends the messages that the items are. What the assistant wrote in a row is one message: thoughts, text, calls.
@@ -134,7 +133,7 @@ impl<'a> Item<'a> {
         let name = self.name.ok_or_else(|| path.key("name").required("the name of the function"))?;
         let arguments =
             self.arguments.ok_or_else(|| path.key(text).required("what it was called with, a string"))?;
-        let (id, signature) = without_signature(id);
+        let (id, signature) = tool_id::split_text(id);
         let call = Content::ToolCall(ToolCall { id, name, arguments, custom });
         Ok((Role::Assistant, vec![Part { signature, ..Part::new(call) }]))
     }
@@ -145,7 +144,7 @@ impl<'a> Item<'a> {
         let path = path.key("output");
         let output = self.output.ok_or_else(|| path.required("a string or an array of parts"))?;
         let content = content::decode(output, &path)?;
-        let (call_id, _) = without_signature(id);
+        let (call_id, _) = tool_id::split_text(id);
         let result = ToolResult { call_id, name: None, content, is_error: false };
         Ok((Role::User, vec![Part::new(Content::ToolResult(result))]))
     }
@@ -192,20 +191,6 @@ fn thoughts<'a>(node: Node<'a>, path: &Path<'_>) -> Result<Text<'a>, CodecError>
         Ok(())
     })?;
     Ok(all)
-}
-
-/// The id as the provider knows it, and Google's signature, which naive clients bring back in it.
-fn without_signature(id: Text<'_>) -> (Text<'_>, Option<Text<'_>>) {
-    match id {
-        Text::Borrowed(id) => {
-            let (id, signature) = tool_id::split(id);
-            (Text::Borrowed(id), signature)
-        }
-        Text::Owned(id) => {
-            let (short, signature) = tool_id::split(&id);
-            (Text::Owned(short.to_owned()), signature.map(|text| Text::Owned(text.into_owned())))
-        }
-    }
 }
 
 /// Items of tools that the provider runs itself, or that have a shape of their own; whose turn they belong to.

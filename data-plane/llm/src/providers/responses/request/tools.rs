@@ -4,12 +4,17 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde::Deserialize;
 
-use super::super::read::{Node, Path};
 use crate::{
     Dialect,
     codec::CodecError,
     ir::{Json, Text, Tool, ToolChoice, ToolKind},
-    providers::{read::Str, write},
+    providers::{
+        read::{
+            Str,
+            node::{Node, Path},
+        },
+        write,
+    },
 };
 
 /// # Errors

@@ -1,4 +1,5 @@
-//! Reading a client's JSON with the place of everything at hand, so that an error can name it. Used by [`super::request`].
+//! Reading a client's JSON with the place of everything at hand, so that an error can name it. Used for requests of
+//! Responses, where what a value must be depends on what stands beside it.
 //!
 //! Nothing is built: a [`Node`] is a span of the body. A [`Path`] is a chain of places on the stack, and becomes text only
 //! when something is wrong.
@@ -15,7 +16,7 @@ use crate::{
 
 /// Where in the body something stands.
 #[derive(Clone, Copy)]
-pub(super) struct Path<'p> {
+pub(in crate::providers) struct Path<'p> {
     parent: Option<&'p Path<'p>>,
     step: Step<'p>,
 }
@@ -27,33 +28,33 @@ enum Step<'p> {
 }
 
 impl<'p> Path<'p> {
-    pub(super) fn top(key: &'p str) -> Self {
+    pub(in crate::providers) fn top(key: &'p str) -> Self {
         Self { parent: None, step: Step::Key(key) }
     }
 
-    pub(super) fn key(&'p self, key: &'p str) -> Self {
+    pub(in crate::providers) fn key(&'p self, key: &'p str) -> Self {
         Self { parent: Some(self), step: Step::Key(key) }
     }
 
-    pub(super) fn index(&'p self, index: usize) -> Self {
+    pub(in crate::providers) fn index(&'p self, index: usize) -> Self {
         Self { parent: Some(self), step: Step::Index(index) }
     }
 
     /// The value here is wrong; `expected` says what it must be.
-    pub(super) fn must_be(&self, expected: &str) -> CodecError {
+    pub(in crate::providers) fn must_be(&self, expected: &str) -> CodecError {
         let path = self.to_string();
         let message = format!("`{path}` must be {expected}.");
         CodecError::invalid(path, message)
     }
 
     /// The same where what was expected is a sentence already.
-    pub(super) fn wrong(&self, sentence: &str) -> CodecError {
+    pub(in crate::providers) fn wrong(&self, sentence: &str) -> CodecError {
         let path = self.to_string();
         let message = format!("`{path}`: {sentence}");
         CodecError::invalid(path, message)
     }
 
-    pub(super) fn required(&self, what: &str) -> CodecError {
+    pub(in crate::providers) fn required(&self, what: &str) -> CodecError {
         let path = self.to_string();
         let message = format!("`{path}` is required: {what}.");
         CodecError::invalid(path, message)
@@ -75,7 +76,7 @@ impl fmt::Display for Path<'_> {
 
 /// A value of the body.
 #[derive(Clone, Copy)]
-pub(super) struct Node<'a> {
+pub(in crate::providers) struct Node<'a> {
     document: &'a str,
     value: Value,
 }
@@ -84,12 +85,11 @@ pub(super) struct Node<'a> {
 ///
 /// # Errors
 /// When the body is no JSON object, and what `each` says.
-pub(super) fn body<'a>(
+pub(in crate::providers) fn body<'a>(
     body: &'a [u8],
     mut each: impl FnMut(Text<'a>, Node<'a>) -> Result<(), CodecError>,
 ) -> Result<(), CodecError> {
-    let document = simdutf8::basic::from_utf8(body)
-        .map_err(|_| CodecError::invalid("", "The body must be JSON in UTF-8."))?;
+    let document = super::utf8(body)?;
     let not_json = |error: crate::json::JsonError| {
         let message = format!(
             "The body is not JSON: at byte {} it should go on with {}.",
@@ -119,24 +119,24 @@ impl<'a> Node<'a> {
         self.value.text(self.bytes()).unwrap_or_default()
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(in crate::providers) fn is_null(&self) -> bool {
         self.value.kind == Kind::Null
     }
 
-    pub(super) fn is_string(&self) -> bool {
+    pub(in crate::providers) fn is_string(&self) -> bool {
         self.value.kind == Kind::String
     }
 
-    pub(super) fn is_array(&self) -> bool {
+    pub(in crate::providers) fn is_array(&self) -> bool {
         self.value.kind == Kind::Array
     }
 
-    pub(super) fn is_object(&self) -> bool {
+    pub(in crate::providers) fn is_object(&self) -> bool {
         self.value.kind == Kind::Object
     }
 
     /// As it stands in the body.
-    pub(super) fn source(&self) -> &'a str {
+    pub(in crate::providers) fn source(&self) -> &'a str {
         self.document.get(self.value.span.start..self.value.span.end).unwrap_or_default()
     }
 
@@ -144,7 +144,7 @@ impl<'a> Node<'a> {
         path.must_be(&format!("{expected}, not {}", self.value.kind.name()))
     }
 
-    pub(super) fn text(&self, path: &Path<'_>) -> Result<Text<'a>, CodecError> {
+    pub(in crate::providers) fn text(&self, path: &Path<'_>) -> Result<Text<'a>, CodecError> {
         if !self.is_string() {
             return Err(self.wrong(path, "a string"));
         }
@@ -153,26 +153,26 @@ impl<'a> Node<'a> {
             .ok_or_else(|| path.must_be("text: there is half of a surrogate pair in it"))
     }
 
-    pub(super) fn json(&self, path: &Path<'_>) -> Result<Json<'a>, CodecError> {
+    pub(in crate::providers) fn json(&self, path: &Path<'_>) -> Result<Json<'a>, CodecError> {
         // It has been walked before, so it is JSON.
         let raw: &RawValue = serde_json::from_str(self.source()).map_err(|_| path.must_be("JSON"))?;
         Ok(Cow::Borrowed(raw))
     }
 
     /// The same for what must be an object, like a schema.
-    pub(super) fn object(&self, path: &Path<'_>) -> Result<Json<'a>, CodecError> {
+    pub(in crate::providers) fn object(&self, path: &Path<'_>) -> Result<Json<'a>, CodecError> {
         if self.is_object() { self.json(path) } else { Err(self.wrong(path, "an object")) }
     }
 
-    pub(super) fn boolean(&self, path: &Path<'_>) -> Result<bool, CodecError> {
+    pub(in crate::providers) fn boolean(&self, path: &Path<'_>) -> Result<bool, CodecError> {
         self.value.boolean(self.bytes()).ok_or_else(|| self.wrong(path, "true or false"))
     }
 
-    pub(super) fn unsigned(&self, path: &Path<'_>) -> Result<u64, CodecError> {
+    pub(in crate::providers) fn unsigned(&self, path: &Path<'_>) -> Result<u64, CodecError> {
         self.value.unsigned(self.bytes()).ok_or_else(|| path.must_be("a whole number that is not negative"))
     }
 
-    pub(super) fn float(&self, path: &Path<'_>) -> Result<f64, CodecError> {
+    pub(in crate::providers) fn float(&self, path: &Path<'_>) -> Result<f64, CodecError> {
         if self.value.kind != Kind::Number {
             return Err(self.wrong(path, "a number"));
         }
@@ -181,7 +181,7 @@ impl<'a> Node<'a> {
     }
 
     /// Calls `each` with the members of an object, those that are null left out.
-    pub(super) fn members(
+    pub(in crate::providers) fn members(
         &self,
         path: &Path<'_>,
         mut each: impl FnMut(Text<'a>, Self) -> Result<(), CodecError>,
@@ -200,7 +200,7 @@ impl<'a> Node<'a> {
     }
 
     /// Calls `each` with the elements of an array.
-    pub(super) fn elements(
+    pub(in crate::providers) fn elements(
         &self,
         path: &Path<'_>,
         mut each: impl FnMut(usize, Self) -> Result<(), CodecError>,
