@@ -109,7 +109,8 @@ impl StreamObserver {
         Ok(if frame.is_empty() { Pieces::new() } else { smallvec![frame] })
     }
 
-    /// The upstream has sent an event that is none: nothing from it on was forwarded, and nothing more is to be read.
+    /// The upstream has sent an event that is none: nothing more of the stream is forwarded, nor to be read. What came of
+    /// the event in earlier frames may have been, where nothing is edited.
     pub fn is_malformed(&self) -> bool {
         self.notes.malformed
     }
