@@ -18,6 +18,13 @@ pub fn explain(status: Status) -> anyhow::Error {
             );
         }
         Code::Unavailable => "; try again in a moment",
+        // tonic's words for an answer that is none of gRPC's.
+        Code::Internal if message.starts_with("protocol error") => {
+            return anyhow::anyhow!(
+                "what answers there does not speak gRPC; --url (NEMO_ADMIN_URL) wants the control plane's gRPC address, \
+                 as http://127.0.0.1:8082, not that of its REST API"
+            );
+        }
         Code::Unauthenticated => "; set NEMO_ADMIN_TOKEN to an admin token of this control plane",
         Code::PermissionDenied => "; ask an owner of the organization, or the operator, for a token that may",
         Code::Aborted => "; somebody else changed it meanwhile: look again, then repeat",
@@ -48,5 +55,8 @@ mod tests {
         assert!(text(Code::Unavailable, "the database is away").contains("database is away; try again"));
         assert_eq!(text(Code::InvalidArgument, "name: empty"), "name: empty");
         assert!(!text(Code::Internal, "").is_empty());
+        let rest =
+            text(Code::Internal, "protocol error: received message with invalid compression flag: 123");
+        assert!(rest.contains("gRPC address"), "{rest}");
     }
 }
