@@ -211,7 +211,7 @@ fn after_a_kill_no_child_lives_on_and_the_next_start_recovers() {
     assert!(nemo.pasted().contains("chat.completion"));
     nemo.child.kill().unwrap();
     nemo.child.wait().unwrap();
-    eventually("the database is gone", Duration::from_secs(2), || processes_on(&home.data()).is_empty());
+    eventually("the database is gone", Duration::from_secs(30), || processes_on(&home.data()).is_empty());
 
     let again = home.start();
     let models = format!("{}/models", again.field("Base URL"));
