@@ -22,7 +22,7 @@ fn chat(extra: &Value) -> String {
 }
 
 /// A budget on the whole organization that every node knows.
-async fn budget(fleet: &Fleet, limit_usd: &str, extra: Value) -> String {
+pub async fn budget(fleet: &Fleet, limit_usd: &str, extra: Value) -> String {
     let mut body = json!({ "name": "b", "limit_usd": limit_usd, "window": "day" });
     for (name, value) in extra.as_object().unwrap() {
         body[name] = value.clone();
@@ -32,7 +32,7 @@ async fn budget(fleet: &Fleet, limit_usd: &str, extra: Value) -> String {
 }
 
 /// What is settled of the budget, once so much is; with what is still held.
-async fn settled(fleet: &Fleet, id: &str, nanos: i64) -> Value {
+pub async fn settled(fleet: &Fleet, id: &str, nanos: i64) -> Value {
     eventually("the budget is settled", async || {
         let budget = fleet.admin.get(&fleet.org(&format!("/budgets/{id}"))).await?;
         let current = budget["current"].clone();
@@ -45,7 +45,7 @@ async fn settled(fleet: &Fleet, id: &str, nanos: i64) -> Value {
 }
 
 /// Nano-USD of an amount, which protobuf's JSON writes as text.
-fn amount(value: &Value) -> i64 {
+pub fn amount(value: &Value) -> i64 {
     let nanos = &value["nanos"];
     nanos.as_i64().or_else(|| nanos.as_str()?.parse().ok()).unwrap_or(0)
 }

@@ -5,40 +5,19 @@ use std::time::Duration;
 use nemo_tests::{
     client::End,
     eventually,
-    fleet::Fleet,
     script::{Script, UsageReport},
     upstream::PROMPT_TOKENS,
 };
 use serde_json::{Value, json};
 
-use super::dialects::{PIECES, Speaks, UPSTREAMS, events, fleet, row};
+use super::{
+    budget::{amount, budget, settled},
+    dialects::{PIECES, Speaks, UPSTREAMS, events, fleet, row},
+};
 
 /// Nano-USD for a token of the models of [`fleet`].
 const INPUT: i64 = 5_000;
 const OUTPUT: i64 = 10_000;
-
-fn amount(value: &Value) -> i64 {
-    let nanos = &value["nanos"];
-    nanos.as_i64().or_else(|| nanos.as_str()?.parse().ok()).unwrap_or(0)
-}
-
-async fn budget(fleet: &Fleet, limit_usd: &str) -> String {
-    let body = json!({ "name": "b", "limit_usd": limit_usd, "window": "day" });
-    let made = fleet.admin.post(&fleet.org("/budgets?wait=fleet"), body).await.unwrap();
-    nemo_tests::fleet::text(&made, "id").unwrap()
-}
-
-/// What is settled, once so much is.
-async fn settled(fleet: &Fleet, id: &str, nanos: i64) -> Value {
-    eventually("the budget is settled", async || {
-        let budget = fleet.admin.get(&fleet.org(&format!("/budgets/{id}"))).await?;
-        let current = budget["current"].clone();
-        anyhow::ensure!(amount(&current["settled"]) >= nanos, "{nanos} of {budget}");
-        Ok(current)
-    })
-    .await
-    .unwrap()
-}
 
 fn cost(logged: &Value) -> i64 {
     let cost = &logged["cost_nanos"];
@@ -50,7 +29,7 @@ fn cost(logged: &Value) -> i64 {
 #[tokio::test]
 async fn c3_a_translated_stream_that_outgrows_the_budget_is_stopped_in_the_middle() {
     let fleet = fleet().await;
-    let id = budget(&fleet, "0.02").await;
+    let id = budget(&fleet, "0.02", json!({})).await;
     let path = fleet.org(&format!("/budgets/{id}"));
     let mut sum = 0;
     for client in [Speaks::Chat, Speaks::Messages, Speaks::Google, Speaks::Responses] {
@@ -172,7 +151,7 @@ async fn c4_a_client_that_leaves_a_translated_stream_is_charged_for_what_came() 
 #[tokio::test]
 async fn i6_translated_requests_are_settled_once_at_what_they_cost() {
     let fleet = fleet().await;
-    let id = budget(&fleet, "5").await;
+    let id = budget(&fleet, "5", json!({})).await;
     let mut sum = 0;
     for client in Speaks::ALL {
         for (model, _) in UPSTREAMS {
