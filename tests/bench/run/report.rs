@@ -82,13 +82,13 @@ impl Report {
         median(self.values(target, workload, value))
     }
 
-    /// Gateway against the first floor; differences are taken within each round.
+    /// Gateway against the first floor, within each round: between rounds the machine may have become slower or faster.
     fn compared(&self, row: &Row) -> Option<f64> {
         let gateway = self.values(self.gateway(), row.workload, row.value);
         let floor = self.values(0, row.workload, row.value);
         match row.compare {
             Compare::No => None,
-            Compare::Ratio { .. } => Some(median(gateway) / median(floor)),
+            Compare::Ratio { .. } => Some(median(gateway.iter().zip(&floor).map(|(g, f)| g / f).collect())),
             Compare::Added { .. } => Some(median(gateway.iter().zip(&floor).map(|(g, f)| g - f).collect())),
         }
     }
@@ -138,7 +138,7 @@ impl Report {
         let rounds = self.outcomes.values().map(Vec::len).max().unwrap_or(0);
         let _ = writeln!(
             text,
-            "\nMedians of {rounds} round(s). Open loop at {:.0} requests/s, half of the gateway's saturation.",
+            "\nMedians of {rounds} round(s), comparisons within each. Open loop at {:.0} requests/s, half of the gateway's saturation.",
             self.rate
         );
         if let Some(metering) = &self.metering {

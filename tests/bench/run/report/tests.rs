@@ -41,6 +41,19 @@ fn goals_are_judged_by_the_median_round() {
     assert!(!report([12.0; 3], [1.0, 1000.0, 1000.0]).goals_met());
 }
 
+/// A machine that others slow down for a round slows both.
+#[test]
+fn comparisons_are_made_within_a_round() {
+    let mut report = report([15.0, 30.0, 24.0], [0.0; 3]);
+    for (outcome, cpu_us) in report.outcomes.get_mut(&(0, "1KB")).unwrap().iter_mut().zip([10e3, 20e3, 12e3])
+    {
+        outcome.cpu_us = Some(cpu_us);
+    }
+    let table = report.table();
+    let line = table.lines().find(|line| line.starts_with("CPU µs per request, 1 KB")).unwrap();
+    assert!(line.contains("12.00       24.00") && line.contains("x 1.50"), "{line}");
+}
+
 #[test]
 fn the_table_names_missed_goals() {
     let first = |report: &Report| {
