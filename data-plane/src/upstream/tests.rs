@@ -330,9 +330,9 @@ async fn a_connection_that_talks_while_idle_is_replaced() {
     let mut chatty = world.served().await;
     let unasked = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut chatty, unasked).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let _second = world.served().await;
+    // The pool has heard of it when it has hung up.
     assert_closed(chatty).await;
+    let _second = world.served().await;
 }
 
 #[tokio::test]
