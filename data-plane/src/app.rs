@@ -109,15 +109,20 @@ pub async fn start(
     let (registry, readiness, tasks) = (Registry::new(), Readiness::new(), TaskGroup::new());
     let metrics = registry.register(Metrics::register);
     let snapshot = SnapshotHandle::default();
-    let upstream =
-        UpstreamClient::new(upstream_authority(&settings)).context("TLS to upstreams can't be set up")?;
+    let upstream = UpstreamClient::new(upstream_authority(&settings))
+        .context("TLS to upstreams can't be set up")?
+        .with_organization_networks(&settings.organization_networks);
     let health = HealthBoard::new(registry.register(HealthMetrics::register));
     let quota = QuotaTable::new(Clock::monotonic(), registry.register(QuotaMetrics::register));
     let otlp = Otlp::start(&settings.otlp, "nemo-data-plane", &identity.node_id)?;
     let state = Arc::new(State {
         snapshot: snapshot.clone(),
         upstream: upstream.clone(),
-        fetcher: Fetcher::new(upstream.tls_http1(), settings.fetch_networks.clone()),
+        fetcher: Fetcher::new(
+            upstream.tls_http1(),
+            settings.fetch_networks.clone(),
+            settings.max_fetch_bytes,
+        ),
         health: health.clone(),
         quota: quota.clone(),
         lookup: Lookup::new(&channels, &token),
@@ -167,6 +172,7 @@ pub async fn start(
     let server = ServerSettings {
         drain_deadline: settings.drain_deadline(),
         max_connections: settings.max_connections,
+        write: settings.write_timeout(),
         ..ServerSettings::named("data")
     };
     let edge = edge::Edge::new(state);

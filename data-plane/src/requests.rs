@@ -8,8 +8,9 @@
 mod shapes;
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,7 +27,7 @@ use nemo_llm::ErrorDialect;
 use nemo_proto::usage::{GetRequestRequest, UsageEvent, usage_service_client::UsageServiceClient};
 use nemo_runtime::{clock, grpc::NodeToken};
 use nemo_snapshot::Deployment;
-use nemo_types::RequestId;
+use nemo_types::{KeyId, RequestId};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -37,7 +38,10 @@ use crate::{
     config::Live,
     control::NodeChannel,
     models,
-    pipeline::error::{GatewayError, Kind},
+    pipeline::{
+        error::{GatewayError, Kind},
+        headers,
+    },
 };
 
 /// Pauses between two looks for an event that is on its way: four seconds together.
@@ -55,6 +59,10 @@ const YOUNG_MS: u64 = 60_000;
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Questions of one node at once: the log is the control plane's, and clients poll.
 const MAX_AT_ONCE: usize = 64;
+/// Clients of one node that wait at once for an event on its way. While they pause they keep nobody from asking.
+const MAX_WAITING: usize = 256;
+/// Clients of one key that ask or wait at once, so that none takes all of either: no rate limit counts these calls.
+const MAX_OF_KEY: usize = 32;
 /// As long as a client's own request id may be.
 const MAX_ID: usize = 128;
 /// When to come again while no replica answers.
@@ -64,37 +72,92 @@ const RETRY_AFTER_SECS: u64 = 2;
 pub struct Lookup {
     channels: Vec<NodeChannel>,
     turn: AtomicUsize,
+    /// To ask.
     places: Semaphore,
+    /// To wait.
+    seats: Semaphore,
+    keys: Keys,
+}
+
+/// How many clients of each key are here; of a key without any there is no entry.
+#[derive(Default)]
+struct Keys(Mutex<HashMap<KeyId, usize>>);
+
+/// One of them, until it is dropped.
+struct Present<'a> {
+    keys: &'a Keys,
+    key: KeyId,
+}
+
+impl Keys {
+    /// `None`: there are too many already.
+    fn enter(&self, key: KeyId) -> Option<Present<'_>> {
+        let mut counts = self.counts();
+        let count = counts.entry(key).or_default();
+        if *count == MAX_OF_KEY {
+            return None;
+        }
+        *count += 1;
+        Some(Present { keys: self, key })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<KeyId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.keys.counts().entry(self.key) {
+            match entry.get() {
+                0 | 1 => _ = entry.remove(),
+                _ => *entry.get_mut() -= 1,
+            }
+        }
+    }
 }
 
 impl Lookup {
     pub fn new(channels: &[Channel], token: &NodeToken) -> Self {
         let channels =
             channels.iter().map(|channel| InterceptedService::new(channel.clone(), token.clone())).collect();
-        Self { channels, turn: AtomicUsize::new(0), places: Semaphore::new(MAX_AT_ONCE) }
+        Self {
+            channels,
+            turn: AtomicUsize::new(0),
+            places: Semaphore::new(MAX_AT_ONCE),
+            seats: Semaphore::new(MAX_WAITING),
+            keys: Keys::default(),
+        }
     }
 
-    /// The request, once it is there; `None` when it does not come.
+    /// The request of this key, once it is there; `None` when it does not come.
     async fn find(
         &self,
+        key: KeyId,
         question: &GetRequestRequest,
         young: bool,
     ) -> Result<Option<UsageEvent>, GatewayError> {
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(away("Too many questions for the request log at once."));
-        };
+        let crowded = || away("Too many requests are looked for at once.");
+        let _present = self.keys.enter(key).ok_or_else(crowded)?;
         let mut found = self.ask(question).await?;
-        for pause in PAUSES.iter().take_while(|_| young) {
+        if found.is_some() || !young {
+            return Ok(found);
+        }
+        let _seat = self.seats.try_acquire().map_err(|_| crowded())?;
+        for pause in PAUSES {
+            tokio::time::sleep(pause).await;
+            found = self.ask(question).await?;
             if found.is_some() {
                 break;
             }
-            tokio::time::sleep(*pause).await;
-            found = self.ask(question).await?;
         }
         Ok(found)
     }
 
     async fn ask(&self, question: &GetRequestRequest) -> Result<Option<UsageEvent>, GatewayError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(away("Too many questions for the request log at once."));
+        };
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for at in 0..self.channels.len() {
             let Some(channel) = self.channels.get(first.wrapping_add(at) % self.channels.len()) else {
@@ -180,6 +243,10 @@ async fn found(state: &State, request: &Parts, id: &str) -> Result<(UsageEvent, 
         return Err(GatewayError::new(Kind::InvalidRequest, message).param("id"));
     }
     let ours = id.parse::<RequestId>().ok();
+    if ours.is_none() && !headers::is_request_id(id.as_bytes()) {
+        // Neither one of ours nor one that is taken from a client.
+        return Err(not_found(id));
+    }
     let question = GetRequestRequest {
         key_id: key.id.as_bytes().to_vec().into(),
         org_id: key.org_id.as_bytes().to_vec().into(),
@@ -187,7 +254,7 @@ async fn found(state: &State, request: &Parts, id: &str) -> Result<(UsageEvent, 
         // A client may well send a UUID of its own.
         client_request_id: id.to_owned(),
     };
-    let event = state.lookup.find(&question, may_be_young(ours)).await?;
+    let event = state.lookup.find(key.id, &question, may_be_young(ours)).await?;
     Ok((event.ok_or_else(|| not_found(id))?, live))
 }
 
@@ -203,24 +270,4 @@ fn refuse(uri: &Uri, error: &GatewayError) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_may_still_be_on_its_way_is_waited_for() {
-        let now = clock::unix_us();
-        assert!(may_be_young(Some(RequestId::at(now))));
-        assert!(!may_be_young(Some(RequestId::at(now - 120_000_000))));
-        assert!(may_be_young(None));
-        // A version 4 of a client has no time in it.
-        assert!(may_be_young("3b241101-e2bb-4255-8caf-4136c566a962".parse().ok()));
-    }
-
-    #[tokio::test]
-    async fn without_a_control_plane_the_client_is_told_to_come_again() {
-        let lookup = Lookup::new(&[], &NodeToken::none());
-        let error = lookup.find(&GetRequestRequest::default(), true).await.unwrap_err();
-        assert_eq!((error.status().as_u16(), error.retry_after_secs), (503, Some(RETRY_AFTER_SECS)));
-        assert_eq!(error.code(), "request_log_unavailable");
-    }
-}
+mod tests;

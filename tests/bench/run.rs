@@ -1,8 +1,9 @@
 //! The runner: starts upstream, floors and gateway, loads them in interleaved rounds, reports.
 //!
 //! What is measured runs on one core, load generator and upstream on another, the control plane with its database on a
-//! third, if there is one, else on the second between the measurements. All numbers come from one run on one machine, because only their ratio means
-//! anything elsewhere. The gateway is the product with everything on: authentication, routing, three budgets, two rate
+//! third, if there is one, else on the second between the measurements. All numbers come from one run on one machine,
+//! because only their ratio means anything elsewhere, and ratios are taken within a round: what else such a machine does
+//! changes by the minute. The gateway is the product with everything on: authentication, routing, three budgets, two rate
 //! limits, the usage journal, metering, logging, metrics. What a measurement leaves it to do (usage events to be shipped)
 //! is waited for and charged to it.
 
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     /// Floors to measure; the first is the one that the gateway is compared with.
     #[arg(long, value_enum, default_values_t = [ClientKind::Legacy, ClientKind::Raw])]
     pub(crate) floor: Vec<ClientKind>,
-    #[arg(long, default_value_t = 3, default_value_if("quick", IsPresent, "1"))]
+    #[arg(long, default_value_t = 5, default_value_if("quick", IsPresent, "1"))]
     pub(crate) rounds: usize,
     /// Seconds of each measurement, after the warm-up. Fast ones end sooner, at 50,000 requests.
     #[arg(long, default_value_t = 3.0, default_value_if("quick", IsPresent, "1"))]

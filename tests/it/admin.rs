@@ -51,6 +51,34 @@ async fn bad_writes_are_problems_that_name_the_field() {
     }
 }
 
+/// One organization's own deployment must not keep any change from the fleet: what no node can call is not stored, and a
+/// host that is called like the end of a provider's path is a host.
+#[tokio::test]
+async fn a_base_url_that_no_node_can_call_is_refused() {
+    let fleet = Fleet::start().await.unwrap();
+    let path = fleet.org("/deployments");
+    let body = |provider: &str, base_url: &str| {
+        let model = nemo_tests::fleet::MODEL;
+        json!({ "provider": provider, "base_url": base_url, "model": model, "upstream_model": "m" })
+    };
+    let made = fleet.admin.post(&path, body("cohere", "https://v1")).await.unwrap();
+    let one = format!("{path}/{}", made["id"].as_str().unwrap());
+    for url in ["https://-x.example/v1", "https://10.0.0.999/v1", "https://a..b/v1"] {
+        for (method, path, body) in
+            [("POST", &path, body("custom", url)), ("PATCH", &one, json!({ "base_url": url }))]
+        {
+            let response = fleet.admin.call(method, path, Some(&body)).await.unwrap();
+            let text = response.text();
+            assert_eq!(response.status, 400, "{method} {url}: {text}");
+            assert!(text.contains("base_url") && text.contains("http(s)://host"), "{method} {url}: {text}");
+        }
+    }
+    // The node takes what was accepted, and goes on.
+    let path = fleet.org("/teams?wait=fleet");
+    let answer = fleet.admin.call("POST", &path, Some(&json!({ "name": "later" }))).await.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
 #[tokio::test]
 async fn without_a_token_the_admin_api_is_closed() {
     let fleet = Fleet::start().await.unwrap();

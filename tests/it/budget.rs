@@ -317,3 +317,34 @@ async fn embeddings_are_held_for_and_settled_too() {
     let current = settled(&fleet, &id, tokens * INPUT).await;
     assert_eq!(amount(&current["settled"]), tokens * INPUT);
 }
+
+/// I3: the limit that is reserved for is the one that the upstream reads, whatever the client calls it.
+#[tokio::test]
+async fn i3_a_limit_goes_upstream_as_what_is_read_there() {
+    let fleet = Fleet::start().await.unwrap();
+    budget(&fleet, "0.02", json!({})).await;
+    let both = chat(&json!({ "max_completion_tokens": 20, "max_tokens": 32_000 }));
+    let response = fleet.client.post(CHAT, both).await.unwrap();
+    assert_eq!((response.status, response.header("x-nemo-edits")), (200, Some("model,limit")));
+    let sent = fleet.upstream.last_request().unwrap().json().unwrap();
+    assert_eq!((&sent["max_tokens"], sent.get("max_completion_tokens")), (&json!(20), None), "{sent}");
+    let newer = chat(&json!({ "max_completion_tokens": 4_000 }));
+    let response = fleet.client.post(CHAT, newer).await.unwrap();
+    assert_eq!((response.status, response.header("x-nemo-edits")), (200, Some("model,cap,limit")));
+    let sent = fleet.upstream.last_request().unwrap().json().unwrap();
+    let cap = sent["max_tokens"].as_i64().unwrap();
+    assert!((16..2000).contains(&cap) && sent.get("max_completion_tokens").is_none(), "{sent}");
+}
+
+/// I3: text is text, whatever it begins with.
+#[tokio::test]
+async fn i3_text_that_looks_like_a_file_is_held_for() {
+    let fleet = Fleet::start().await.unwrap();
+    budget(&fleet, "0.5", json!({})).await;
+    let text = format!("data: {}", "{} ".repeat(100_000));
+    let body = chat(&json!({ "max_tokens": 20, "messages": [{ "role": "user", "content": text }] }));
+    let response = fleet.client.post(CHAT, body).await.unwrap();
+    // 503 where the control plane takes longer to say so than the request waits.
+    assert!([402, 503].contains(&response.status), "{}", response.text());
+    assert_eq!(fleet.upstream.served(), 0);
+}

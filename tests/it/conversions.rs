@@ -2,6 +2,7 @@
 
 use nemo_tests::{
     fleet::{Fleet, UPSTREAM_KEY},
+    script::Script,
     upstream::{
         Upstream,
         dialects::{TEXT_TOKENS, vector},
@@ -236,24 +237,70 @@ fn check(case: &Case, encoding: &str, answer: &Value, what: &str) {
     assert!(answer["usage"]["total_tokens"].as_u64().unwrap() > 0, "{what}: {answer}");
 }
 
+async fn serve_titan(fleet: &Fleet) {
+    let (origin, model) = (fleet.upstream.origin(), "amazon.titan-embed-text-v2:0");
+    serve_as(fleet, "at-titan", "bedrock", &origin, &secret("bedrock"), "embeddings", model).await;
+    settled(fleet, "at-titan").await;
+}
+
+/// Titan takes one text in a call: many are as many calls, and one answer, one row, one price.
+#[tokio::test]
+async fn a_longer_list_than_a_provider_takes_is_sent_in_pieces() {
+    let fleet = Fleet::start().await.unwrap();
+    serve_titan(&fleet).await;
+    let texts: Vec<String> = (0..30).map(|at| format!("text {at:02}")).collect();
+    let request = json!({ "model": "at-titan", "input": texts, "dimensions": 8 });
+    let response = fleet.client.post("/v1/embeddings", request.to_string()).await.unwrap();
+    let answer = response.json().unwrap();
+    assert_eq!(response.status, 200, "{answer}");
+    let data = answer["data"].as_array().unwrap();
+    assert!(data.len() == 30 && data.iter().enumerate().all(|(at, it)| it["index"] == at), "{answer}");
+    assert_eq!(answer["usage"]["prompt_tokens"], 30 * TEXT_TOKENS);
+    let sent = fleet.upstream.requests();
+    let mut asked: Vec<_> = sent.iter().map(|it| it.json().unwrap()["inputText"].clone()).collect();
+    asked.sort_by_key(|text| text.as_str().unwrap().to_owned());
+    assert_eq!(json!(asked), json!(texts));
+    let logged = row(&fleet, &response).await;
+    assert_eq!(logged["cost_nanos"], 30 * TEXT_TOKENS * 5000, "{logged}");
+    assert_eq!(logged["attempts"], 1, "{logged}");
+}
+
+/// A piece that fails fails the attempt. What the others have cost is paid, and the next attempt begins anew.
+#[tokio::test]
+async fn a_piece_that_fails_is_a_failed_attempt_that_was_paid() {
+    let fleet = Fleet::start().await.unwrap();
+    serve_titan(&fleet).await;
+    let request = json!({ "model": "at-titan", "input": ["one", "two", "three"] }).to_string();
+    fleet.upstream.push(Script::ok());
+    fleet.upstream.push(Script::status(500));
+    let response = fleet.client.post("/v1/embeddings", request.clone()).await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("x-nemo-attempts"), Some("2"), "{response:?}");
+    let logged = row(&fleet, &response).await;
+    let cost = logged["cost_nanos"].as_u64().unwrap();
+    assert!(cost > 3 * TEXT_TOKENS * 5000, "two attempts: {logged}");
+
+    // What is wrong with one text is told, and no attempt more is made.
+    fleet.upstream.push(Script::ok());
+    for _ in 0..2 {
+        fleet.upstream.push(Script::status(400));
+    }
+    let response = fleet.client.post("/v1/embeddings", request).await.unwrap();
+    let error = response.json().unwrap()["error"].clone();
+    assert_eq!((response.status, &error["type"]), (400, &json!("invalid_request_error")), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("refused a part of the request"), "{error}");
+    let logged = row(&fleet, &response).await;
+    assert!(logged["cost_nanos"].as_u64().unwrap() > 0, "{logged}");
+}
+
 /// What a provider's embeddings can't do is a 400 that names it, and nothing is sent.
 #[tokio::test]
 async fn embeddings_that_a_provider_has_not_are_refused_by_their_place() {
-    let (fleet, _tokens) = fleet_with_tokens().await;
-    let model = "amazon.titan-embed-text-v2:0";
-    serve_as(
-        &fleet,
-        "at-titan",
-        "bedrock",
-        &fleet.upstream.origin(),
-        &secret("bedrock"),
-        "embeddings",
-        model,
-    )
-    .await;
-    settled(&fleet, "at-titan").await;
+    let fleet = Fleet::start().await.unwrap();
+    serve_titan(&fleet).await;
     let before = fleet.upstream.served();
-    for (input, param) in [(json!(["a", "b"]), "input"), (json!([1, 2]), "input[0]"), (json!([]), "input")] {
+    let many = json!(vec!["a"; 2049]);
+    for (input, param) in [(many, "input"), (json!([1, 2]), "input[0]"), (json!([]), "input")] {
         let request = json!({ "model": "at-titan", "input": input });
         let response = fleet.client.post("/v1/embeddings", request.to_string()).await.unwrap();
         let error = response.json().unwrap()["error"].clone();

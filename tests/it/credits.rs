@@ -1,6 +1,8 @@
 //! Prepaid credit from the payment to the request that spends it, and the webhooks that tell of it (B11, R000-13,
 //! R000-14, R001-8).
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use nemo_tests::{
     admin::text,
@@ -152,6 +154,22 @@ async fn credit_is_bought_by_a_webhook_and_spent_to_the_nano() {
     assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(2)), "{delivery}");
     let logs = fleet.logs();
     assert!(!logs.contains(SECRET) && !logs.contains(&hook_secret), "secrets stay out of logs");
+}
+
+/// B11: who paid is not told of the empty balance of some minutes ago, when the node has long stopped asking after it.
+#[tokio::test]
+async fn b11_credit_that_is_bought_later_is_found_by_the_first_request() {
+    let settings = [("NEMO_PAYMENTS_WEBHOOK_SECRET", SECRET)];
+    let fleet = Fleet::start_with_control(&settings).await.unwrap();
+    let required = json!({ "value": "true" });
+    fleet.admin.put(&fleet.org("/settings/credits.required?wait=fleet"), required).await.unwrap();
+    settled_answer(&fleet, 402).await;
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let event = paid("evt_1", "pi_1", &fleet.org_id, 10_400, "100.00");
+    let told = pay(&Client::new(fleet.rest_addr()), SECRET, unix_now(), &event).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let response = fleet.client.post(CHAT, chat("hi")).await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
 }
 
 /// Covers the bad input: signatures that don't match, replays, other amounts. Nothing is booked.

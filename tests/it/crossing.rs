@@ -137,6 +137,43 @@ async fn an_organizations_policy_holds_where_the_request_says_nothing() {
     .unwrap();
 }
 
+/// Bad input: an image that is larger than its target takes is a 400 that names the part. Nothing is sent there and nothing
+/// charged, and another candidate may take it.
+#[tokio::test]
+async fn an_image_larger_than_the_target_takes_is_refused_by_its_place() {
+    // 10 MiB of base64, by Anthropic's documentation.
+    const MOST: usize = 10 << 20;
+    let fleet = fleet().await;
+    let asked = |base64: &str| {
+        let url = format!("data:image/png;base64,{base64}");
+        let image = json!({ "type": "image_url", "image_url": { "url": url } });
+        let content = json!([{ "type": "text", "text": "What is it?" }, image]);
+        json!({ "messages": [{ "role": "user", "content": content }] })
+    };
+    let most = "A".repeat(MOST);
+    let over = asked(&format!("{most}AA=="));
+    let before = fleet.upstream.served();
+    for stream in [false, true] {
+        let response = Speaks::Chat.ask(&fleet.client, "at-anthropic", stream, &over).await;
+        let error = &response.json().unwrap()["error"];
+        let expected = (400, &json!("messages[0].content[1].image_url"), &json!("unsupported_parameter"));
+        assert_eq!((response.status, &error["param"], &error["code"]), expected, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("7864321 bytes") && message.contains("7864320"), "{error}");
+        let logged = row(&fleet, &response).await;
+        assert_eq!(logged["cost_nanos"].as_i64().unwrap_or(0), 0, "{logged}");
+    }
+    assert_eq!(fleet.upstream.served(), before, "nothing was sent");
+
+    let response = Speaks::Chat.ask(&fleet.client, "at-anthropic", false, &asked(&most)).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    let mut chain = over;
+    chain["models"] = json!(["at-openai"]);
+    let response = Speaks::Chat.ask(&fleet.client, "at-anthropic", false, &chain).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(fleet.upstream.last_request().unwrap().path, "/v1/chat/completions");
+}
+
 /// An image that the provider's filters keep back is the client's to know of. Nobody else is asked for it, nothing is
 /// billed, and the upstream is as healthy as before.
 #[tokio::test]

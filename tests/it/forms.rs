@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::media::{FORM, WHISPER, field, file, fleet, form, quantity, row};
+use super::{
+    budget::{amount, budget, settled},
+    media::{FORM, IMAGE_BY_PIECE, WHISPER, field, file, fleet, form, quantity, row},
+};
 
 const PATH: &str = "/v1/audio/transcriptions";
 
@@ -100,7 +103,42 @@ async fn a_form_that_can_not_be_served_says_why() {
         assert_eq!(response.status, 400, "{}", response.text());
         assert!(response.text().contains(says), "{}", response.text());
     }
+    // Nor is it passed over where the length is not known before, and the field could be taken out.
+    let late = form(&[model.clone(), sound.clone(), field("nemo_max_cost", "0")]);
+    let chunks: Vec<&[u8]> = late.chunks(100_000).collect();
+    let response = fleet.client.post_as(PATH, FORM, &chunks).await.unwrap();
+    assert_eq!(response.status, 400, "{}", response.text());
+    assert!(response.text().contains("before the file"), "{}", response.text());
     let compressed = fleet.client.clone().header("content-encoding", "gzip");
     let response = compressed.post_as(PATH, FORM, &[&form(&[model, sound])]).await.unwrap();
     assert_eq!(response.status, 415);
+}
+
+/// I3: what stands behind the file is not known when the money is held, so that as many images are paid for as there can
+/// be.
+#[tokio::test]
+async fn i3_images_that_are_asked_for_behind_the_file_are_paid_for() {
+    const VARIATIONS: &str = "/v1/images/variations";
+    let fleet = fleet().await;
+    let (model, image) = (field("model", IMAGE_BY_PIECE), file("image", &[7; 3_000_000]));
+    let post =
+        async |parts: &[Vec<u8>]| fleet.client.post_as(VARIATIONS, FORM, &[&form(parts)]).await.unwrap();
+    // An image costs 0.04 USD, or 0.12 in the best quality.
+    let id = budget(&fleet, "20", json!({})).await;
+    let response = post(&[model.clone(), image.clone(), field("n", "10")]).await;
+    assert_eq!(response.header("x-nemo-cost-usd"), Some("0.4"), "{}", response.text());
+    assert_eq!(amount(&settled(&fleet, &id, 400_000_000).await["settled"]), 400_000_000);
+    let refused = post(&[model.clone(), image.clone(), field("n", "11")]).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("at most 10"), "{}", refused.text());
+    let response = post(&[model.clone(), field("n", "11"), image.clone()]).await;
+    assert_eq!(response.status, 200, "who says so before has it held: {}", response.text());
+
+    budget(&fleet, "1", json!({ "name": "small" })).await;
+    let refused = post(&[model.clone(), image.clone(), field("n", "10")]).await;
+    // By whether the control plane has said yet that there is no more.
+    assert!(matches!(refused.status, 402 | 503), "{}", refused.text());
+    assert!(refused.text().contains("can cost up to 1.2 USD"), "{}", refused.text());
+    let response = post(&[model, field("n", "2"), image]).await;
+    assert_eq!(response.header("x-nemo-cost-usd"), Some("0.08"), "{}", response.text());
 }

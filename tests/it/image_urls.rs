@@ -7,10 +7,14 @@ use nemo_tests::{
     client::Response,
     fleet::{Fleet, UPSTREAM_KEY},
     pictures::{Authority, PNG, Page, Pictures},
+    upstream::Upstream,
 };
 use serde_json::{Value, json};
 
-use super::dialects::{Speaks, row, serve_as, settled};
+use super::{
+    conversions::{VERTEX, service_account},
+    dialects::{Speaks, row, serve_as, settled},
+};
 
 const BASE64: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==";
@@ -19,6 +23,7 @@ const IMAGE: &str = "messages[0].content[0].image_url";
 struct World {
     fleet: Fleet,
     pictures: Pictures,
+    _tokens: Upstream,
     _dir: tempfile::TempDir,
     authority: Authority,
 }
@@ -26,11 +31,23 @@ struct World {
 /// A gateway that may fetch from 127.0.0.1 and no other private address, a server there, and models at upstreams that want
 /// the bytes.
 async fn world() -> World {
+    world_of("268435456").await
+}
+
+/// One that may hold so many bytes of what was fetched.
+async fn world_of(most: &str) -> World {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pictures.ca.pem");
     let authority = Authority::new(&file).unwrap();
     let pictures = Pictures::start(&authority, IpAddr::V4(Ipv4Addr::LOCALHOST)).await.unwrap();
-    let settings = [("NEMO_FETCH_NETWORKS", "127.0.0.1/32"), ("NEMO_UPSTREAM_CA", file.to_str().unwrap())];
+    let tokens = Upstream::start().await.unwrap();
+    let token_url = format!("{}/token", tokens.origin());
+    let settings = [
+        ("NEMO_FETCH_NETWORKS", "127.0.0.1/32"),
+        ("NEMO_UPSTREAM_CA", file.to_str().unwrap()),
+        ("NEMO_GCP_TOKEN_URL", &token_url),
+        ("NEMO_MAX_FETCH_BYTES", most),
+    ];
     let fleet = Fleet::start_with(&settings).await.unwrap();
     let origin = fleet.upstream.origin();
     let aws =
@@ -41,9 +58,13 @@ async fn world() -> World {
     for (id, model) in [("at-google", "gemini-2.0-flash"), ("at-google-new", "gemini-3-pro")] {
         serve_as(&fleet, id, "google-ai-studio", &google, UPSTREAM_KEY, "chat.completions", model).await;
     }
-    settled(&fleet, "at-google-new").await;
+    let vertex = format!("{origin}{VERTEX}");
+    let model = "claude-opus-4-5@20251101";
+    serve_as(&fleet, "at-vertex", "google-vertex", &vertex, &service_account(), "chat.completions", model)
+        .await;
+    settled(&fleet, "at-vertex").await;
     pictures.serve("/a.png", Page::new("image/png", PNG));
-    World { fleet, pictures, _dir: dir, authority }
+    World { fleet, pictures, _tokens: tokens, _dir: dir, authority }
 }
 
 impl World {
@@ -75,7 +96,7 @@ impl World {
 async fn nothing_is_fetched_unless_the_organization_allows_it() {
     let world = world().await;
     let url = world.pictures.url("/a.png");
-    for model in ["at-bedrock", "at-google"] {
+    for model in ["at-bedrock", "at-google", "at-vertex"] {
         let error = world.refused(model, &url).await;
         assert_eq!(error["code"], "unsupported_parameter", "{error}");
     }
@@ -214,4 +235,107 @@ async fn what_is_no_image_within_its_bounds_is_refused_by_its_place() {
     let error = response.json().unwrap()["error"].clone();
     assert_eq!(response.status, 400, "{error}");
     assert!(error["message"].as_str().unwrap().contains("20 MiB together"), "{error}");
+}
+
+/// Claude on Vertex AI reads no URLs, unlike Anthropic's own: also where the client speaks its dialect, and all but the
+/// sources passes as it is.
+#[tokio::test]
+async fn claude_on_vertex_gets_the_bytes_from_clients_of_every_dialect() {
+    let world = world().await;
+    let url = world.pictures.url("/a.png");
+    let image = json!({ "type": "image", "source": { "type": "url", "url": url } });
+    let call = json!({ "type": "tool_use", "id": "toolu_1", "name": "see", "input": {} });
+    let result = json!({ "type": "tool_result", "tool_use_id": "toolu_1",
+        "content": [{ "type": "text", "text": "this" }, image] });
+    let native = json!({
+        "tools": [{ "name": "see", "input_schema": { "type": "object" } }],
+        "messages": [{ "role": "user", "content": [image] }, { "role": "assistant", "content": [call] },
+            { "role": "user", "content": [result] }],
+        "some_beta_field": { "kept": 1.50 },
+    });
+    let before = world.fleet.upstream.served();
+    let response = Speaks::Messages.ask(&world.fleet.client, "at-vertex", false, &native).await;
+    let error = response.json().unwrap();
+    assert_eq!((response.status, &error["type"]), (400, &json!("error")), "{error}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("messages[0].content[0].source"), "{error}");
+    assert_eq!((world.fleet.upstream.served(), world.pictures.connections()), (before, 0));
+
+    world.allow("on").await;
+    let bytes = json!({ "type": "base64", "media_type": "image/png", "data": BASE64 });
+    let response = world.ask("at-vertex", &url).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    let sent = world.fleet.upstream.last_request().unwrap().json().unwrap();
+    assert_eq!(sent["messages"][0]["content"][0]["source"], bytes, "{sent}");
+    for stream in [false, true] {
+        let response = Speaks::Messages.ask(&world.fleet.client, "at-vertex", stream, &native).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+        let sent = world.fleet.upstream.last_request().unwrap().json().unwrap();
+        assert_eq!(sent["messages"][0]["content"][0]["source"], bytes, "{sent}");
+        assert_eq!(sent["messages"][2]["content"][0]["content"][1]["source"], bytes, "{sent}");
+        assert_eq!(sent["some_beta_field"], native["some_beta_field"], "{sent}");
+        assert_eq!(row(&world.fleet, &response).await["outcome"], "ok");
+    }
+    // A URL in words is none to be fetched.
+    let before = world.pictures.connections();
+    let words = json!({ "messages": [{ "role": "user", "content": "what is a \"url\"?" }] });
+    let response = Speaks::Messages.ask(&world.fleet.client, "at-vertex", false, &words).await;
+    assert_eq!((response.status, world.pictures.connections()), (200, before), "{}", response.text());
+}
+
+/// Bad input: what was fetched is held to the target's limits like what is sent inline.
+#[tokio::test]
+async fn a_fetched_image_larger_than_the_target_takes_is_refused_by_its_place() {
+    let world = world().await;
+    world.allow("on").await;
+    // 3.75 MiB in all three.
+    let most = (15 << 20) / 4;
+    for (path, length) in [("/most.png", most), ("/over.png", most + 1)] {
+        let page = [PNG, &vec![0; length - PNG.len()]].concat();
+        world.pictures.serve(path, Page::new("image/png", page));
+    }
+    for model in ["at-bedrock", "at-vertex"] {
+        let response = world.ask(model, &world.pictures.url("/most.png")).await;
+        assert_eq!(response.status, 200, "{model}: {}", response.text());
+        let error = world.refused(model, &world.pictures.url("/over.png")).await;
+        assert_eq!(error["code"], "unsupported_parameter", "{model}: {error}");
+    }
+    let source = json!({ "type": "url", "url": world.pictures.url("/over.png") });
+    let content = json!([{ "type": "image", "source": source }]);
+    let native = json!({ "messages": [{ "role": "user", "content": content }] });
+    let response = Speaks::Messages.ask(&world.fleet.client, "at-vertex", false, &native).await;
+    assert_eq!(response.status, 400, "{}", response.text());
+    assert!(response.text().contains("messages[0].content[0].source"), "{}", response.text());
+}
+
+/// The memory that fetched files take is bounded over all requests of a node: who finds no room waits, and is told to come
+/// back then.
+#[tokio::test]
+async fn what_a_node_holds_of_fetched_files_is_bounded() {
+    let world = world_of("1").await;
+    world.allow("on").await;
+    let url = world.pictures.url("/a.png");
+    // One at a time fits in any case.
+    assert_eq!(world.ask("at-bedrock", &url).await.status, 200);
+    // It accepts, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let held = format!("https://{}/a.png", silent.local_addr().unwrap());
+    let first = world.ask("at-bedrock", &held);
+    let second = async {
+        let _connected = silent.accept().await.unwrap();
+        let client = world.fleet.client.clone().header("x-nemo-timeout-ms", "1500");
+        let image = json!({ "type": "image_url", "image_url": { "url": url } });
+        let messages = json!({ "messages": [{ "role": "user", "content": [image] }] });
+        let before = world.fleet.upstream.served();
+        let refused = Speaks::Chat.ask(&client, "at-bedrock", false, &messages).await;
+        let error = &refused.json().unwrap()["error"];
+        assert_eq!((refused.status, &error["code"]), (503, &json!("overloaded")), "{error}");
+        assert_eq!(refused.header("retry-after"), Some("1"), "{error}");
+        assert_eq!(world.fleet.upstream.served(), before, "nothing was sent");
+        let logged = row(&world.fleet, &refused).await;
+        assert_eq!(logged["cost_nanos"].as_i64().unwrap_or(0), 0, "{logged}");
+    };
+    let (first, ()) = tokio::join!(first, second);
+    assert_eq!(first.status, 400, "{}", first.text());
+    assert_eq!(world.ask("at-bedrock", &url).await.status, 200, "its room is free again");
 }

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use nemo_tests::fleet::Fleet;
+use nemo_tests::{eventually, fleet::Fleet, script::Script};
+use serde_json::json;
 
 use super::chat::chat;
 
@@ -75,6 +76,29 @@ async fn a_body_that_stalls_is_a_408() {
     assert!(response.total < Duration::from_secs(20), "{:?}", response.total);
     let metrics = fleet.metrics().await.unwrap();
     assert!(metrics.contains("nemo_requests_in_flight 0"), "the place is free again");
+}
+
+/// A client that does not read its answer loses its place: it ends as one that left.
+#[tokio::test]
+async fn an_answer_that_is_not_read_is_dropped() {
+    let fleet = Fleet::start_with(&[("NEMO_TIMEOUTS__WRITE_MS", "500")]).await.unwrap();
+    // More than all buffers on the way hold.
+    let delta = json!({ "choices": [{ "index": 0, "delta": { "content": "x".repeat(1000) } }] });
+    fleet.upstream.push(Script::replay("text/event-stream", format!("data: {delta}\n\n").repeat(32_000)));
+    let body = chat("hi").replacen('{', r#"{"stream":true,"#, 1);
+    let stuck = fleet.client.open("POST", "/v1/chat/completions", body.as_bytes()).await.unwrap();
+    assert_eq!(stuck.status, 200);
+    eventually("the place is free again", async || {
+        let metrics = fleet.metrics().await?;
+        anyhow::ensure!(metrics.contains("nemo_requests_in_flight 0\n"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let row = &fleet.request_log(1).await.unwrap()[0];
+    assert_eq!(row["outcome"], "cancelled", "{row}");
+    // It has not left: it is still there.
+    drop(stuck);
 }
 
 #[tokio::test]

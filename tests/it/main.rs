@@ -89,6 +89,8 @@ mod overrides;
 #[cfg(test)]
 mod overspend;
 #[cfg(test)]
+mod own_deployments;
+#[cfg(test)]
 mod own_requests;
 #[cfg(test)]
 mod portkey;

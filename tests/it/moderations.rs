@@ -51,3 +51,24 @@ async fn a_ranking_is_billed_by_the_search_as_far_as_the_upstream_tells() {
     let response = fleet.client.post("/v1/rerank", bad.to_string()).await.unwrap();
     assert_eq!((response.status, &response.json().unwrap()["error"]["param"]), (400, &json!("documents")));
 }
+
+/// A call is paid for when it was answered.
+#[tokio::test]
+async fn a_price_for_each_call_is_none_for_one_that_failed() {
+    let fleet = fleet().await;
+    let deployments = fleet.admin.get(&format!("/deployments?model={MODERATION}")).await.unwrap();
+    let id = deployments["deployments"][0]["id"].as_str().unwrap();
+    let price = json!({ "units": [{ "unit": "requests", "price": CENT * 1_000_000 }] });
+    fleet.admin.patch(&format!("/deployments/{id}?wait=fleet"), json!({ "price": price })).await.unwrap();
+    let once = fleet.client.clone().header("x-nemo-retries", "0");
+    for (script, cost) in
+        [(Script::status(500), Value::Null), (Script::status(400), Value::Null), (Script::ok(), json!(CENT))]
+    {
+        fleet.upstream.push(script);
+        let response = once.post("/v1/moderations", json!({ "input": "hi" }).to_string()).await.unwrap();
+        assert_eq!(row(&fleet, &response).await["cost_nanos"], cost, "{}", response.status);
+    }
+}
+
+/// In nano dollars.
+const CENT: i64 = 10_000_000;

@@ -118,6 +118,13 @@ async fn what_is_no_id_is_refused_and_nothing_is_written_through_it() {
         assert_eq!(refused.status, 400, "{path}: {}", refused.text());
     }
     assert_eq!(fleet.client.post("/v1/requests/x", "{}").await.unwrap().status, 405);
+    // No client's id either, so that there is nothing to wait for.
+    let refused = fleet.client.get("/v1/requests/a%20b").await.unwrap();
+    assert_eq!(
+        (refused.status, &refused.json().unwrap()["error"]["code"]),
+        (404, &json!("request_not_found"))
+    );
+    assert!(refused.first_byte < std::time::Duration::from_secs(2), "{:?}", refused.first_byte);
 }
 
 /// An infrastructure fault is 503 with a hint, never 404: the client would believe that there was no such request.

@@ -49,6 +49,33 @@ async fn c21_requests_beyond_the_limit_are_a_429_with_our_headers() {
     assert_eq!((other.status, &other.json().unwrap()["error"]["code"]), (429, &json!(429)));
 }
 
+/// C21: one that is refused after its limits have let it through costs nothing of them.
+#[tokio::test]
+async fn c21_what_is_refused_later_is_given_back() {
+    let fleet = Fleet::start().await.unwrap();
+    limit(&fleet, json!({ "name": "small", "requests_per_minute": 3 })).await;
+    let unserved = json!({ "model": MODEL, "prompt": "a cat" });
+    let mut dear: Value = serde_json::from_str(&chat("hi")).unwrap();
+    dear["nemo_max_cost"] = json!(0.0001);
+    for (path, body, code) in
+        [("/v1/images/generations", unserved, "no_candidate_for_endpoint"), (CHAT, dear, "max_cost_exceeded")]
+    {
+        for _ in 0..4 {
+            let refused = fleet.client.post(path, body.to_string()).await.unwrap();
+            let error = refused.json().unwrap()["error"].clone();
+            assert_eq!((refused.status, &error["code"]), (400, &json!(code)), "{error}");
+        }
+    }
+    // What the upstream refuses has been sent.
+    fleet.upstream.push(Script::status(400));
+    assert_eq!(fleet.client.post(CHAT, chat("hi")).await.unwrap().status, 400);
+    for left in ["1", "0"] {
+        let response = fleet.client.post(CHAT, chat("hi")).await.unwrap();
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.header("x-ratelimit-remaining-requests"), Some(left));
+    }
+}
+
 /// C22: tokens are charged before they are used, and corrected afterwards.
 #[tokio::test]
 async fn c22_tokens_are_charged_ahead_and_corrected() {

@@ -11,7 +11,11 @@ use nemo_tests::{
 };
 use serde_json::{Value, json};
 
-use super::chat::chat;
+use super::{
+    budget::{amount, budget, settled},
+    chat::chat,
+    media::row,
+};
 
 fn streamed() -> String {
     json!({ "model": MODEL, "stream": true, "messages": [{ "role": "user", "content": "hi" }] }).to_string()
@@ -172,4 +176,32 @@ async fn a_stream_is_kept_alive_before_the_upstream_answers() {
     fleet.upstream.push(Script::ok().delay(Duration::from_millis(500)));
     let whole = fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     assert!(whole.json().is_ok() && !whole.text().contains("keep-alive"), "{}", whole.text());
+}
+
+/// Nobody has answered it, comments or not: what the client pays for is what failed attempts have cost, once (D 3).
+#[tokio::test]
+async fn a_failed_stream_costs_no_more_for_having_been_kept_alive() {
+    let fleet = Fleet::start_with(&[("NEMO_TIMEOUTS__KEEP_ALIVE_MS", "200")]).await.unwrap();
+    fleet.tolerant().await.unwrap();
+    let id = budget(&fleet, "1", json!({})).await;
+    let once = fleet.client.clone().header("x-nemo-retries", "0");
+    let mut sum = 0;
+    let cut = || Script::ok().pieces(20).ending(Ending::Cut(700));
+    for (script, costs) in
+        [(Script::status(503), false), (Script::status(400), false), (Script::reset(), true), (cut(), true)]
+    {
+        let mut both = Vec::new();
+        for delay in [0, 700] {
+            fleet.upstream.push(script.clone().delay(Duration::from_millis(delay)));
+            let response = once.post("/v1/chat/completions", streamed()).await.unwrap();
+            let early = response.text().starts_with(": keep-alive");
+            assert!(delay == 0 || early, "{} {}", response.status, response.text());
+            both.push(row(&fleet, &response).await["cost_nanos"].as_i64());
+        }
+        assert_eq!(both[0].is_some_and(|nanos| nanos > 0), costs, "{both:?}");
+        assert_eq!(both[0], both[1]);
+        sum += both.into_iter().flatten().sum::<i64>();
+    }
+    let current = settled(&fleet, &id, sum).await;
+    assert_eq!(amount(&current["settled"]), sum, "{current}");
 }

@@ -120,6 +120,8 @@ impl Site {
         let settings = self.node_settings.iter();
         // No load balancer is in front of a test.
         let spec = self.spec(binary)?.env("NEMO_DRAIN__NOTICE_MS", "0");
+        // Nor is an upstream of a test on the internet, whoever it belongs to.
+        let spec = spec.env("NEMO_ORGANIZATION_NETWORKS", "127.0.0.0/8");
         Ok(settings.fold(spec, |spec, (name, value)| spec.env(name, value)))
     }
 

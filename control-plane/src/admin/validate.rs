@@ -5,7 +5,7 @@ mod price;
 use std::str::FromStr;
 
 use nemo_proto::Timestamp;
-use nemo_snapshot::Strategy;
+use nemo_snapshot::{Strategy, base_url};
 use time::{Duration, OffsetDateTime};
 
 pub(super) use self::price::price;
@@ -125,18 +125,15 @@ pub(super) fn at_most(field: &str, found: usize, most: usize) -> Result<(), Admi
 
 /// Where a provider's API is; without trailing slash afterwards.
 pub(super) fn base_url(field: &str, text: &str) -> Result<String, AdminError> {
-    let expected = "http(s)://host[:port][/path] without user, query and fragment";
-    let refuse = |message: &str| Err(AdminError::invalid(field, message, expected));
-    let Ok(uri) = text.parse::<http::Uri>() else { return refuse("not a URL") };
+    let expected = format!("{} without user, query and fragment", base_url::EXPECTED);
+    let refuse = |message: &str| Err(AdminError::invalid(field, message, &*expected));
     if text.len() > 2048 {
         return refuse("longer than 2048 characters");
     }
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return refuse("not an http or https URL");
-    }
-    if uri.host().is_none_or(str::is_empty) {
-        return refuse("no host");
-    }
+    let uri = match base_url::parse(text) {
+        Ok(uri) => uri,
+        Err(problem) => return refuse(problem),
+    };
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return refuse("credentials do not belong into a URL: make a credential");
     }

@@ -6,7 +6,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
 };
 
-use crate::store::usage_ingest::{Ingested, Malformed};
+use crate::store::usage_ingest::Ingested;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum Fate {
@@ -14,6 +14,7 @@ enum Fate {
     Duplicate,
     /// No valid id.
     Malformed,
+    /// Of a day that is yet to come.
     InFuture,
     /// Of a day that retention has dropped.
     Expired,
@@ -62,6 +63,7 @@ impl UsageMetrics {
         self.count(Fate::Inserted, ingested.inserted);
         self.count(Fate::Duplicate, ingested.duplicates);
         self.count(Fate::Expired, ingested.expired);
+        self.count(Fate::InFuture, ingested.ahead);
         self.count(Fate::Refused, ingested.refused);
         let settled = &ingested.settled;
         self.settled_nanos.inc_by(settled.nanos.max(0).unsigned_abs());
@@ -70,12 +72,8 @@ impl UsageMetrics {
         self.unknown_budgets.inc_by(settled.unknown);
     }
 
-    pub(super) fn malformed(&self, reason: Malformed) {
-        let fate = match reason {
-            Malformed::RequestId | Malformed::Id(_) => Fate::Malformed,
-            Malformed::InFuture => Fate::InFuture,
-        };
-        self.count(fate, 1);
+    pub(super) fn malformed(&self) {
+        self.count(Fate::Malformed, 1);
     }
 
     pub(super) fn failed(&self) {

@@ -65,7 +65,7 @@ impl UsageService {
                 Ok(row) => rows.push(Row { seq, ..row }),
                 Err(reason) => {
                     malformed += 1;
-                    self.metrics.malformed(reason);
+                    self.metrics.malformed();
                     if malformed <= LOGGED_PER_BATCH {
                         tracing::error!(node = node_id, %reason, "skipped a usage event");
                     }
@@ -76,27 +76,7 @@ impl UsageService {
         let ingested = self.write(rows, &journal).await?;
         let node_id = &journal.node_id;
         self.metrics.ingested(&ingested);
-        if ingested.expired > 0 {
-            let events = ingested.expired;
-            tracing::error!(
-                node = node_id,
-                events,
-                "usage events are older than what retention keeps; their money is settled, they are not logged"
-            );
-        }
-        let settled = &ingested.settled;
-        if settled.overrun_nanos > 0 {
-            let nanos = settled.overrun_nanos;
-            tracing::warn!(node = node_id, nanos, "requests cost more than was granted for them");
-        }
-        if settled.unknown > 0 {
-            let budgets = settled.unknown;
-            tracing::warn!(node = node_id, budgets, "requests were charged to budgets that are gone");
-        }
-        if settled.refused > 0 {
-            let charges = settled.refused;
-            tracing::error!(node = node_id, charges, "charges could not be settled");
-        }
+        tell(node_id, &ingested);
         Ok(UsageAck { through_seq, duplicates: u32::try_from(ingested.duplicates).unwrap_or(u32::MAX) })
     }
 
@@ -137,6 +117,40 @@ impl UsageService {
             rows = rest;
         }
         Ok(sum)
+    }
+}
+
+/// Tells operators what of a batch should not have been.
+fn tell(node: &str, ingested: &Ingested) {
+    if ingested.expired > 0 {
+        let events = ingested.expired;
+        tracing::error!(
+            node,
+            events,
+            "usage events are older than what retention keeps; their money is settled, they are not logged"
+        );
+    }
+    if ingested.ahead > 0 {
+        let events = ingested.ahead;
+        tracing::error!(
+            node,
+            events,
+            "usage events are of a time more than a day ahead: the node's clock is wrong; their money is settled, they \
+             are not logged"
+        );
+    }
+    let settled = &ingested.settled;
+    if settled.overrun_nanos > 0 {
+        let nanos = settled.overrun_nanos;
+        tracing::warn!(node, nanos, "requests cost more than was granted for them");
+    }
+    if settled.unknown > 0 {
+        let budgets = settled.unknown;
+        tracing::warn!(node, budgets, "requests were charged to budgets that are gone");
+    }
+    if settled.refused > 0 {
+        let charges = settled.refused;
+        tracing::error!(node, charges, "charges could not be settled");
     }
 }
 

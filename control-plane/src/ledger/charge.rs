@@ -6,7 +6,8 @@ use nemo_types::{BudgetId, LeaseId, Nanos};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// One charge. A request has one for each budget that covers it, each of the request's whole cost.
+/// One charge. A request has one for each budget that covers it, each of the request's whole cost; several that add up to
+/// it when it was extended into another lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     pub budget_id: BudgetId,

@@ -150,9 +150,11 @@ impl WindowRow {
         self.rolling_hours.map(|_| self.slots.entry(hour).or_default())
     }
 
-    /// The oldest hour that is still within a rolling window.
+    /// The oldest hour that counts in a rolling window: the one that the last so many hours begin in. What was spent in it
+    /// may be of its last minute, so it counts until all of the hour is past: for at least so many hours, and for at most
+    /// one more.
     pub fn oldest_hour(&self, now: Millis) -> Option<i64> {
-        self.rolling_hours.map(|hours| hour_of(now) - i64::from(hours) + 1)
+        self.rolling_hours.map(|hours| hour_of(now) - i64::from(hours))
     }
 }
 

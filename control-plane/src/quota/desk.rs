@@ -205,6 +205,8 @@ pub struct Answer {
     pub directive: LeaseDirective,
     /// Windows that the node went away from empty-handed while others hold slices of them.
     pub starved: Vec<WindowKey>,
+    /// Leases that it was given more of.
+    pub granted: Vec<LeaseId>,
     pub tally: Tally,
 }
 
@@ -278,6 +280,7 @@ impl Visit<'_> {
             // Only of a new lease may it be shorter: the node may never hear of this grant, and go by what it was told.
             let first = lease.granted == nanos;
             lease.ttl_ms = if first { ttl_ms } else { lease.ttl_ms.max(ttl_ms) };
+            self.answer.granted.push(lease.id);
             self.answer.tally.grants += 1;
             self.answer.tally.endgame += u64::from(endgame);
             self.answer.tally.granted_nanos = self.answer.tally.granted_nanos.saturating_add(nanos);
@@ -325,6 +328,10 @@ impl Visit<'_> {
             outstanding: window.outstanding,
             resets_in_ms: window.end.map_or(0, |end| until(end, self.now).max(1)),
             retry_after_ms,
+            // Rolling windows lose an hour when the next one begins.
+            eases_in_ms: window
+                .rolling_hours
+                .map_or(0, |_| until((books::hour_of(self.now) + 1) * 3600, self.now)),
         });
     }
 
@@ -362,8 +369,10 @@ impl Visit<'_> {
     /// Calls back idle slices of windows that others starve for.
     pub fn call_back<'a>(&mut self, leases: impl IntoIterator<Item = (&'a WindowRow, &'a LeaseRow)>) {
         for (window, lease) in leases {
-            let starves = self.answer.starved.contains(&window.key);
-            if !starves && self.owns(lease) && is_called_back(Some(window), lease, self.now) {
+            // Whoever wants money is not idle: were a new grant called back at once, it would be asked for again at once.
+            let wanting =
+                self.answer.starved.contains(&window.key) || self.answer.granted.contains(&lease.id);
+            if !wanting && self.owns(lease) && is_called_back(Some(window), lease, self.now) {
                 self.recall(lease.id);
             }
         }

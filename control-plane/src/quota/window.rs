@@ -20,7 +20,7 @@ pub enum Length {
     Day,
     Week,
     Month,
-    /// The last so many hours.
+    /// The last so many hours, and what else was spent in the hour that they begin in.
     Rolling(u16),
     Total,
 }

@@ -70,10 +70,31 @@ impl Rated {
         price.cost_in(&self.service_tier, self.usage.as_ref(), &self.measures)
     }
 
-    /// How far one of its charges is from `after`.
-    pub fn difference(&self, charge: &Charge, after: Nanos) -> Nanos {
-        let before = self.booked.filter(|_| self.corrected).unwrap_or(charge.nanos);
-        Nanos(after.0.saturating_sub(before.0))
+    /// How far each of its charges is from what it is when every budget is charged `after`.
+    ///
+    /// A budget has several charges when the request was extended into another lease. They share its cost the way the node
+    /// does: in their order, the last one with what is above them.
+    pub fn differences(&self, after: Nanos) -> Vec<(&Charge, Nanos)> {
+        let mut charges: Vec<&Charge> = self.charges.iter().collect();
+        // Stable, so those of one budget stay in their order.
+        charges.sort_by_key(|charge| charge.budget_id);
+        let mut differences = Vec::with_capacity(charges.len());
+        for of_budget in charges.chunk_by(|one, next| one.budget_id == next.budget_id) {
+            let charged = of_budget.iter().fold(0_i64, |sum, charge| sum.saturating_add(charge.nanos.0));
+            let mut before = self.booked.filter(|_| self.corrected).map_or(charged, |booked| booked.0);
+            let mut after = after.0;
+            for (at, charge) in of_budget.iter().enumerate() {
+                let last = at + 1 == of_budget.len();
+                let share = |rest: &mut i64| {
+                    let nanos = if last { *rest } else { charge.nanos.0.min(*rest) };
+                    *rest = rest.saturating_sub(nanos);
+                    nanos
+                };
+                let (was, is) = (share(&mut before), share(&mut after));
+                differences.push((*charge, Nanos(is.saturating_sub(was))));
+            }
+        }
+        differences
     }
 }
 
@@ -128,21 +149,41 @@ mod tests {
         assert_eq!(uncounted.at(None, Some(&sheet(7))), Verdict::Skipped);
     }
 
+    fn charge(budget_id: BudgetId, nanos: i64) -> Charge {
+        Charge { budget_id, window_start: OffsetDateTime::UNIX_EPOCH, lease_id: None, nanos: Nanos(nanos) }
+    }
+
+    fn moved(rated: &Rated, after: i64) -> Vec<i64> {
+        rated.differences(Nanos(after)).into_iter().map(|(_, nanos)| nanos.0).collect()
+    }
+
     #[test]
     fn a_charge_is_corrected_from_where_it_stands() {
-        let charge = Charge {
-            budget_id: BudgetId::generate(),
-            window_start: OffsetDateTime::UNIX_EPOCH,
-            lease_id: None,
-            nanos: Nanos(500),
+        let charges = vec![charge(BudgetId::generate(), 500)];
+        let of = |booked| Rated { charges: charges.clone(), ..rated(booked) };
+        assert_eq!(moved(&of(Some(500)), 700), [200]);
+        assert_eq!(moved(&of(None), 300), [-200], "it was charged what was reserved");
+        let again = Rated { corrected: true, ..of(Some(700)) };
+        assert_eq!(moved(&again, 650), [-50]);
+    }
+
+    /// A request that was extended into another lease.
+    #[test]
+    fn charges_of_one_budget_are_corrected_by_the_difference_of_the_request() {
+        let (one, other) = (BudgetId::generate(), BudgetId::generate());
+        let charges = vec![charge(one, 60), charge(one, 40), charge(other, 100)];
+        let of = |booked| Rated { charges: charges.clone(), ..rated(Some(booked)) };
+        let by_budget = |rated: &Rated, after, budget| {
+            let mut all = rated.differences(Nanos(after));
+            all.retain(|(charge, _)| charge.budget_id == budget);
+            all.into_iter().map(|(_, nanos)| nanos.0).collect::<Vec<_>>()
         };
-        assert_eq!(rated(Some(500)).difference(&charge, Nanos(700)), Nanos(200));
-        assert_eq!(
-            rated(None).difference(&charge, Nanos(300)),
-            Nanos(-200),
-            "it was charged what was reserved"
-        );
-        let again = Rated { corrected: true, ..rated(Some(700)) };
-        assert_eq!(again.difference(&charge, Nanos(650)), Nanos(-50));
+        assert_eq!(by_budget(&of(100), 110, one), [0, 10]);
+        assert_eq!(by_budget(&of(100), 110, other), [10]);
+        assert_eq!(by_budget(&of(100), 50, one), [-10, -40], "no charge falls below nothing");
+        let again = Rated { corrected: true, ..of(110) };
+        assert_eq!(by_budget(&again, 50, one), [-10, -50]);
+        assert_eq!(by_budget(&again, 120, one), [0, 10]);
+        assert_eq!(by_budget(&again, 120, other), [10]);
     }
 }

@@ -222,7 +222,8 @@ pub async fn lock_windows(
     Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_all(tx.conn()).await?)
 }
 
-/// The limit of windows that have not ended at `now`, which are locked.
+/// The limit of windows that have not ended at `now`. After [`update`], which waits for a window that is being made with the
+/// limit of before.
 pub async fn set_window_limits(
     tx: &mut TenantTx,
     id: Uuid,

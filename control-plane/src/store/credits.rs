@@ -125,6 +125,9 @@ pub enum Applied {
 /// # Errors
 /// When the database can't be written; then nothing may be committed.
 pub async fn apply(tx: &mut SystemTx, new: &NewMovement<'_>) -> Result<Applied, StoreError> {
+    // Configuration before windows, as everywhere; else the empty balance could be taken back ([`require`]) at the moment in
+    // which it is paid into, with what was paid.
+    tx.serialize_config().await?;
     let conn = tx.conn();
     let org = new.org.0;
     let budget = match (budget_of(conn, org).await?, new.movement.is_refund()) {
@@ -153,10 +156,9 @@ pub async fn apply(tx: &mut SystemTx, new: &NewMovement<'_>) -> Result<Applied, 
     Ok(Applied::New(row))
 }
 
-/// The credit budget, made if there is none: from then on the organization is served from its balance only.
+/// The credit budget, made if there is none: from then on the organization is served from its balance only. Whoever calls
+/// holds the configuration.
 pub(in crate::store) async fn open(conn: &mut PgConnection, org: Uuid) -> Result<Uuid, StoreError> {
-    // Configuration before windows, as everywhere.
-    sqlx::query("SELECT nemo_serialize_config()").execute(&mut *conn).await?;
     // A budget of the organization's own may have the name already.
     let sql = "INSERT INTO budgets (id, org_id, name, kind, limit_nanos, window_kind) \
                SELECT $1, $2, CASE WHEN EXISTS (SELECT FROM budgets WHERE org_id = $2 AND name = 'credit') \
@@ -309,6 +311,7 @@ macro_rules! requirements {
 /// Makes `org`, or everybody with `None`, served from credit only where the setting says so, and takes that back where
 /// it doesn't any more and nothing was ever booked.
 pub async fn require(tx: &mut SystemTx, org: Option<Uuid>) -> Result<(), StoreError> {
+    tx.serialize_config().await?;
     let missing = concat!(
         "SELECT r.id FROM (",
         requirements!(),

@@ -33,6 +33,7 @@ use nemo_types::{BudgetId, LeaseId};
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
+pub(super) use self::sessions::terms;
 use self::{memory::Memory, sessions::Session, standby::Recipient};
 use super::{Store, StoreError, ledger};
 use crate::{
@@ -41,7 +42,7 @@ use crate::{
         Settings,
         bank::{Bank, BankError, Expired, Given, NodeEpoch, SettledCharge, greeting},
         books::{self, LeaseRow, LeaseState, LostLease, Millis, WindowKey, WindowRow},
-        desk::{self, Answer, Item, Rows, Tally, Terms, Visit},
+        desk::{self, Answer, Item, Rows, Terms, Visit},
         window::Span,
     },
 };
@@ -301,11 +302,8 @@ impl SqlBank {
         leases.into_iter().for_each(|lease| rows.insert(lease));
 
         let mut mint = LeaseId::generate;
-        let answer = Answer {
-            directive: greeting(self.settings.report_ms, case.session.nodes),
-            starved: Vec::new(),
-            tally: Tally::default(),
-        };
+        let answer =
+            Answer { directive: greeting(self.settings.report_ms, case.session.nodes), ..Answer::default() };
         let mut visit = self.visit(case.node, &case.session, &mut mint, answer);
         visit.hand_back(&mut rows, &relevant);
         visit.serve(&mut rows, &relevant, &case.terms);

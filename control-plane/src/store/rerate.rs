@@ -4,17 +4,18 @@
 //! A page is booked in one transaction: the corrections of its requests, one adjusting entry for each window of a budget,
 //! and the windows' totals. The next run finds the corrections, so nothing is booked twice.
 
-use std::collections::{BTreeMap, HashSet, hash_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map};
 
 use nemo_types::{BudgetId, Measure, Nanos, OrgId, PriceSheet, Unit, Usage};
 use sqlx::{FromRow, PgConnection};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{StoreError, SystemTx, ledger, prices::Amounts, units};
+use super::{StoreError, SystemTx, leases, ledger, prices::Amounts, units};
 use crate::{
-    ledger::{Entry, Kind, charge},
+    ledger::{Charge, Entry, Kind, charge},
     publish::builder::price_sheet,
+    quota::desk::Terms,
     rerate::{Book, Dated, Rated},
 };
 
@@ -289,11 +290,16 @@ pub async fn book(
     corrections: &[Correction<'_>],
 ) -> Result<u64, StoreError> {
     note(tx.conn(), rerate, corrections).await?;
+    let terms = bare_terms(tx.conn(), corrections).await?;
     let mut moves: BTreeMap<(Uuid, OffsetDateTime), Move> = BTreeMap::new();
     for Correction { request, after, .. } in corrections {
-        for charge in &request.rated.charges {
-            let difference = request.rated.difference(charge, *after).0;
-            let entry = moves.entry((charge.budget_id.0, charge.window_start)).or_default();
+        let mut differences: BTreeMap<(Uuid, OffsetDateTime), i64> = BTreeMap::new();
+        for (charge, difference) in request.rated.differences(*after) {
+            let sum = differences.entry(settled_in(charge, request.started_at, &terms)).or_default();
+            *sum = sum.saturating_add(difference.0);
+        }
+        for (window, difference) in differences {
+            let entry = moves.entry(window).or_default();
             entry.nanos = entry.nanos.saturating_add(difference);
             entry.requests += 1;
             let hour = request.started_at.unix_timestamp().div_euclid(HOUR);
@@ -314,6 +320,31 @@ pub async fn book(
         entries.push(Entry { details: Some(details), ..entry });
     }
     ledger::book(tx.conn(), &format!("rerate:{rerate}:{page}"), &entries).await
+}
+
+/// What the budgets are that were charged without a lease.
+async fn bare_terms(
+    connection: &mut PgConnection,
+    corrections: &[Correction<'_>],
+) -> Result<HashMap<BudgetId, Terms>, StoreError> {
+    let charges = corrections.iter().flat_map(|it| &it.request.rated.charges);
+    let bare: BTreeSet<BudgetId> =
+        charges.filter(|it| it.lease_id.is_none()).map(|it| it.budget_id).collect();
+    let bare: Vec<BudgetId> = bare.into_iter().collect();
+    Ok(leases::terms(connection, &bare).await?.into_iter().map(|it| (it.budget, it)).collect())
+}
+
+/// The window that a charge was settled in. Without a lease that is the one that its request began in: the node may have
+/// known of none, and then the charge says 1970.
+fn settled_in(
+    charge: &Charge,
+    started_at: OffsetDateTime,
+    terms: &HashMap<BudgetId, Terms>,
+) -> (Uuid, OffsetDateTime) {
+    let terms = terms.get(&charge.budget_id).filter(|_| charge.lease_id.is_none());
+    let start = terms.map(|terms| terms.window.span(started_at.unix_timestamp()).start);
+    let start = start.and_then(|start| OffsetDateTime::from_unix_timestamp(start).ok());
+    (charge.budget_id.0, start.unwrap_or(charge.window_start))
 }
 
 /// What a window is moved by.
@@ -379,7 +410,7 @@ async fn apply(connection: &mut PgConnection, window: &Window, moved: &Move) -> 
     let (mut settled, mut aged) = (moved.nanos, 0_i64);
     if let Some(hours) = window.rolling_hours {
         let oldest = nemo_runtime::clock::unix_us().div_euclid(HOUR * 1_000_000) - i64::from(hours);
-        let (gone, kept): (Vec<_>, Vec<_>) = moved.hours.iter().partition(|(hour, _)| **hour <= oldest);
+        let (gone, kept): (Vec<_>, Vec<_>) = moved.hours.iter().partition(|(hour, _)| **hour < oldest);
         aged = gone.iter().fold(0, |sum, (_, nanos)| sum.saturating_add(**nanos));
         settled = moved.nanos.saturating_sub(aged);
         let (hours, nanos): (Vec<i64>, Vec<i64>) =

@@ -41,6 +41,8 @@ pub struct Ingested {
     pub duplicates: u64,
     /// Of a day that retention has dropped: not stored, or an event that was sent twice would count twice.
     pub expired: u64,
+    /// Of a day that is yet to come, by a node whose clock is wrong: not stored.
+    pub ahead: u64,
     /// Refused by the database one by one; logged there.
     pub refused: u64,
     /// The money of all of them that were new.
@@ -138,6 +140,10 @@ impl Row {
     pub fn new(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Result<Self, Malformed> {
         event::row(event, node_id, now)
     }
+
+    fn is_ahead(&self) -> bool {
+        self.unlogged == Some(Unlogged::Ahead)
+    }
 }
 
 impl Store {
@@ -154,10 +160,10 @@ impl Store {
     ) -> Result<Ingested, StoreError> {
         // In one order everywhere: two batches with the same events can't wait for each other.
         rows.sort_by_key(|row| (row.event_day, row.request_id));
-        let days = rows.iter().filter(|row| !row.too_old).map(|row| row.event_day).collect();
+        let days = rows.iter().filter(|row| row.unlogged.is_none()).map(|row| row.event_day).collect();
         self.ensure_days(days, known).await?;
         match self.insert_usage(journal, &rows).await {
-            Err(error) if is_about_data(&error) => self.insert_one_by_one(journal, &rows).await,
+            Err(error) if is_about_data(&error) => self.insert_one_by_one(journal, rows).await,
             ingested => ingested,
         }
     }
@@ -167,27 +173,30 @@ impl Store {
         let mut once: Vec<&Row> = rows.iter().collect();
         // The sort before was stable: the first of two is the one that counts.
         once.dedup_by_key(|row| (row.event_day, row.request_id));
-        once.iter().filter(|row| !row.too_old).for_each(|row| columns.push(row));
+        once.iter().filter(|row| row.unlogged.is_none()).for_each(|row| columns.push(row));
         let mut tx = self.system().await?;
         let seen = settlement::advance(tx.conn(), journal, rows).await?;
         let inserted: HashSet<Uuid> = columns.insert(tx.conn()).await?.into_iter().collect();
         let new = || once.iter().copied().filter(|row| inserted.contains(&row.request_id));
         usage_rollup::add(tx.conn(), new()).await?;
-        let expired: Vec<&Row> =
-            if inserted.len() < rows.len() { expired(tx.conn(), rows, &inserted).await? } else { Vec::new() };
+        let dayless: Vec<&Row> =
+            if inserted.len() < rows.len() { dayless(tx.conn(), rows, &inserted).await? } else { Vec::new() };
         let mut due = settlement::due(tx.conn(), new(), seen).await?;
-        due.extend(settlement::late(tx.conn(), &expired, seen).await?);
+        due.extend(settlement::dayless(tx.conn(), &dayless, seen).await?);
         let settled = settlement::settle(tx.conn(), &due).await?;
         tx.commit().await?;
-        let (inserted, expired) = (inserted.len() as u64, expired.len() as u64);
-        let duplicates = rows.len() as u64 - inserted - expired;
-        Ok(Ingested { inserted, expired, duplicates, refused: 0, settled })
+        let ahead = dayless.iter().filter(|row| row.is_ahead()).count() as u64;
+        let (inserted, expired) = (inserted.len() as u64, dayless.len() as u64 - ahead);
+        let duplicates = rows.len() as u64 - inserted - expired - ahead;
+        Ok(Ingested { inserted, expired, ahead, duplicates, refused: 0, settled })
     }
 
     /// One bad row must not keep the others out for ever, nor its money.
-    async fn insert_one_by_one(&self, journal: &Journal, rows: &[Row]) -> Result<Ingested, StoreError> {
+    async fn insert_one_by_one(&self, journal: &Journal, mut rows: Vec<Row>) -> Result<Ingested, StoreError> {
+        // In the order of the journal: each moves the cursor, and what is behind that counts as ingested.
+        rows.sort_by_key(|row| row.seq);
         let mut ingested = Ingested::default();
-        for row in rows {
+        for row in &rows {
             match self.insert_usage(journal, std::slice::from_ref(row)).await {
                 Ok(one) => ingested.add(&one),
                 Err(error) if is_about_data(&error) => {
@@ -226,7 +235,9 @@ impl Store {
         let new = settlement::unlogged(tx.conn(), &[row], reason).await?;
         let settled = match reason {
             Unlogged::Unsettled => Settled::refused(&new),
-            Unlogged::Refused | Unlogged::Expired => settlement::settle(tx.conn(), &new).await?,
+            Unlogged::Refused | Unlogged::Expired | Unlogged::Ahead => {
+                settlement::settle(tx.conn(), &new).await?
+            }
         };
         tx.commit().await?;
         Ok(settled)
@@ -249,8 +260,8 @@ impl Store {
     }
 }
 
-/// Those of the rows that were not inserted because they are older than what is kept.
-async fn expired<'a>(
+/// Those of the rows that were not inserted because they are older than what is kept, or yet to come.
+async fn dayless<'a>(
     tx: &mut PgConnection,
     rows: &'a [Row],
     inserted: &HashSet<Uuid>,
@@ -258,8 +269,9 @@ async fn expired<'a>(
     let from: Option<Date> =
         sqlx::query_scalar("SELECT request_log_from FROM usage_retention").fetch_optional(tx).await?;
     let from = from.unwrap_or(Date::MIN);
-    let late = |row: &&Row| (row.too_old || row.event_day < from) && !inserted.contains(&row.request_id);
-    Ok(rows.iter().filter(late).collect())
+    let dayless =
+        |row: &&Row| (row.unlogged.is_some() || row.event_day < from) && !inserted.contains(&row.request_id);
+    Ok(rows.iter().filter(dayless).collect())
 }
 
 impl Ingested {
@@ -268,6 +280,7 @@ impl Ingested {
         self.inserted += part.inserted;
         self.duplicates += part.duplicates;
         self.expired += part.expired;
+        self.ahead += part.ahead;
         self.refused += part.refused;
         self.settled.add(&part.settled);
     }

@@ -74,7 +74,7 @@ fn google_method(stream: bool) -> &'static str {
 /// AI Studio's and Cohere's own interfaces are beside their compatibility layers, which deployments may still name.
 pub(crate) fn own_base<'a>(provider: &Provider, base_url: &'a str) -> &'a str {
     match (provider.hosting, provider.speaks) {
-        (Hosting::AiStudio, _) => base_url.strip_suffix("/openai").unwrap_or(base_url),
+        (Hosting::AiStudio, _) => without(base_url, &["/openai"]),
         (_, Some(Dialect::Cohere)) => cohere_origin(base_url),
         _ => base_url,
     }
@@ -90,8 +90,13 @@ pub(crate) fn published(model: &str) -> (&str, &str) {
 }
 
 fn cohere_origin(base_url: &str) -> &str {
-    let known = ["/compatibility/v1", "/v1", "/v2"];
-    known.iter().find_map(|end| base_url.strip_suffix(end)).unwrap_or(base_url)
+    without(base_url, &["/compatibility/v1", "/v1", "/v2"])
+}
+
+/// The base URL without the first of these ends that its path has. A host of such a name stays.
+fn without<'a>(base_url: &'a str, ends: &[&str]) -> &'a str {
+    let rest = ends.iter().find_map(|end| base_url.strip_suffix(end));
+    rest.filter(|rest| rest.contains("://")).unwrap_or(base_url)
 }
 
 /// `…/openai/v1` takes paths as OpenAI does. Elsewhere the path names the deployment, which Azure calls what others call
@@ -108,7 +113,7 @@ fn azure(base_url: &str, endpoint: Endpoint, model: &str) -> Option<String> {
     if base.contains("/deployments/") {
         return Some(format!("{base}{path}?{version}"));
     }
-    let base = base.strip_suffix("/openai").unwrap_or(base);
+    let base = without(base, &["/openai"]);
     Some(format!("{base}/openai/deployments/{}{path}?{version}", one_segment(model)?))
 }
 
@@ -238,6 +243,37 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A node calls no other host than the base URL's, and does not take a deployment whose URLs have another.
+    #[test]
+    fn every_url_is_at_the_host_of_the_base_url() {
+        let hosts = ["v1", "v2", "openai", "compatibility", "deployments", "models", "h:8080", "[::1]:1"];
+        let paths = ["", "/v1", "/v2", "/openai", "/openai/v1", "/compatibility/v1", "/openai/deployments/d"];
+        let models = ["m", "claude-opus-4-5", "amazon.titan-embed-text-v2:0", "veo-3", "imagen-4"];
+        let mut made = 0;
+        for provider in crate::providers() {
+            for (host, path, model) in hosts
+                .iter()
+                .flat_map(|host| paths.iter().flat_map(move |path| models.map(|model| (host, path, model))))
+            {
+                let base = format!("https://{host}{path}");
+                for (endpoint, stream) in
+                    Endpoint::ALL.into_iter().flat_map(|endpoint| [(endpoint, false), (endpoint, true)])
+                {
+                    let plan = crate::plan::plan(endpoint, provider, model);
+                    let at = plan.and_then(|plan| url(provider, &base, endpoint, plan, model, stream));
+                    let Some(at) = at else { continue };
+                    let uri: http::Uri = at.parse().unwrap();
+                    assert_eq!(uri.authority().unwrap(), host, "{} {base}: {at}", provider.id);
+                    made += 1;
+                }
+            }
+        }
+        assert!(made > 10_000, "{made}");
+        let cohere = crate::provider("cohere").unwrap();
+        assert_eq!(own_base(cohere, "https://v1"), "https://v1");
+        assert_eq!(own_base(cohere, "https://v1/v1"), "https://v1");
     }
 
     #[test]

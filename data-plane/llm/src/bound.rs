@@ -146,6 +146,104 @@ mod tests {
         assert_eq!(most(Endpoint::Responses, &responses).images, 2);
     }
 
+    /// I3: what is taken off the length is counted as something else. Text that looks like a file is text.
+    #[test]
+    fn i3_only_what_is_counted_as_a_file_is_no_text() {
+        let text = format!("data: {}", "{\"a\":1}\n".repeat(10_000));
+        let url = format!("data:image/png;base64,{}", "A".repeat(100_000));
+        for content in [
+            json!(text),
+            json!([{ "type": "text", "text": text }]),
+            json!([{ "type": "text", "text": text }, { "type": "image_url", "image_url": { "url": url } }]),
+            json!([{ "type": "image_url", "image_url": { "url": "https://x", "detail": text } }]),
+            json!([{ "type": "image_url", "image_url": null }, text]),
+            json!([{ "type": "image_url", "image_url": { "x": [{ "url": text }] } }]),
+            json!([{ "type": "tool_result", "content": [{ "type": "text", "text": text }] }]),
+            json!([{ "type": "tool_result", "source": { "data": text } }]),
+        ] {
+            for endpoint in [Endpoint::ChatCompletions, Endpoint::Messages] {
+                let bound = most(endpoint, &chat(&content)).tokens("m", 0).unwrap();
+                assert!(bound > text.len() as u64, "{bound}: {:.90}", content.to_string());
+            }
+        }
+        let call = json!({ "model": "m", "messages": [{ "role": "assistant", "tool_calls": [
+            { "type": "function", "function": { "name": "f", "arguments": text } }] }] });
+        assert!(most(Endpoint::ChatCompletions, &call).tokens("m", 0).unwrap() > text.len() as u64);
+        let output = json!({ "model": "m", "input": [{ "type": "function_call_output", "output": text }] });
+        assert!(most(Endpoint::Responses, &output).tokens("m", 0).unwrap() > text.len() as u64);
+        // A document in the place of an image is as long as it is.
+        let pdf = format!("data:application/pdf;base64,{}", "A".repeat(100_000));
+        let body = chat(&json!([{ "type": "image_url", "image_url": { "url": pdf } }]));
+        assert_eq!(most(Endpoint::ChatCompletions, &body).tokens("m", 1_000_000), Some(1_000_000));
+    }
+
+    /// I3: what Anthropic's clients attach, also to the result of a tool.
+    #[test]
+    fn i3_what_a_tool_has_found_counts_as_what_it_is() {
+        let source = json!({ "type": "base64", "media_type": "image/png", "data": "A".repeat(100_000) });
+        let image = json!({ "type": "image", "source": source });
+        let later = r#"{"source":{"data":"DATA"},"type":"image"}"#.replace("DATA", &"A".repeat(100_000));
+        let later: serde_json::Value = serde_json::from_str(&later).unwrap();
+        let result = |content: serde_json::Value| json!([{ "type": "tool_result", "content": content }]);
+        for (content, images) in [
+            (json!([image]), 1),
+            (json!([later]), 1),
+            (result(json!([image])), 1),
+            (result(json!([{ "type": "text", "text": "a" }, image, later])), 2),
+            (result(json!([{ "type": "image", "source": { "type": "url", "url": "https://x" } }])), 1),
+            // One that is an image by its type, and one by its name alone.
+            (json!([image, { "image_url": "https://x" }]), 2),
+        ] {
+            let bound = most(Endpoint::Messages, &chat(&content));
+            assert_eq!(bound.images, images, "{:.90}", content.to_string());
+            let tokens = bound.tokens("m", 0).unwrap();
+            assert!((IMAGE * images..IMAGE * images + 1_500).contains(&tokens), "{tokens}");
+        }
+        let document =
+            result(json!([{ "type": "document", "source": { "type": "url", "url": "https://x" } }]));
+        assert_eq!(most(Endpoint::Messages, &chat(&document)).tokens("m", 200_000), Some(200_000));
+        let escaped = r#"{"model":"m","messages":[{"role":"user","c\u006fntent":[{"type":"image"}]}]}"#;
+        let envelope = parse(Endpoint::Messages, escaped.as_bytes()).unwrap();
+        assert_eq!(envelope.images, 1);
+    }
+
+    /// I3: an item may be kept at the provider, however it says so.
+    #[test]
+    fn i3_what_an_item_refers_to_may_fill_the_window() {
+        let of = |item: &serde_json::Value| {
+            most(
+                Endpoint::Responses,
+                &json!({ "model": "m", "input": [{ "role": "user", "content": "a" }, item] }),
+            )
+        };
+        for item in [
+            json!({ "type": "item_reference", "id": "msg_1" }),
+            json!({ "id": "msg_1" }),
+            json!({ "type": null, "id": "msg_1" }),
+            json!({ "type": "image_generation_call", "id": "ig_1", "result": null }),
+            json!({ "type": "file_search_call", "id": "fs_1" }),
+            json!({ "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": null }),
+        ] {
+            assert_eq!(of(&item).tokens("m", 128_000), Some(128_000), "{item}");
+        }
+        for item in [
+            json!({ "type": "message", "id": "msg_1", "role": "assistant", "content": [{ "type": "output_text", "text": "a" }] }),
+            json!({ "role": "assistant", "id": "msg_1", "content": "a" }),
+            json!({ "type": "function_call", "id": "fc_1", "name": "f", "arguments": "{}" }),
+            json!({ "type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x" }),
+        ] {
+            assert!(of(&item).tokens("m", 128_000).unwrap() < 1_000, "{item}");
+        }
+        let screen = json!({ "type": "computer_call_output", "output": { "type": "computer_screenshot", "file_id": "f" } });
+        assert_eq!(of(&screen).images, 1);
+        let said = |audio: serde_json::Value| {
+            let message = json!({ "role": "assistant", "audio": audio });
+            most(Endpoint::ChatCompletions, &json!({ "model": "m", "messages": [message] }))
+                .tokens("m", 9_000)
+        };
+        assert_eq!((said(json!({ "id": "audio_1" })), said(json!(null)) < Some(1_000)), (Some(9_000), true));
+    }
+
     /// Requirements D 1 and 4.
     #[test]
     fn what_is_not_in_the_request_is_bounded_by_the_window_or_by_nothing() {

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Dialect, Provider, UpstreamErrorInfo, ir,
+    Dialect, Provider, UpstreamErrorInfo, inline, ir, links,
     providers::{anthropic, bedrock, cohere, gemini, openai, responses},
 };
 
@@ -38,10 +38,19 @@ pub struct Destination<'a> {
 #[derive(Clone, Debug)]
 pub struct Encoded {
     pub body: Bytes,
+    /// Further bodies, where the target takes only so much in one. What is answered to all of them, as a JSON array in their
+    /// order, is the answer.
+    pub more: Vec<Bytes>,
     /// What the target can't express, and so was left out.
     pub dropped: Vec<ir::Param>,
     /// The answer comes as a call of this made-up function, whose arguments are the JSON that the client asked for.
     pub forced_tool: bool,
+}
+
+impl Encoded {
+    pub fn new(body: impl Into<Bytes>, dropped: Vec<ir::Param>) -> Self {
+        Self { body: body.into(), more: Vec::new(), dropped, forced_tool: false }
+    }
 }
 
 /// A request or answer that can't be read or written.
@@ -145,6 +154,7 @@ pub fn encode_request(
     if dialect != Dialect::Responses {
         responses::state::refuse(request)?;
     }
+    takes_files(request, dialect, to)?;
     match dialect {
         Dialect::Chat => openai::request::encode(request, to),
         Dialect::Responses => responses::request::encode(request, to),
@@ -154,6 +164,17 @@ pub fn encode_request(
         Dialect::Cohere => cohere::request::encode(request, to),
         Dialect::Completions => Err(not_read(dialect)),
     }
+}
+
+/// # Errors
+/// A file of the request that the target does not take as it is.
+pub(crate) fn takes_files(
+    request: &ir::Request<'_>,
+    dialect: Dialect,
+    to: &Destination<'_>,
+) -> Result<(), CodecError> {
+    links::refuse(request, dialect, to)?;
+    inline::check(request, dialect, to)
 }
 
 /// # Errors

@@ -4,7 +4,7 @@
 use crate::{
     CodecError, Destination, Dialect, Encoded, Endpoint, Hosting, Inbound, Provider,
     address::{one_segment, own_base, published, segments},
-    estimate, ir,
+    codec, estimate, ir,
     providers::{
         anthropic, bedrock, gemini,
         read::{self, Members},
@@ -105,6 +105,9 @@ pub fn request(
         return gemini::count_tokens::native(body, to);
     }
     let request = decode(from, body, inbound)?;
+    if let Some(dialect) = by.dialect() {
+        codec::takes_files(&request, dialect, to)?;
+    }
     match by {
         Counter::Messages => anthropic::count_tokens::encode(&request, to),
         Counter::GenerateContent => gemini::count_tokens::encode(&request, to),

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::{
-    Asked, Chain, Dialect, Endpoint, Extras, Features, Inbound, Said,
+    Asked, Chain, Dialect, Endpoint, Extras, Features, Inbound, LimitName, Said,
     extras::ExtraField,
     features::Inlined,
     json::{Cursor, Kind, Member, Members, Value},
@@ -49,7 +49,8 @@ pub struct Envelope<'a> {
     pub stream: bool,
     /// The client wants a usage chunk: `stream_options.include_usage`, or OpenRouter's `usage.include`.
     pub include_usage: bool,
-    /// `max_completion_tokens`, else `max_tokens`, or `max_output_tokens`. `None` also for `-1`, which local servers read as "no limit".
+    /// `max_tokens` or `max_completion_tokens`, of both the smaller, which alone is sent; or `max_output_tokens`. `None` also
+    /// for `-1`, which local servers read as "no limit".
     pub max_output: Option<u64>,
     pub n: Option<u64>,
     /// Answers that are made: `n`, or `best_of` if that is more, of each prompt. At least 1.
@@ -100,6 +101,8 @@ pub(crate) enum StreamOptions {
 pub(crate) enum Removable {
     Extra(ExtraField),
     StreamOptions,
+    /// A limit of the output, of which an upstream reads another one.
+    Limit(LimitName),
 }
 
 /// A member with what is needed to take it out and leave valid JSON behind.
@@ -159,9 +162,9 @@ pub fn parse_call<'a>(
             Some(Field::Content) if reader.has_parts() => {
                 let mut parts = Parts::default();
                 let value = members.value_observed(&mut parts).map_err(json_error)?;
-                reader.envelope.features.insert(parts.found);
-                reader.envelope.inlined = parts.inlined;
-                reader.envelope.images = parts.images();
+                let (found, inlined, images) = parts.finish();
+                reader.envelope.features.insert(found);
+                (reader.envelope.inlined, reader.envelope.images) = (inlined, images);
                 value
             }
             _ => members.value().map_err(json_error)?,
@@ -432,6 +435,8 @@ impl<'a> Reader<'a> {
             Field::Extra(extra) => Removable::Extra(extra),
             field if field.is_nemo() => Removable::Extra(ExtraField::Nemo),
             Field::StreamOptions => Removable::StreamOptions,
+            Field::MaxTokens if self.endpoint.has_choices() => Removable::Limit(LimitName::MaxTokens),
+            Field::MaxCompletionTokens => Removable::Limit(LimitName::MaxCompletionTokens),
             _ => return Ok(()),
         };
         if self.envelope.removable.len() == MAX_REMOVABLE {
@@ -465,9 +470,10 @@ impl<'a> Reader<'a> {
             EnvelopeError::field(EnvelopeErrorKind::MissingField, name, message)
         };
         let (content, content_type) = fields::content(self.endpoint);
-        let mut envelope = self.envelope;
+        let envelope = &mut self.envelope;
         envelope.model = self
             .model
+            .take()
             .or_else(|| self.endpoint.default_model().map(Cow::Borrowed))
             .ok_or_else(|| missing("model", "a string with the name of a model"))?;
         if !self.has_content && fields::needs_content(self.endpoint) {
@@ -478,14 +484,13 @@ impl<'a> Reader<'a> {
         if let Some(asked) = &mut envelope.asked {
             asked.images = envelope.n.filter(|_| self.endpoint.is_image());
         }
-        let limit = |limit: Option<(Span, Option<u64>)>| limit.and_then(|(_, limit)| limit);
-        envelope.max_output =
-            limit(envelope.limits.max_completion_tokens).or(limit(envelope.limits.max_tokens));
+        let limits = [envelope.limits.max_tokens, envelope.limits.max_completion_tokens];
+        envelope.max_output = limits.into_iter().flatten().filter_map(|(_, limit)| limit).min();
         let each = envelope.n.unwrap_or(1).max(self.best_of.unwrap_or(1));
         let counts = self.endpoint.has_choices() || self.endpoint == Endpoint::GenerateContent;
         envelope.choices = if counts { each.saturating_mul(self.prompts) } else { 1 };
         envelope.extras.no_fallback = envelope.extras.no_fallback.or(self.no_fallback_alias);
-        Ok(envelope)
+        Ok(self.envelope)
     }
 
     /// OpenRouter's `models` go on behind `model`, or begin the chain when there is none: what is then put into the

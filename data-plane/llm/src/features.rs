@@ -54,11 +54,19 @@ impl Features {
     }
 }
 
-/// Files that are inlined in messages as `data:` URLs: their bytes say nothing about tokens.
+/// Files that are inlined in messages, in base64: their bytes say nothing about tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Inlined {
     pub files: u64,
     pub bytes: u64,
+}
+
+impl Inlined {
+    /// One more file.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
 }
 
 impl fmt::Debug for Features {

@@ -10,6 +10,7 @@
 //! - [`plan`]: whether the target speaks the client's dialect; where it does not, [`codec`] translates through the hub of
 //!   [`ir`], with one folder of [`providers`] per dialect
 //! - [`links`]: what a request names by URL and its target wants the bytes of
+//! - `inline`: how large the files in a request may be, by target
 //! - [`count`]: what a request would take in, for clients that ask
 //! - [`multipart`]: the same for forms with files, while they stream through
 //! - [`splice`]: the body that goes upstream, as slices of the client's bytes plus declared edits
@@ -37,6 +38,7 @@ pub mod estimate;
 pub mod extras;
 pub mod features;
 pub mod finish_reason;
+mod inline;
 pub mod ir;
 pub mod json;
 pub mod links;

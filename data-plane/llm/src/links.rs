@@ -2,10 +2,12 @@
 //! plane does, where an organization allows it, and hands in what it has got as [`Files`]. Called by
 //! [`crate::transcode`].
 
+pub mod spliced;
+
 use std::{borrow::Cow, collections::HashSet};
 
 use crate::{
-    Destination, Dialect,
+    CodecError, Destination, Dialect,
     ir::{Content, Message, Part, Request, Source},
     providers::{gemini, place},
 };
@@ -78,11 +80,7 @@ pub(crate) fn wanted(request: &Request<'_>, dialect: Dialect, to: &Destination<'
     let (mut links, mut seen) = (Vec::new(), HashSet::new());
     for message in &request.messages {
         for part in &message.parts {
-            let inner = match &part.content {
-                Content::ToolResult(result) => &*result.content,
-                _ => &[],
-            };
-            for named in std::iter::once(part).chain(inner) {
+            for named in place::files(part) {
                 let link = link(request, message, part, named).filter(|it| !reads(dialect, to, it));
                 links.extend(link.filter(|it| seen.insert(it.url.clone())));
             }
@@ -93,14 +91,51 @@ pub(crate) fn wanted(request: &Request<'_>, dialect: Dialect, to: &Destination<'
 
 /// `part` is where `named` stands, or the same.
 fn link(request: &Request<'_>, message: &Message<'_>, part: &Part<'_>, named: &Part<'_>) -> Option<Link> {
-    let (source, document) = match &named.content {
-        Content::Image(media) => (&media.source, false),
-        Content::Document(document) => (&document.source, true),
-        _ => return None,
-    };
-    let Source::Url(url) = source else { return None };
+    let (Source::Url(url), document) = source(named)? else { return None };
     let secure = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-    secure.then(|| Link { url: (**url).into(), path: place::of(request, message, part), document })
+    let path = || place::within(request, message, part, named);
+    secure.then(|| Link { url: (**url).into(), path: path(), document })
+}
+
+/// Of targets whose writers pass URLs on: the first that this one of them does not read.
+///
+/// # Errors
+/// When there is one.
+pub(crate) fn refuse(
+    request: &Request<'_>,
+    dialect: Dialect,
+    to: &Destination<'_>,
+) -> Result<(), CodecError> {
+    if dialect != Dialect::Messages || !to.hosted {
+        return Ok(());
+    }
+    for message in &request.messages {
+        for part in &message.parts {
+            let by_url = |file: &&Part<'_>| matches!(source(file), Some((Source::Url(_), _)));
+            if let Some(file) = place::files(part).find(by_url) {
+                return Err(unread(place::within(request, message, part, file)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A URL for Claude on Vertex AI, at `path`.
+fn unread(path: String) -> CodecError {
+    let text = format!(
+        "`{path}` is a URL, which Claude on Vertex AI does not read. The gateway fetches what is behind https, where the \
+         organization allows it. Expected base64."
+    );
+    CodecError::unsupported(path, text)
+}
+
+/// Where the file comes from that a part is, and whether it is a document.
+fn source<'r, 'a>(part: &'r Part<'a>) -> Option<(&'r Source<'a>, bool)> {
+    match &part.content {
+        Content::Image(media) => Some((&media.source, false)),
+        Content::Document(document) => Some((&document.source, true)),
+        _ => None,
+    }
 }
 
 /// Whether the target takes the URL itself, or could do nothing with the bytes either.
@@ -109,7 +144,9 @@ fn reads(dialect: Dialect, to: &Destination<'_>, link: &Link) -> bool {
         Dialect::Converse => false,
         Dialect::GenerateContent => gemini::request::reads_url(&link.url, to),
         Dialect::Chat => !link.document,
-        Dialect::Completions | Dialect::Responses | Dialect::Messages | Dialect::Cohere => true,
+        // Only Anthropic itself fetches.
+        Dialect::Messages => !to.hosted,
+        Dialect::Completions | Dialect::Responses | Dialect::Cohere => true,
     }
 }
 
@@ -156,6 +193,34 @@ mod tests {
         let older = to("google-ai-studio", "gemini-2.0-flash");
         assert_eq!(wanted_of(Dialect::GenerateContent, &older, &body), expected);
         assert_eq!(wanted_of(Dialect::Converse, &bedrock, "{"), []);
+    }
+
+    /// Of the hosts that Claude is at, only Anthropic's own fetches; the path is the one that the links have.
+    #[test]
+    fn claude_on_vertex_wants_the_bytes_also_within_the_result_of_a_tool() {
+        let vertex = Destination { hosted: true, ..to("google-vertex", "claude-opus-4-5@20251101") };
+        let call = serde_json::json!({ "type": "tool_use", "id": "t", "name": "see", "input": {} });
+        let page = serde_json::json!({ "type": "document", "source": { "type": "url", "url": PICTURE } });
+        let result = serde_json::json!({ "type": "tool_result", "tool_use_id": "t",
+            "content": [{ "type": "text", "text": "this" }, page] });
+        let body = serde_json::json!({ "model": "m", "max_tokens": 9,
+            "tools": [{ "name": "see", "input_schema": { "type": "object" } }],
+            "messages": [{ "role": "user", "content": "look" }, { "role": "assistant", "content": [call] },
+                { "role": "user", "content": [result] }] });
+        let (body, dialects) = (body.to_string(), (Dialect::Messages, Dialect::Messages));
+        let made = |to| transcode::request(dialects, body.as_bytes(), Inbound::default(), to);
+        let refused = made(&vertex).unwrap_err();
+        let links = transcode::links(dialects, body.as_bytes(), Inbound::default(), &vertex);
+        let expected = Link {
+            url: PICTURE.into(),
+            path: "messages[2].content[0].content[1].source".into(),
+            document: true,
+        };
+        assert_eq!((&refused.path, refused.unsupported), (&expected.path, true), "{refused}");
+        assert_eq!(links, [expected]);
+        let anthropic = to("anthropic", "claude-opus-4-5");
+        assert!(made(&anthropic).is_ok());
+        assert_eq!(transcode::links(dialects, body.as_bytes(), Inbound::default(), &anthropic), []);
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Provider {
 /// Whether it is one of OpenAI's models that reason, which refuse some parameters of the others.
 pub(crate) fn is_reasoning(model: &str) -> bool {
     let model = model.rsplit('/').next().unwrap_or(model);
-    ["o1", "o3", "o4", "gpt-5"].iter().any(|family| model.starts_with(family))
+    ["o1", "o3", "o4", "gpt-5", "gpt-6"].iter().any(|family| model.starts_with(family))
 }
 
 pub(crate) fn is_claude(model: &str) -> bool {

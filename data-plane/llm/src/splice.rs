@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    Endpoint, Envelope, Hosting, Provider, Span, StreamUsage,
+    Endpoint, Envelope, Hosting, LimitName, Provider, Span, StreamUsage,
     envelope::{GoogleConfig, Removable, StreamOptions},
 };
 
@@ -46,6 +46,8 @@ impl EditSet {
     pub const USAGE: Self = Self(4);
     /// The limit of the output was lowered, or set.
     pub const CAP: Self = Self(8);
+    /// The limit of the output is told as the member that the upstream reads, and as no other.
+    pub const LIMIT: Self = Self(16);
 
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -61,7 +63,7 @@ impl EditSet {
 
     /// Value of the response header `x-nemo-edits`; `None` when the body went upstream as it came.
     pub fn header_value(self) -> Option<&'static str> {
-        const VALUES: [&str; 16] = [
+        const VALUES: [&str; 32] = [
             "",
             "strip",
             "model",
@@ -78,6 +80,22 @@ impl EditSet {
             "strip,usage,cap",
             "model,usage,cap",
             "strip,model,usage,cap",
+            "limit",
+            "strip,limit",
+            "model,limit",
+            "strip,model,limit",
+            "usage,limit",
+            "strip,usage,limit",
+            "model,usage,limit",
+            "strip,model,usage,limit",
+            "cap,limit",
+            "strip,cap,limit",
+            "model,cap,limit",
+            "strip,model,cap,limit",
+            "usage,cap,limit",
+            "strip,usage,cap,limit",
+            "model,usage,cap,limit",
+            "strip,model,usage,cap,limit",
         ];
         VALUES.get(usize::from(self.0)).copied().filter(|value| !value.is_empty())
     }
@@ -154,7 +172,8 @@ pub(crate) fn plan(
     target: &Target<'_>,
     cap: Option<u64>,
 ) -> SmallVec<[Edit; 4]> {
-    let mut edits = removals(envelope, target.provider);
+    let limits = Limits::of(body, envelope, endpoint, target);
+    let mut edits = removals(envelope, target.provider, limits.dropped);
     let span = envelope.model_span;
     let absent = span.start == span.end;
     if endpoint == Endpoint::GenerateContent {
@@ -169,9 +188,7 @@ pub(crate) fn plan(
     {
         edits.extend(request_usage(envelope));
     }
-    if let Some(cap) = cap {
-        limit_output(envelope, endpoint, target, cap, &mut edits);
-    }
+    limit_output(body, envelope, endpoint, target, (limits, cap), &mut edits);
     // An insertion sorts before a deletion that starts where it stands.
     edits.sort_by_key(|edit| (edit.start, edit.end));
     edits
@@ -179,11 +196,15 @@ pub(crate) fn plan(
 
 /// Vertex names the model in its path, and wants the version of Anthropic's interface where others want the model.
 fn version_for_model(body: &[u8], value: Span) -> Edit {
-    // The name of the member has no quote inside, however it is written.
-    let quote = |before: usize| body[..before].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
-    let start = quote(quote(value.start));
     let insert = Bytes::from_static(br#""anthropic_version":"vertex-2023-10-16""#);
-    Edit { start, end: value.end, insert, kind: EditSet::MODEL }
+    Edit { start: name_of(body, value).start, end: value.end, insert, kind: EditSet::MODEL }
+}
+
+/// The name of the member with this value, which has no quote inside, however it is written.
+fn name_of(body: &[u8], value: Span) -> Span {
+    let quote = |before: usize| body[..before].iter().rposition(|byte| *byte == b'"').unwrap_or(0);
+    let last = quote(value.start);
+    Span { start: quote(last), end: last + 1 }
 }
 
 /// The model's name as JSON, with the member's own name when there is none.
@@ -196,14 +217,16 @@ fn quoted_model(name: &str, absent: bool) -> Vec<u8> {
     [before, b"\"", name.as_bytes(), b"\"", after].concat()
 }
 
-/// Takes out the members that this provider must not see. A member goes with the comma and white space before
-/// it; as long as nothing is kept yet, with those behind it. `model` is always kept, so something is.
-fn removals(envelope: &Envelope<'_>, provider: &Provider) -> SmallVec<[Edit; 4]> {
+/// Takes out the members that this provider must not see, and the limit that is `dropped`. A member goes with the comma
+/// and white space before it; as long as nothing is kept yet, with those behind it. `model` is always kept, so something
+/// is.
+fn removals(envelope: &Envelope<'_>, provider: &Provider, dropped: Option<LimitName>) -> SmallVec<[Edit; 4]> {
     let mut edits = SmallVec::new();
     for member in &envelope.removable {
         let kind = match member.what {
             Removable::Extra(field) if !provider.quirks.native.contains(&field) => EditSet::STRIP,
             Removable::StreamOptions if provider.quirks.stream_usage == StreamUsage::Always => EditSet::USAGE,
+            Removable::Limit(name) if dropped == Some(name) => EditSet::LIMIT,
             _ => continue,
         };
         let nothing_kept_before = member.index == edits.len();
@@ -239,31 +262,77 @@ fn request_usage(envelope: &Envelope<'_>) -> Option<Edit> {
     }
 }
 
-/// Lowers the limits that are there, or puts one in. None that is lower already is touched.
+/// What becomes of the limits of the output that the client sent.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// The one that is sent: where its value stands, and how many tokens it allows.
+    sent: Option<(Span, Option<u64>)>,
+    /// It is sent under the name that the target reads.
+    renamed: bool,
+    /// The other one, which the target might read instead of it.
+    dropped: Option<LimitName>,
+}
+
+impl Limits {
+    /// What is reserved is what the target keeps to only if there is no doubt which limit it reads. Those that want
+    /// `max_completion_tokens` read `max_tokens` as well, or refuse it.
+    fn of(body: &[u8], envelope: &Envelope<'_>, endpoint: Endpoint, target: &Target<'_>) -> Self {
+        let (old, new) = (envelope.limits.max_tokens, envelope.limits.max_completion_tokens);
+        let only = |sent| Self { sent, renamed: false, dropped: None };
+        if new.is_none() {
+            return only(old);
+        }
+        let said = |limit: &(Span, Option<u64>)| body.get(limit.0.start) != Some(&b'n');
+        let reads_both = target.provider.limit_name(endpoint, target.upstream_model) == Some(NEW_LIMIT);
+        let (own, other, name) = match reads_both {
+            true => (new, old, LimitName::MaxTokens),
+            false => (old, new, LimitName::MaxCompletionTokens),
+        };
+        match (own, other.filter(said)) {
+            (own, None) => only(own.or(other.filter(|_| reads_both))),
+            (own, other) if reads_both && !own.as_ref().is_some_and(said) => only(other),
+            (None, other) => Self { renamed: true, ..only(other) },
+            (own, _) => Self { dropped: Some(name), ..only(own) },
+        }
+    }
+}
+
+const NEW_LIMIT: &str = "max_completion_tokens";
+
+/// Tells the target the limit that holds: the client's, or the cap where that is lower, or where there is none.
 fn limit_output(
+    body: &[u8],
     envelope: &Envelope<'_>,
     endpoint: Endpoint,
     target: &Target<'_>,
-    cap: u64,
+    (limits, cap): (Limits, Option<u64>),
     edits: &mut SmallVec<[Edit; 4]>,
 ) {
-    let limits = [envelope.limits.max_tokens, envelope.limits.max_completion_tokens];
-    let number = || Bytes::from(cap.to_string());
-    let told = || limits.into_iter().flatten();
-    let mut lower = |span: Span| {
-        edits.push(Edit { start: span.start, end: span.end, insert: number(), kind: EditSet::CAP });
+    let name = || target.provider.limit_name(endpoint, target.upstream_model);
+    let Some((value, allowed)) = limits.sent else {
+        let Some(cap) = cap else { return };
+        if endpoint == Endpoint::GenerateContent {
+            edits.push(google_limit(envelope, cap));
+        } else if let Some(name) = name() {
+            let Span { start, end } = envelope.model_span;
+            let member =
+                if start == end { format!("\"{name}\":{cap},") } else { format!(",\"{name}\":{cap}") };
+            edits.push(Edit { start: end, end, insert: Bytes::from(member), kind: EditSet::CAP });
+        }
+        return;
     };
-    if endpoint == Endpoint::GenerateContent && limits == [None, None] {
-        return edits.push(google_limit(envelope, cap));
+    if limits.renamed
+        && let Some(name) = name()
+    {
+        let Span { start, end } = name_of(body, value);
+        edits.push(Edit { start, end, insert: Bytes::from(format!("\"{name}\"")), kind: EditSet::LIMIT });
     }
-    if told().any(|(_, limit)| limit.is_some()) {
-        told().filter(|(_, limit)| limit.is_some_and(|limit| limit > cap)).for_each(|(span, _)| lower(span));
-    } else if let Some((span, _)) = told().next() {
-        lower(span);
-    } else if let Some(name) = target.provider.limit_name(endpoint, target.upstream_model) {
-        let Span { start, end } = envelope.model_span;
-        let member = if start == end { format!("\"{name}\":{cap},") } else { format!(",\"{name}\":{cap}") };
-        edits.push(Edit { start: end, end, insert: Bytes::from(member), kind: EditSet::CAP });
+    let asked = envelope.max_output;
+    let most = asked.into_iter().chain(cap).min();
+    if let Some(most) = most.filter(|_| most != allowed) {
+        let kind = if asked == Some(most) { EditSet::LIMIT } else { EditSet::CAP };
+        let insert = Bytes::from(most.to_string());
+        edits.push(Edit { start: value.start, end: value.end, insert, kind });
     }
 }
 

@@ -100,10 +100,11 @@ fn call_to_text(choice: &mut ir::Choice<'_>) {
         {
             let text = std::mem::take(&mut call.arguments);
             part.content = ir::Content::Text { text, citations: Vec::new() };
-            if choice.finish == Some(ir::Finish::ToolCalls) {
-                choice.finish = Some(ir::Finish::Stop);
-            }
         }
+    }
+    let calls = choice.parts.iter().any(|part| matches!(part.content, ir::Content::ToolCall(_)));
+    if !calls && choice.finish == Some(ir::Finish::ToolCalls) {
+        choice.finish = Some(ir::Finish::Stop);
     }
 }
 
@@ -156,6 +157,8 @@ struct Writer {
     forced_tool: bool,
     /// Calls that are to be shown as text: choice and block.
     as_text: SmallVec<[(u32, u32); 1]>,
+    /// Choices with calls of the client's own functions.
+    calling: SmallVec<[u32; 1]>,
     /// Blocks that have begun and not ended.
     open: SmallVec<[(u32, u32); 2]>,
     seen: Seen,
@@ -190,6 +193,7 @@ impl StreamTranscoder {
             errors,
             forced_tool,
             as_text: SmallVec::new(),
+            calling: SmallVec::new(),
             open: SmallVec::new(),
             seen: Seen::default(),
         };
@@ -368,8 +372,14 @@ impl Writer {
             {
                 ir::Event::Delta { choice, block, delta: ir::Delta::Text(text) }
             }
+            ir::Event::BlockStart { choice, kind: ir::Block::ToolCall { .. }, .. } => {
+                if !self.calling.contains(&choice) {
+                    self.calling.push(choice);
+                }
+                event
+            }
             ir::Event::Finish { choice, finish: ir::Finish::ToolCalls }
-                if self.as_text.iter().any(|(of, _)| *of == choice) =>
+                if self.as_text.iter().any(|(of, _)| *of == choice) && !self.calling.contains(&choice) =>
             {
                 ir::Event::Finish { choice, finish: ir::Finish::Stop }
             }

@@ -124,7 +124,7 @@ impl Live {
     /// Opens credentials and builds URIs; takes those of `previous` when the routing is the same.
     ///
     /// # Errors
-    /// What can't be served: a credential sealed with a key that this node lacks, a URL that can't be built.
+    /// Credentials sealed with a key that this node lacks: it is the node that is set up wrongly, not a deployment.
     pub fn prepare(
         snapshot: Snapshot,
         previous: Option<&Self>,
@@ -143,12 +143,15 @@ impl Live {
         let mut upstreams = Vec::with_capacity(snapshot.routing.deployments().len());
         let mut rejections = Vec::new();
         for deployment in snapshot.routing.deployments() {
-            match upstream(deployment, keyring, client, &known) {
-                Ok(upstream) => upstreams.push(upstream),
-                Err((field, message)) => {
+            match opened(deployment, keyring) {
+                Ok(secret) => {
+                    let made = upstream(deployment, secret, client, &known);
+                    upstreams.push(made.unwrap_or_else(|unfit| unserved(deployment, &known, &unfit)));
+                }
+                Err(message) => {
                     let id = Bytes::copy_from_slice(deployment.id.as_bytes());
                     let key = ResourceKey { kind: Kind::Deployment, id };
-                    rejections.push(Rejection::new(Some(key), field, message));
+                    rejections.push(Rejection::new(Some(key), "credential_id", message));
                 }
             }
         }
@@ -178,17 +181,28 @@ fn stats_by_id(live: &Live) -> StatsById {
     deployments.zip(live.upstreams.iter()).map(|(it, upstream)| (it.id, upstream.stats.clone())).collect()
 }
 
+/// The field that keeps a deployment from being called, and what is wrong with it.
+type Unfit = (&'static str, String);
+
+/// The deployment's credential.
+fn opened(deployment: &Deployment, keyring: &Keyring) -> Result<Option<Vec<u8>>, String> {
+    let Some(credential) = &deployment.credential else { return Ok(None) };
+    let opened = keyring.open(credential.id.as_bytes(), &credential.sealed);
+    opened.map(Some).map_err(|error| format!("the credential can't be opened: {error}"))
+}
+
 fn upstream(
     deployment: &Deployment,
-    keyring: &Keyring,
+    secret: Option<Vec<u8>>,
     client: &UpstreamClient,
     known: &StatsById,
-) -> Result<Upstream, (&'static str, String)> {
+) -> Result<Upstream, Unfit> {
     let provider = served::provider(deployment);
     let malformed = || ("base_url", "not a URL".to_owned());
     let base: Uri = deployment.base_url.parse().map_err(|_| malformed())?;
     let authority = base.authority().ok_or(("base_url", "has no host".to_owned()))?;
-    let route = client.route(&base).ok_or(("base_url", "not an address that can be called".to_owned()))?;
+    let route = client.route(&base, client.reach(deployment.org_id));
+    let route = route.ok_or(("base_url", "not an address that can be called".to_owned()))?;
     let mut calls = [const { None }; Endpoint::ALL.len()];
     for endpoint in Endpoint::ALL {
         let Some(plan) = served::plan(deployment, endpoint) else { continue };
@@ -211,7 +225,7 @@ fn upstream(
         let stream = place(true)?.filter(|stream| Some(stream) != uri.as_ref()).map(Box::new);
         calls[endpoint as usize] = Some(Call { plan, uri, stream });
     }
-    let (credential, signer) = match authorization(deployment, provider, keyring, &base, client)? {
+    let (credential, signer) = match authorization(deployment, provider, secret, &base, client)? {
         Authorization::None => (None, None),
         Authorization::Header(name, value) => (Some((name, value)), None),
         Authorization::Signer(signer) => (None, Some(signer)),
@@ -228,11 +242,33 @@ fn upstream(
     })
 }
 
+/// What stands in the place of a deployment that can't be called. Compiling lets none pass that we know of; but one
+/// deployment, which may be an organization's own, must not keep a revision from all others.
+fn unserved(deployment: &Deployment, known: &StatsById, (field, reason): &Unfit) -> Upstream {
+    tracing::error!(
+        deployment = &*deployment.name,
+        field,
+        reason,
+        "a deployment can't be called: it answers nothing until it is changed"
+    );
+    let shown = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+    Upstream {
+        provider: served::provider(deployment),
+        headers: RequestHeaders::new(HeaderMap::new()),
+        provider_header: shown(&deployment.provider),
+        model_header: shown(&deployment.upstream_model),
+        route: Route::Nowhere,
+        stats: known.get(&deployment.id).cloned().unwrap_or_default(),
+        signer: None,
+        calls: [const { None }; Endpoint::ALL.len()],
+    }
+}
+
 fn request_headers(
     authority: &str,
     provider: &Provider,
     credential: Option<(HeaderName, HeaderValue)>,
-) -> Result<HeaderMap, (&'static str, String)> {
+) -> Result<HeaderMap, Unfit> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::HOST, header_value("base_url", authority)?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -257,15 +293,12 @@ enum Authorization {
 fn authorization(
     deployment: &Deployment,
     provider: &Provider,
-    keyring: &Keyring,
+    secret: Option<Vec<u8>>,
     base: &Uri,
     client: &UpstreamClient,
-) -> Result<Authorization, (&'static str, String)> {
-    let Some(credential) = &deployment.credential else { return Ok(Authorization::None) };
-    let opened = keyring
-        .open(credential.id.as_bytes(), &credential.sealed)
-        .map_err(|error| ("credential_id", format!("the credential can't be opened: {error}")))?;
-    let secret = String::from_utf8(opened).map(Secret::new);
+) -> Result<Authorization, Unfit> {
+    let Some(secret) = secret else { return Ok(Authorization::None) };
+    let secret = String::from_utf8(secret).map(Secret::new);
     let secret = secret.map_err(|_| ("credential_id", "the credential is not text".to_owned()))?;
     let bearer = |secret: &Secret| (header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
     let (name, text) = match provider.auth {
@@ -300,7 +333,7 @@ fn unusable(deployment: &Deployment, reason: &str) -> Authorization {
     Authorization::Signer(Signer::Unusable)
 }
 
-fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, (&'static str, String)> {
+fn header_value(field: &'static str, text: &str) -> Result<HeaderValue, Unfit> {
     HeaderValue::from_str(text).map_err(|_| (field, "has characters that no header can carry".to_owned()))
 }
 

@@ -39,9 +39,13 @@ pub struct Settings {
     /// Networks, separated by commas, of proxies whose `x-forwarded-for` is believed.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Box<[IpNet]>,
+    /// Networks, separated by commas, that organizations' own deployments may be in besides the public ones.
+    #[serde(deserialize_with = "networks")]
+    pub organization_networks: Box<[IpNet]>,
     /// Networks, separated by commas, that images may be fetched from besides the public ones.
     #[serde(deserialize_with = "networks")]
     pub fetch_networks: Box<[IpNet]>,
+    pub max_fetch_bytes: u64,
     pub timeouts: Timeouts,
     pub drain: Drain,
     pub journal: Journal,
@@ -55,6 +59,7 @@ pub struct Timeouts {
     pub connect_ms: u64,
     pub body_ms: u64,
     pub body_idle_ms: u64,
+    pub write_ms: u64,
     pub keep_alive_ms: u64,
     pub head_ms: u64,
     pub idle_ms: u64,
@@ -121,6 +126,11 @@ impl Settings {
 
     pub fn body_idle_timeout(&self) -> Duration {
         Duration::from_millis(self.timeouts.body_idle_ms)
+    }
+
+    /// How long a client may take nothing of its answer.
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.timeouts.write_ms)
     }
 
     /// Silence after which a stream gets a comment; `None`: never.
@@ -190,6 +200,8 @@ mod tests {
         assert!(settings.max_body_bytes >= 32 << 20, "C18: 32 MiB at least");
         assert!(settings.trusted_proxies.is_empty(), "nobody is believed unasked");
         assert!(settings.fetch_networks.is_empty(), "nothing private is fetched from unasked");
+        assert!(settings.organization_networks.is_empty(), "nor do organizations call it");
+        assert!(settings.max_fetch_bytes >= 64 << 20, "there is room for several requests");
     }
 
     fn load(file: &str) -> Result<Settings, ConfigError> {

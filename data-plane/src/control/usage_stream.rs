@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use nemo_proto::{common::NodeInfo, fleet::RegisterResponse, usage::UsageAck};
 use nemo_runtime::drain::DrainWatcher;
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Status, Streaming,
@@ -33,11 +33,13 @@ pub struct UsageStream {
     metrics: ControlMetrics,
     /// Taken from the journal, not yet acknowledged; never without an event.
     unacked: Option<Batch>,
+    /// One that is being read from the disk. A session may end meanwhile; what was taken is owed by the next one.
+    taking: Option<JoinHandle<Option<Batch>>>,
 }
 
 impl UsageStream {
     pub fn new(info: NodeInfo, journal: Journal, metrics: ControlMetrics) -> Self {
-        Self { info, journal, metrics, unacked: None }
+        Self { info, journal, metrics, unacked: None, taking: None }
     }
 
     /// Events that are not acknowledged.
@@ -63,7 +65,8 @@ impl UsageStream {
         loop {
             self.observe();
             // A message costs both planes more than an event: what is not yet worth one waits for company, but not long.
-            if self.unacked.is_none() && self.journal.untaken() < WAKE_AT && !drain.is_draining() {
+            let idle = self.unacked.is_none() && self.taking.is_none();
+            if idle && self.journal.untaken() < WAKE_AT && !drain.is_draining() {
                 tokio::select! {
                     () = tokio::time::sleep(flush) => {}
                     () = full_batch(&self.journal) => {}
@@ -73,7 +76,7 @@ impl UsageStream {
                 }
             }
             if self.unacked.is_none() {
-                self.unacked = take(&self.journal, batch.min(MAX_BATCH)).await;
+                self.unacked = self.take(batch.min(MAX_BATCH)).await;
             }
             let Some(unacked) = &self.unacked else {
                 if drain.is_draining() {
@@ -91,6 +94,20 @@ impl UsageStream {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// What is behind comes from the disk, which may take its time. When the caller is dropped meanwhile, the next call
+    /// returns what this one would have.
+    async fn take(&mut self, max: usize) -> Option<Batch> {
+        if self.taking.is_none() && !self.journal.has_backlog() {
+            return self.journal.take(max);
+        }
+        let journal = self.journal.clone();
+        let taking =
+            self.taking.get_or_insert_with(|| tokio::task::spawn_blocking(move || journal.take(max)));
+        let taken = taking.await;
+        self.taking = None;
+        taken.ok()?
     }
 
     fn batch(&self, unacked: &Batch) -> EncodedBatch {
@@ -123,15 +140,6 @@ impl UsageStream {
         self.metrics.journal_bytes.set(stats.bytes);
         self.metrics.journal_full.set(stats.full.into());
     }
-}
-
-/// What is behind comes from the disk, which may take its time.
-async fn take(journal: &Journal, max: usize) -> Option<Batch> {
-    if !journal.has_backlog() {
-        return journal.take(max);
-    }
-    let journal = journal.clone();
-    tokio::task::spawn_blocking(move || journal.take(max)).await.ok()?
 }
 
 /// The wake-up of a batch that was taken meanwhile is none.

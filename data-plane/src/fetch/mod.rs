@@ -7,6 +7,7 @@
 
 mod client;
 mod kind;
+mod space;
 mod target;
 
 use std::{
@@ -23,6 +24,8 @@ use nemo_runtime::public_address::is_public;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
+use self::space::{Reserved, Space};
+
 /// Files of one request.
 const MAX_FILES: usize = 16;
 const MAX_FILE: usize = 10 << 20;
@@ -38,6 +41,14 @@ const AT_ONCE: usize = 4;
 pub struct Fetcher {
     tls: std::sync::Arc<ClientConfig>,
     allowed: Box<[IpNet]>,
+    space: Space,
+}
+
+/// What was fetched for a request. It counts for the node as long as this is kept.
+#[derive(Debug)]
+pub struct Held {
+    pub files: Files,
+    _space: Reserved,
 }
 
 /// Why a file is not there. It says nothing of what a server has answered but its status.
@@ -73,6 +84,8 @@ pub enum Why {
     NoDocument,
     #[error("at most {MAX_FILES} files are fetched for a request")]
     TooMany,
+    #[error("this node holds as many fetched files as it may (max_fetch_bytes), try again later")]
+    Full,
 }
 
 /// A file that is not there.
@@ -84,26 +97,31 @@ pub struct NotFetched {
 }
 
 impl Fetcher {
-    /// `allowed`: networks of one's own that may be fetched from as well.
-    pub fn new(tls: ClientConfig, allowed: Box<[IpNet]>) -> Self {
-        Self { tls: std::sync::Arc::new(tls), allowed }
+    /// `allowed`: networks of one's own that may be fetched from as well. `most`: bytes of files, as base64, for all
+    /// requests together.
+    pub fn new(tls: ClientConfig, allowed: Box<[IpNet]>, most: u64) -> Self {
+        Self { tls: std::sync::Arc::new(tls), allowed, space: Space::new(most) }
     }
 
     /// Fetches all of these, until `due` at the latest.
     ///
     /// # Errors
     /// The first that can't be had.
-    pub async fn all(&self, links: &[Link], due: Instant) -> Result<Files, NotFetched> {
+    pub async fn all(&self, links: &[Link], due: Instant) -> Result<Held, NotFetched> {
         if let Some(link) = links.get(MAX_FILES) {
             return Err(NotFetched { path: link.path.clone(), why: Why::TooMany });
         }
         let (due, room) = (due.min(Instant::now() + PATIENCE), Room::default());
+        let first = || links.first().map_or_else(String::new, |link| link.path.clone());
+        let reserved = self.space.reserve(links.len(), due).await;
+        let mut reserved = reserved.map_err(|why| NotFetched { path: first(), why })?;
         let mut files = Vec::with_capacity(links.len());
         for batch in links.chunks(AT_ONCE) {
             let fetched = batch.iter().map(|link| self.timely(link, &room, due));
             files.append(&mut try_join_all(fetched).await?);
         }
-        Ok(Files(files))
+        reserved.shrink(files.iter().map(|file| file.data.len()).sum());
+        Ok(Held { files: Files(files), _space: reserved })
     }
 
     async fn timely(&self, link: &Link, room: &Room, due: Instant) -> Result<File, NotFetched> {

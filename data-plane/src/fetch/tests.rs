@@ -5,7 +5,7 @@ use crate::upstream::UpstreamClient;
 
 fn fetcher(allowed: &[&str]) -> Fetcher {
     let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
-    Fetcher::new(UpstreamClient::new(None).unwrap().tls_http1(), allowed)
+    Fetcher::new(UpstreamClient::new(None).unwrap().tls_http1(), allowed, 256 << 20)
 }
 
 fn link(url: &str) -> Link {
@@ -64,7 +64,7 @@ async fn a_request_has_so_many_files_and_no_more() {
     links[16].path = "the seventeenth".to_owned();
     let error = fetcher(&[]).all(&links, due()).await.unwrap_err();
     assert_eq!(error, NotFetched { path: "the seventeenth".to_owned(), why: Why::TooMany });
-    assert!(fetcher(&[]).all(&[], due()).await.unwrap().0.is_empty());
+    assert!(fetcher(&[]).all(&[], due()).await.unwrap().files.0.is_empty());
 }
 
 #[test]
@@ -84,4 +84,23 @@ async fn what_does_not_come_in_time_is_not_waited_for() {
     let error = fetcher(&["127.0.0.1/32"]).all(&[link(&url)], due).await.unwrap_err();
     assert_eq!(error.why, Why::Late);
     drop(listener);
+}
+
+/// The node's bound is one of all requests together: who finds no room waits as long as the request may take.
+#[tokio::test]
+async fn who_finds_no_room_on_the_node_is_refused_and_asks_nobody() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://127.0.0.1:{}/x.png", listener.local_addr().unwrap().port());
+    let allowed = Box::new(["127.0.0.1/32".parse().unwrap()]);
+    let fetcher = Fetcher::new(UpstreamClient::new(None).unwrap().tls_http1(), allowed, 1);
+    let (links, slow) = ([link(&url)], Instant::now() + Duration::from_millis(600));
+    let second = async {
+        let _connected = listener.accept().await.unwrap();
+        let due = Instant::now() + Duration::from_millis(50);
+        let error = fetcher.all(&links, due).await.unwrap_err();
+        assert_eq!((error.why, &*error.path), (Why::Full, "messages[0].content[0].image_url"));
+    };
+    let (first, ()) = tokio::join!(fetcher.all(&links, slow), second);
+    assert_ne!(first.unwrap_err().why, Why::Full);
+    assert!(fetcher.all(&[], due()).await.is_ok(), "what is over has given its room back");
 }

@@ -310,7 +310,7 @@ impl Chain<'_> {
         };
         let several = records.iter().any(|it| it.deployment.id != records[0].deployment.id);
         let limited = ends(&["rate_limited", "cooling"]);
-        if ends(&["unsupported"]) {
+        if ends(&["unsupported", "overloaded"]) {
             // Nobody was asked: the request itself is told what is wrong with it.
         } else if limited {
             let cooling = self.decision.eliminated.iter().filter_map(|it| match it.reason {

@@ -4,6 +4,7 @@
 //! records that (C4: a client that leaves is still accounted for).
 
 mod billing;
+mod cost;
 
 use std::{
     net::IpAddr,
@@ -17,7 +18,7 @@ use nemo_llm::{
     Asked, Endpoint, FinishReason, Pricing, ServiceTier, estimate_input_tokens, estimate_output_tokens,
 };
 use nemo_proto::usage::{self as wire, CostSource, Outcome};
-use nemo_runtime::clock;
+use nemo_runtime::{clock, in_place};
 use nemo_snapshot::{Deployment, KeyRecord, ModelGroup, Strategy};
 use nemo_types::{Measure, Nanos, RequestId, Usage};
 use smallvec::SmallVec;
@@ -144,7 +145,7 @@ pub enum Ending<'a> {
     Refused {
         status: u16,
     },
-    /// The upstream broke off after the first content byte.
+    /// The upstream broke off after the first content byte, or nobody answered a stream that was kept alive.
     Interrupted(&'static str),
     /// The client left.
     Cancelled,
@@ -166,7 +167,7 @@ impl RequestContext {
             return None;
         }
         let started_unix_us = clock::unix_us();
-        Some(Box::new(Self {
+        Some(in_place(|| Self {
             sinks,
             id: RequestId::at(started_unix_us),
             endpoint,
@@ -387,103 +388,12 @@ impl RequestContext {
         }
     }
 
-    /// What failed attempts have cost all the same.
-    fn lost(&self) -> Option<Nanos> {
-        let costs = self.attempts.iter().filter_map(|attempt| attempt.cost);
-        costs.reduce(|sum, cost| Nanos(sum.0.saturating_add(cost.0)))
-    }
-
     /// The whole answer has come.
     pub fn answered(&mut self) {
         let now = Instant::now();
         self.upstream = self.upstream_before + now.duration_since(self.dispatched.unwrap_or(now));
         self.first_byte = Some(now.duration_since(self.started));
         self.finished = Some(now);
-    }
-
-    /// Reported usage, else what can be estimated of a request that was sent; with whether it is an estimate. What a
-    /// stream that broke off has reported does not count what came afterwards: Anthropic begins with a report.
-    fn measured(&self, ending: Ending<'_>) -> (Option<Usage>, bool) {
-        let billable = self.is_billable(ending);
-        if let Some(mut usage) = self.usage {
-            let cut = self.stream && billable && !matches!(ending, Ending::Complete);
-            let rest = cut && self.output_bytes > 0;
-            if rest {
-                let since = estimate_output_tokens(self.output_bytes);
-                usage.output = Some(usage.output.unwrap_or(0).saturating_add(since));
-            }
-            return (Some(usage), rest);
-        }
-        if !self.endpoint.is_text() {
-            // Bytes of sound and images say nothing about tokens; what was counted in units is exact at the end only.
-            return (None, billable && !matches!(ending, Ending::Complete));
-        }
-        let estimate = || Usage {
-            input: Some(self.estimated_input()),
-            output: Some(estimate_output_tokens(self.output_bytes)),
-            ..Usage::default()
-        };
-        (billable.then(estimate), billable)
-    }
-
-    fn is_billable(&self, ending: Ending<'_>) -> bool {
-        match ending {
-            // Counting is free.
-            _ if self.endpoint.counts().is_some() => false,
-            Ending::Complete | Ending::Interrupted(_) => true,
-            // Unless it left between two attempts.
-            Ending::Cancelled => self.attempts.last().is_some_and(|attempt| attempt.error.is_none()),
-            Ending::Failed(_) | Ending::Refused { .. } => false,
-        }
-    }
-
-    /// What was consumed in other units than text tokens.
-    fn units(&self, ending: Ending<'_>) -> Vec<Measure> {
-        if !self.is_billable(ending) {
-            return Vec::new();
-        }
-        let form = self.upload.as_ref().map(|upload| upload.asked(self.endpoint));
-        nemo_llm::measures(self.endpoint, form.as_ref().or(self.asked.as_deref()), self.measures.clone())
-    }
-
-    /// The cost of what was consumed: the upstream's own figure wins, else the price of the deployment. Failed attempts
-    /// count too, as far as they have reported anything.
-    fn cost_of(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
-        match (self.own_cost(usage, units, estimated), self.lost()) {
-            (Some(own), Some(lost)) => Some(Cost { nanos: Nanos(own.nanos.0.saturating_add(lost.0)), ..own }),
-            (None, Some(nanos)) => Some(Cost { nanos, source: CostSource::Priced }),
-            (own, None) => own,
-        }
-    }
-
-    fn own_cost(&self, usage: Option<&Usage>, units: &[Measure], estimated: bool) -> Option<Cost> {
-        if self.endpoint.counts().is_some() {
-            // Free, also where the price is one for each call.
-            return None;
-        }
-        if let Some(nanos) = self.provider_cost {
-            return Some(Cost { nanos, source: CostSource::Provider });
-        }
-        let nanos =
-            self.deployment.as_ref()?.price.as_ref()?.cost_in(self.service_tier.as_str(), usage, units)?;
-        let source = if estimated { CostSource::Estimated } else { CostSource::Priced };
-        Some(Cost { nanos, source })
-    }
-
-    /// The same for a stream that is under way, whose last chunk shall tell its cost.
-    pub fn pricing(&self) -> Pricing {
-        let price = self.deployment.as_ref().and_then(|it| it.price.clone());
-        let lost = self.lost().unwrap_or(Nanos::ZERO);
-        Pricing::new(move |told| {
-            let priced = || price.as_ref()?.cost_in(told.service_tier.as_str(), told.usage, told.measures);
-            told.provider_cost.or_else(priced)?.checked_add(lost)
-        })
-    }
-
-    /// What the request costs if it ended well now, for the response headers.
-    pub fn cost(&self) -> Option<Cost> {
-        let (usage, estimated) = self.measured(Ending::Complete);
-        self.cost_of(usage.as_ref(), &self.units(Ending::Complete), estimated)
     }
 
     /// Records the ending. Only the first counts.
@@ -504,7 +414,7 @@ impl RequestContext {
             self.finished.map_or_else(|| self.started.elapsed(), |at| at.duration_since(self.started));
         let (usage, estimated) = self.measured(ending);
         let units = self.units(ending);
-        let cost = known.unwrap_or_else(|| self.cost_of(usage.as_ref(), &units, estimated));
+        let cost = known.unwrap_or_else(|| self.cost_of(ending, usage.as_ref(), &units, estimated));
         let (cost, charges) = self.settle(ending, cost, usage.as_ref());
         let (outcome, code) = match ending {
             Ending::Complete => (Outcome::Ok, ""),

@@ -8,7 +8,7 @@ pub mod fetch;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use nemo_llm::{
-    CodecError, Counter, Destination, Echo, EditSet, Encoded, Endpoint, Files, Hosting, Inbound, Plan,
+    CodecError, Counter, Destination, Echo, EditSet, Encoded, Endpoint, Files, Hosting, Inbound, Link, Plan,
     Segments, count, extras::ExtraField, ir::Param, providers::responses::affinity::Tagger, transcode,
 };
 use nemo_runtime::clock;
@@ -28,6 +28,8 @@ use crate::{config::live::Upstream, upstream::SegmentBody};
 pub struct Crossing {
     pub plan: Plan,
     pub echo: Echo,
+    /// The bodies that go upstream, where one is not enough.
+    pub pieces: Vec<Bytes>,
     /// What the upstream can't be told, for `x-nemo-dropped-params`.
     pub dropped: Option<HeaderValue>,
     /// For the id of what is kept, where it is not put in by a writer of the dialect.
@@ -77,8 +79,8 @@ fn filled(
             match made {
                 Err(error) if error.unsupported && context.fetches && files.is_none() => {
                     let links = transcode::links(dialects, body, inbound, &to);
-                    return match links.iter().any(|link| of_part(&link.path) == of_part(&error.path)) {
-                        true => Ok(cold(Cold::Wanting(Box::new(links)))),
+                    return match links.iter().any(|link| leads_to(&error.path, &link.path)) {
+                        true => Ok(wanting(links)),
                         false => Err(error),
                     };
                 }
@@ -104,6 +106,10 @@ fn filled(
         let message = format!("{name} has no `{first}`, and the request is not to be sent without it.");
         return Err(CodecError::unsupported(first.clone(), message));
     }
+    let mut pieces = encoded.more;
+    if !pieces.is_empty() {
+        pieces.insert(0, encoded.body.clone());
+    }
     let crossing = Crossing {
         plan,
         echo: Echo {
@@ -119,6 +125,7 @@ fn filled(
                 _ => "".into(),
             },
         },
+        pieces,
         dropped: header(&dropped),
         tagger: None,
     };
@@ -126,6 +133,11 @@ fn filled(
         body: SegmentBody::new(Segments::from_iter([encoded.body].into_iter().filter(|it| !it.is_empty()))),
         ..cold(Cold::Crossing(Box::new(crossing)))
     })
+}
+
+/// What these are to be fetched for before it can be made.
+pub fn wanting(links: Vec<Link>) -> Outgoing {
+    cold(Cold::Wanting(Box::new(links)))
 }
 
 /// Without a body.
@@ -140,6 +152,13 @@ fn cold(cold: Cold) -> Outgoing {
 }
 
 impl Crossing {
+    /// What the answers to some of the pieces, as a JSON array, tell of what they have used.
+    pub fn tokens(&self, answers: &[u8]) -> Option<u64> {
+        let Plan::Convert(conversion) = self.plan else { return None };
+        // Of nobody's request: it is not a whole answer.
+        (conversion.response)(answers, &Echo::default()).ok()?.usage?.input
+    }
+
     /// What the client gets instead of this answer, where it says that nobody counts there.
     pub fn estimate(&self, context: &RequestContext, status: StatusCode, said: &str) -> Option<Bytes> {
         let Plan::Count { from, by } = self.plan else { return None };
@@ -152,6 +171,12 @@ impl Crossing {
 /// The path of the part of a message that a path leads into.
 fn of_part(path: &str) -> &str {
     path.rfind(']').map_or(path, |at| &path[..at])
+}
+
+/// Whether this is the path of the part at `link`, or of the result of a tool that it is in.
+fn leads_to(path: &str, link: &str) -> bool {
+    let rest = of_part(link).strip_prefix(of_part(path));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(']'))
 }
 
 /// Members that the target has no place for, as the client calls them. What is the gateway's own is no loss.
@@ -207,6 +232,22 @@ pub fn unmade(error: CodecError) -> Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_known_by_the_part_that_is_refused() {
+        let link = "messages[1].content[1].content[2].source";
+        for path in
+            [link, "messages[1].content[1].content[2].source.url", "messages[1].content[1].source.url"]
+        {
+            assert!(leads_to(path, link), "{path}");
+        }
+        for path in
+            ["messages[1].content[1].content[1].source", "messages[1].content[10].source", "tools[1]", ""]
+        {
+            assert!(!leads_to(path, link), "{path}");
+        }
+        assert!(!leads_to("messages[1].content[1].source", "messages[1].content[10].source"));
+    }
 
     #[test]
     fn what_was_dropped_is_told_clean_and_bounded() {

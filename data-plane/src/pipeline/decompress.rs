@@ -12,6 +12,9 @@ use super::error::{GatewayError, Kind};
 
 /// Larger windows are refused, as RFC 9659 has it for HTTP: a decoder holds a whole window in memory.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// How a brotli stream with a large window begins: seven bits that RFC 7932 reserves. The decoder takes it all the same, with
+/// a window of up to 1 GiB, which it fills before it hands anything out. Every other beginning means 16 MiB at most.
+const BROTLI_LARGE_WINDOW: u8 = 0b001_0001;
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,7 @@ fn decode_into(encoding: Encoding, body: &[u8], sink: &mut Sink) -> io::Result<(
     match encoding {
         Encoding::Gzip => finish(flate2::read::MultiGzDecoder::new(body), sink),
         Encoding::Deflate => finish(flate2::read::ZlibDecoder::new(body), sink),
+        Encoding::Brotli if has_large_window(body) => Err(io::ErrorKind::InvalidData.into()),
         Encoding::Brotli => finish(brotli_decompressor::Decompressor::new(body, 16 * 1024), sink),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::new(body)?;
@@ -125,6 +129,10 @@ fn decode_into(encoding: Encoding, body: &[u8], sink: &mut Sink) -> io::Result<(
             finish(decoder, sink)
         }
     }
+}
+
+fn has_large_window(brotli: &[u8]) -> bool {
+    brotli.first().is_some_and(|first| first & 0x7f == BROTLI_LARGE_WINDOW)
 }
 
 /// A decoder that ends before its format says so reports `UnexpectedEof`.
@@ -176,6 +184,19 @@ mod tests {
             assert!(body.len() < 1 << 20, "{encoding:?} {}", body.len());
             assert_eq!(decode(encoding, &body, LIMIT), Err(Failed::TooLarge), "{encoding:?}");
         }
+    }
+
+    /// No window is filled before the limit sees what comes out of it.
+    #[test]
+    fn a_brotli_window_is_no_larger_than_the_format_allows() {
+        // As above, with the largest window there is, and with one of 32 MiB in the way of the extension.
+        let largest = [&[0x0f, 0x02, 0x80], &b"hello"[..], &[0x03]].concat();
+        assert_eq!(decode(Encoding::Brotli, &largest, LIMIT).unwrap(), "hello");
+        let large = [&[0x11, 0x19, 0x08, 0x00, 0x02], &b"hello"[..], &[0x03]].concat();
+        let mut extended = Sink { bytes: Vec::new(), limit: LIMIT, full: false };
+        finish(brotli_decompressor::Decompressor::new(&large[..], 4096), &mut extended).unwrap();
+        assert_eq!(extended.bytes, b"hello", "the decoder would take it");
+        assert_eq!(decode(Encoding::Brotli, &large, LIMIT), Err(Failed::Malformed));
     }
 
     #[test]

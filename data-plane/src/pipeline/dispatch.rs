@@ -1,16 +1,19 @@
 //! One attempt: build the upstream's request, send it, judge the answer. Called by [`super::attempts`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
-use nemo_llm::{EditSet, Endpoint, Link, Plan, Spliced, UpstreamErrorInfo, codec, decode_error};
-use nemo_runtime::clock;
+use nemo_llm::{EditSet, Endpoint, Link, Plan, Segments, Spliced, UpstreamErrorInfo, codec, decode_error};
+use nemo_runtime::{clock, in_place};
 use nemo_snapshot::Deployment;
 
-use super::{context::RequestContext, crossing::Crossing, failure::Failure, headers, timeouts::Deadline};
+use super::{
+    context::RequestContext, crossing::Crossing, failure::Failure, headers, pieces::Pieces,
+    timeouts::Deadline,
+};
 use crate::{
     app::State,
     config::{Live, live::Upstream},
@@ -76,6 +79,8 @@ pub struct Reply {
 
 pub enum Payload {
     Success(UpstreamBody),
+    /// What was answered to each of a request's pieces, as a JSON array.
+    Joined(Bytes),
     /// The upstream's refusal of the client's request.
     Refusal(Box<Refusal>),
     /// The gateway's own estimate, in the client's dialect.
@@ -120,13 +125,13 @@ pub async fn run(
     let upstream = live.upstreams.get(deployment.slot);
     let uri = upstream.and_then(|upstream| upstream.uri(endpoint, context.stream));
     let sent = context.attempting(pick, pause);
-    let crossing = match cold {
+    let mut crossing = match cold {
         None => None,
         Some(Cold::Crossing(crossing)) => Some(crossing),
         Some(Cold::Refused(failure)) => return Err(failure),
         Some(Cold::Estimated(_) | Cold::Wanting(_)) => return Err(Failure::unserved()),
     };
-    let (Some(upstream), Some(uri)) = (upstream, uri) else { return Err(Failure::unserved()) };
+    let (Some(upstream), Some(uri)) = (upstream, uri) else { return Err(unsent(Failure::unserved(), body)) };
     if let Some(key) = &context.key {
         match state.health.begin(live, key.org_id, deployment) {
             Ok(attempt) => context.health = Some(attempt),
@@ -152,7 +157,19 @@ pub async fn run(
     if let Some(estimate) = crossing.as_ref().and_then(|it| it.estimate(context, response.status(), "")) {
         return Ok(uncounted(estimate, deployment.slot, deadline, context));
     }
-    let (head, payload) = judge(deployment, response, (endpoint, upstream)).await?;
+    let (head, mut payload) = judge(deployment, response, (endpoint, upstream)).await?;
+    if let Some(crossing) = crossing.as_mut().filter(|it| !it.pieces.is_empty()) {
+        let bodies = std::mem::take(&mut crossing.pieces);
+        payload = match payload {
+            Payload::Success(first) => {
+                let (called, shared) = ((endpoint, upstream, uri), &*context);
+                let send = |body| piece(state, deployment, called, (client_headers, body), deadline, shared);
+                let pieces = Pieces { bodies, first, deadline };
+                Payload::Joined(Box::pin(pieces.joined(send, |answers| crossing.tokens(answers))).await?)
+            }
+            other => other,
+        };
+    }
     if let (Payload::Refusal(refusal), Some(crossing)) = (&payload, &crossing) {
         let said = refusal.said.message.as_deref().unwrap_or_default();
         if let Some(estimate) = crossing.estimate(context, head.status, said) {
@@ -160,6 +177,31 @@ pub async fn run(
         }
     }
     Ok(Reply { head, payload, edits, strip_usage_chunk, deadline, slot: deployment.slot, crossing })
+}
+
+/// Another piece of a request, sent as the first was.
+async fn piece(
+    state: &State,
+    deployment: &Deployment,
+    (endpoint, upstream, uri): (Endpoint, &Upstream, &http::Uri),
+    (client, body): (&HeaderMap, Bytes),
+    mut deadline: Deadline,
+    context: &RequestContext,
+) -> Result<Payload, Box<Failure>> {
+    let body = (SegmentBody::new(Segments::from_iter([body])), None);
+    let mut request = prepared(endpoint, upstream, (uri, client), body, context);
+    // It is the first piece's.
+    request.headers_mut().remove(headers::IDEMPOTENCY_KEY);
+    let now = Instant::now();
+    deadline.sent(now.into());
+    let (head_by, waited) = deadline.next_frame(None);
+    let patience = Patience { now, connect: deadline.connect, head_by };
+    let answer = match &upstream.signer {
+        None => state.upstream.send(&upstream.route, request, patience).await,
+        Some(signer) => signed(state, upstream, signer, (request, patience)).await?,
+    };
+    let response = answer.map_err(|failed| Failure::unanswered(failed.error, waited, deadline.hurried))?;
+    Ok(judge(deployment, response, (endpoint, upstream)).await?.1)
 }
 
 /// This upstream does not count, which says nothing about its health.
@@ -194,7 +236,7 @@ fn prepared(
     context: &RequestContext,
 ) -> Outbound {
     let length = body.size_hint().exact();
-    let mut request = Box::new(Request::new(body));
+    let mut request = in_place(|| Request::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = upstream.headers.of(length, client.get(header::ACCEPT));
@@ -202,7 +244,7 @@ fn prepared(
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
-    headers::to_upstream(client, headers);
+    headers::to_upstream(client, context.key.as_ref().map(|key| key.org_id), headers);
     let anthropic = matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens);
     if anthropic && matches!(upstream.plan(endpoint), Some(Plan::Splice)) {
         headers::to_anthropic(client, headers);

@@ -78,6 +78,23 @@ impl Failure {
         Self { refused: Some(Box::new(refused)), ..failure }
     }
 
+    /// The upstream refuses a piece of the request, for what is in it: another candidate may take it.
+    pub fn piece_refused(said: UpstreamErrorInfo) -> Box<Self> {
+        let what = said.message.unwrap_or_else(|| "it did not say why".to_owned());
+        let told = GatewayError::new(
+            Kind::InvalidRequest,
+            format!("The upstream refused a part of the request: {what}"),
+        );
+        let failure = Self::new(Kind::InvalidRequest, "refused", "refused a part of the request");
+        Box::new(Self { refused: Some(Box::new(told)), ..failure })
+    }
+
+    /// This node has no room for it now: nothing was sent. Another candidate may need none.
+    pub fn crowded(refused: GatewayError) -> Self {
+        let failure = Self::new(Kind::Overloaded, "overloaded", "was not asked");
+        Self { refused: Some(Box::new(refused)), ..failure }
+    }
+
     /// There is no token yet that proves who sends the request.
     pub fn unsigned() -> Box<Self> {
         let what = "has a credential for which no token can be had";
@@ -105,6 +122,11 @@ impl Failure {
             CallError::Timeout => return Self::timed_out(waited, hurried),
             CallError::ConnectTimeout => return Self::timed_out(Waited::Connect, hurried),
             CallError::Connect => (Kind::UpstreamUnavailable, FailureClass::Connect, "could not be reached"),
+            CallError::OutOfReach => (
+                Kind::UpstreamUnavailable,
+                FailureClass::Connect,
+                "is at an address that an organization's own deployments may not have",
+            ),
             CallError::Broken => {
                 (Kind::UpstreamUnavailable, FailureClass::Interrupted, "broke the connection")
             }
@@ -112,7 +134,8 @@ impl Failure {
                 (Kind::UpstreamProtocol, FailureClass::Server, "sent something that is no HTTP")
             }
         };
-        Box::new(Self { class: Some(class), again: true, ..Self::new(kind, error.label(), what) })
+        let again = error != CallError::OutOfReach;
+        Box::new(Self { class: Some(class), again, ..Self::new(kind, error.label(), what) })
     }
 
     /// Who was slow once is not waited for again. A client that is in a hurry says nothing about the upstream.
@@ -193,7 +216,10 @@ impl Failure {
     /// Whether it was sent, and nobody knows what it has cost: there was no answer, or none that came to its end.
     pub fn is_ambiguous(&self) -> bool {
         let sent = self.unsent.is_none() && self.class != Some(FailureClass::Connect);
-        let ours = matches!(self.kind, Kind::NoHealthyDeployment | Kind::Internal | Kind::InvalidRequest);
+        let ours = matches!(
+            self.kind,
+            Kind::NoHealthyDeployment | Kind::Internal | Kind::InvalidRequest | Kind::Overloaded
+        );
         let told = self.said.is_some() || self.label == "error_event";
         sent && !ours && !told && matches!(self.status, 0 | 200)
     }

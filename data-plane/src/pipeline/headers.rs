@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use nemo_types::OrgId;
+use ring::digest;
 
 use super::throttle;
 use crate::quota::RateView;
@@ -165,27 +168,44 @@ impl Own<'_> {
     }
 }
 
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Sent on to the upstream when the client sent it, besides `accept`: tracing and idempotency, no identity.
 fn travels_upstream(name: &str) -> bool {
-    matches!(name, "traceparent" | "tracestate" | "idempotency-key" | "openai-beta")
+    matches!(name, "traceparent" | "tracestate" | IDEMPOTENCY_KEY | "openai-beta")
 }
 
 /// One pass over what is there is cheaper than one lookup per allowed name.
-fn copy(allowed: fn(&str) -> bool, from: &HeaderMap, to: &mut HeaderMap) {
-    for (name, value) in from {
-        if allowed(name.as_str()) {
-            to.insert(name.clone(), value.clone());
-        }
+fn allowed(
+    client: &HeaderMap,
+    allows: fn(&str) -> bool,
+) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    client.iter().filter(move |(name, _)| allows(name.as_str()))
+}
+
+/// `caller`: whose request it is; `None` when nobody's.
+pub fn to_upstream(client: &HeaderMap, caller: Option<OrgId>, upstream: &mut HeaderMap) {
+    for (name, value) in allowed(client, travels_upstream) {
+        let value = if *name == IDEMPOTENCY_KEY { idempotency_key(value, caller) } else { value.clone() };
+        upstream.insert(name.clone(), value);
     }
 }
 
-pub fn to_upstream(client: &HeaderMap, upstream: &mut HeaderMap) {
-    copy(travels_upstream, client, upstream);
+/// Upstreams keep what they answered by account and idempotency key, and organizations share the operator's account: two
+/// that choose the same key, or one that knows another's, must not be given each other's answers.
+#[cold]
+fn idempotency_key(chosen: &HeaderValue, caller: Option<OrgId>) -> HeaderValue {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(caller.as_ref().map_or(&[], |org| org.as_bytes()));
+    digest.update(chosen.as_bytes());
+    let text = BASE64_URL_SAFE_NO_PAD.encode(digest.finish());
+    HeaderValue::try_from(text).unwrap_or(EMPTY)
 }
 
 /// What Anthropic's own clients tell Anthropic's own servers.
 pub fn to_anthropic(client: &HeaderMap, upstream: &mut HeaderMap) {
-    copy(|name| matches!(name, "anthropic-version" | "anthropic-beta"), client, upstream);
+    let theirs = allowed(client, |name| matches!(name, "anthropic-version" | "anthropic-beta"));
+    theirs.for_each(|(name, value)| drop(upstream.insert(name.clone(), value.clone())));
 }
 
 /// What is needed of a request's headers before anything else.
@@ -214,7 +234,7 @@ impl<'a> First<'a> {
                 _ => {}
             }
         }
-        first.request_id = first.request_id.or(portkey).filter(|value| is_sane(value));
+        first.request_id = first.request_id.or(portkey).filter(|value| is_request_id(value.as_bytes()));
         first
     }
 }
@@ -222,10 +242,10 @@ impl<'a> First<'a> {
 /// Longest request id that is taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-fn is_sane(request_id: &HeaderValue) -> bool {
+/// Whether a client may give its request this id.
+pub fn is_request_id(bytes: &[u8]) -> bool {
     let harmless =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
-    let bytes = request_id.as_bytes();
     !bytes.is_empty() && bytes.len() <= MAX_REQUEST_ID && bytes.iter().all(harmless)
 }
 
@@ -331,7 +351,25 @@ mod tests {
             client.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
         }
         let mut upstream = HeaderMap::new();
-        to_upstream(&client, &mut upstream);
+        to_upstream(&client, None, &mut upstream);
         assert_eq!(upstream.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["traceparent"]);
+    }
+
+    #[test]
+    fn organizations_do_not_share_idempotency_keys() {
+        let sent = |chosen: &'static str, caller: OrgId| {
+            let client = HeaderMap::from_iter([(
+                HeaderName::from_static(IDEMPOTENCY_KEY),
+                HeaderValue::from_static(chosen),
+            )]);
+            let mut upstream = HeaderMap::new();
+            to_upstream(&client, Some(caller), &mut upstream);
+            upstream[IDEMPOTENCY_KEY].clone()
+        };
+        let (one, other) = (OrgId::generate(), OrgId::generate());
+        assert_eq!(sent("order-17", one), sent("order-17", one));
+        assert_ne!(sent("order-17", one), sent("order-17", other));
+        assert_ne!(sent("order-17", one), sent("order-18", one));
+        assert_eq!(sent("order-17", one).len(), 43, "short enough for everybody");
     }
 }

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod multipart;
 pub mod original;
 pub mod pace;
+pub mod pieces;
 pub mod portkey;
 pub mod reserve;
 pub mod respond;
@@ -48,6 +49,7 @@ use nemo_llm::{
     Endpoint, Envelope, ErrorDialect, Inbound,
     endpoint::{GoogleMethod, google_call},
 };
+use nemo_runtime::in_place;
 use nemo_snapshot::KeyRecord;
 
 pub use self::body::Body;
@@ -136,7 +138,7 @@ async fn run(
         Box::pin(answering.park(slot)).await?;
     }
     // Boxed: it is by far the largest, and each of the futures around it would have room for it and be moved with it.
-    let mut response = Box::pin(answering.run(slot)).await?;
+    let mut response = Box::into_pin(in_place(|| answering.run(slot))).await?;
     if let Some(headers) = portkey {
         portkey::answer(&headers, response.headers_mut());
     }
@@ -221,7 +223,7 @@ fn routed(
     let deadline = deadline.for_clients_of(endpoint);
     context.deployment = Some(deployment);
     let (state, original) = (state.clone(), Original::Json(body));
-    Ok(Box::new(early::Answering {
+    Ok(in_place(|| early::Answering {
         state,
         live,
         decision,

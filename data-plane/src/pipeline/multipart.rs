@@ -109,6 +109,9 @@ pub async fn run(
     let deployment = decision.first().ok_or_else(gone)?.deployment.clone();
     let context = slot.as_deref().ok_or_else(gone)?;
     let (endpoint, several) = (context.endpoint, decision.picks.len() > 1);
+    if endpoint.is_image() && context.spending.is_some() {
+        source.bound();
+    }
     let (form, rest) = form(source, ahead, announced, &deployment, (endpoint, headers, &boundary))?;
     let upstream = live.upstreams.get(deployment.slot).ok_or_else(gone)?;
     let outgoing = match form.outgoing(endpoint, (upstream, &deployment), rest, context.cap(), context) {
@@ -180,7 +183,7 @@ fn routed(
         patience: state.settings.lease_wait(),
     };
     let endpoint = context.endpoint;
-    let size = || reserve::terms::Size::of_form(endpoint, &form.asked(endpoint), most);
+    let size = || reserve::terms::Size::of_form(endpoint, &source.most_asked(endpoint), most);
     let denied = reserve::run(&money, size, &mut routed.decision, context)?;
     let decision = &routed.decision;
     context.strategy = Some(decision.strategy);
@@ -203,9 +206,7 @@ fn form(
     let length = announced
         .map(|length| length - source.stripped().min(length) + model.len() as u64)
         .and_then(|length| length.checked_sub(sent.len() as u64));
-    if length.is_some() {
-        source.seal();
-    }
+    source.seal();
     let (_, held) = ahead.render(&model);
     let stripped = source.stripped() > 0;
     // The model stands in what was read ahead: of the rest nothing depends on the upstream, nor does its length.

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use http::HeaderValue;
-use nemo_llm::{CodecError, EditSet, Endpoint, Envelope, Inbound, Plan, Target, splice_capped};
+use nemo_llm::{
+    CodecError, EditSet, Endpoint, Envelope, Inbound, Plan, Target, links::spliced, splice_capped,
+};
 use nemo_snapshot::Deployment;
 
 use super::{context::RequestContext, crossing, dispatch::Outgoing, upload::Ahead};
@@ -73,7 +75,8 @@ impl Original {
 /// The body for this deployment: the client's with edits, or a translation.
 ///
 /// # Errors
-/// What is wrong with the request, or what this deployment can't do: only where it is translated.
+/// What is wrong with the request, or what this deployment can't do: only where it is translated, or names by URL what
+/// is not read there.
 pub fn json(
     (body, envelope): (&Bytes, &Envelope<'_>),
     endpoint: Endpoint,
@@ -86,6 +89,12 @@ pub fn json(
             crossing::outgoing(body, plan, (upstream, deployment), cap, context)
         }
         Some(Plan::Splice) | None => {
+            if spliced::may_be_named(upstream.provider, endpoint, body)
+                && let links = spliced::named(body, context.fetches)?
+                && !links.is_empty()
+            {
+                return Ok(crossing::wanting(links));
+            }
             let target = Target { provider: upstream.provider, upstream_model: &deployment.upstream_model };
             Ok(splice_capped(body, envelope, endpoint, &target, cap).into())
         }

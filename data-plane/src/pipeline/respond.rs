@@ -59,6 +59,14 @@ pub async fn run(
             return Ok(estimated(head.build(live, &context, None), estimate, context));
         }
         Payload::Success(incoming) => incoming,
+        Payload::Joined(answers) => {
+            let response = head.build(live, &context, None);
+            let Some(crossing) = crossing else {
+                *slot = Some(context);
+                return Err(Failure::unserved());
+            };
+            return crossing::answer::joined(response, &answers, *crossing, dialect, context, slot);
+        }
     };
     if let Some(mut crossing) = crossing {
         let streams = crossing::answer::is_stream(head.content_type());

@@ -144,7 +144,17 @@ impl Source {
         Ok(true)
     }
 
-    /// The length of the whole form is announced to the upstream: nothing more may be taken out of it.
+    /// The most that the call can be billed by, whatever is still to come of the form.
+    pub fn most_asked(&self, endpoint: Endpoint) -> Asked {
+        self.form().most_asked(endpoint, self.ended)
+    }
+
+    /// So much is held for the call: nothing that follows may ask for more.
+    pub fn bound(&mut self) {
+        self.scanner.bound();
+    }
+
+    /// The call goes upstream: nothing more may be taken out of the form.
     pub fn seal(&mut self) {
         self.scanner.seal();
     }

@@ -21,6 +21,8 @@ use super::{
 
 /// How long a refused request's need is told: its client comes back, or does not.
 const DEMAND_LASTS: u64 = 10_000_000_000;
+/// How long a note stands that no request asks after: until the next report, which would ask again.
+const NOTE_LASTS: u64 = 2_000_000_000;
 /// Leases that are over are remembered for so long, so that a grant that was under way for long is not taken for a new
 /// one; and so many at most.
 const GONE_LASTS: u64 = 3_600_000_000_000;
@@ -70,6 +72,7 @@ pub struct Account {
 /// Behind the lock.
 #[derive(Debug, Default)]
 pub struct Books {
+    /// See [`Books::word`].
     pub note: Option<Note>,
     pub demand: Demand,
     /// The newest answer that said something about this budget.
@@ -110,11 +113,14 @@ pub struct Note {
     pub resets_at: Option<Moment>,
     /// Worth asking again then; `None`: only a new window or a higher limit helps.
     pub retry_at: Option<Moment>,
+    /// When some of what was spent comes back by age; `None`: never.
+    pub eases_at: Option<Moment>,
+    pub noted_at: Moment,
 }
 
 impl Note {
     pub fn holds(&self, now: Moment) -> bool {
-        [self.resets_at, self.retry_at].into_iter().flatten().all(|at| now < at)
+        [self.resets_at, self.retry_at, self.eases_at].into_iter().flatten().all(|at| now < at)
     }
 
     pub fn resets_in(&self, now: Moment) -> Option<Duration> {
@@ -124,9 +130,20 @@ impl Note {
     pub fn retry_after(&self, now: Moment) -> Option<Duration> {
         self.retry_at.map(|at| Duration::from_nanos(at.saturating_sub(now)))
     }
+
+    pub fn eases_in(&self, now: Moment) -> Option<Duration> {
+        self.eases_at.map(|at| Duration::from_nanos(at.saturating_sub(now)))
+    }
 }
 
 impl Books {
+    /// The note, while it can be relied on. Money that is granted or bought later is told to who asks for it: a node that
+    /// has stopped asking does not hear of it, and what it was told last may be long out of date.
+    pub fn word(&self, now: Moment) -> Option<Note> {
+        let heard = |note: &Note| self.demand.until > now || now.saturating_sub(note.noted_at) < NOTE_LASTS;
+        self.note.filter(|note| note.holds(now) && heard(note))
+    }
+
     /// True when it is more than what was known, so that the control plane should hear of it now.
     pub fn ask(&mut self, bound: i64, now: Moment) -> bool {
         if self.demand.until <= now {

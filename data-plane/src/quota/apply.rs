@@ -155,6 +155,8 @@ impl QuotaTable {
             settled: exhausted.settled,
             resets_at: after(exhausted.resets_in_ms),
             retry_at: after(exhausted.retry_after_ms.into()),
+            eases_at: after(exhausted.eases_in_ms),
+            noted_at: now,
         });
         // Who waits, or has just been refused, is worth another question as soon as there may be an answer.
         let asks = books.demand.sum > 0 && now.saturating_sub(books.demand.asked_at) < STILL_ASKS;

@@ -152,8 +152,7 @@ impl QuotaTable {
         let (now, renewed_at) = (self.now(), self.renewed_at());
         let of_one = |budget: &Arc<Budget>| {
             let account = self.inner.accounts.get(&budget.id);
-            let exhausted =
-                || account.as_ref().is_some_and(|it| it.books().note.is_some_and(|note| note.holds(now)));
+            let exhausted = || account.as_ref().is_some_and(|it| it.books().word(now).is_some());
             if budget.no_lease == NoLease::Allow && !exhausted() {
                 return i64::MAX;
             }
@@ -180,7 +179,7 @@ impl QuotaTable {
             came.as_mut().enable();
             // Between the refusal and now it may have come already.
             let now = table.now();
-            let noted = account.books().note.is_some_and(|note| note.holds(now)) && had != Some(i64::MAX);
+            let noted = account.books().word(now).is_some() && had != Some(i64::MAX);
             if noted || account.available(now, table.renewed_at()) > had {
                 return;
             }

@@ -73,6 +73,13 @@ impl Pass {
         }
     }
 
+    /// It was refused before it was sent: it counts as none (C21). What was taken when the pace was another goes back at
+    /// today's, as what is used was changed with it. Once.
+    pub fn refund(&mut self) {
+        self.settle_tokens(0);
+        self.meters.iter().for_each(|it| it.requests.correct(1, 0, 0));
+    }
+
     /// As it was when the request was let through.
     pub fn view(&self) -> RateView {
         self.meters.iter().fold(RateView::default(), |view, meter| view.with(meter, self.at))

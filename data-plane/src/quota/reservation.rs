@@ -24,6 +24,8 @@ pub enum Denied {
         settled: Nanos,
         /// Until the window ends; `None`: it never does.
         resets_in: Option<Duration>,
+        /// Until some of what was spent comes back by age; `None`: it never does.
+        eases_in: Option<Duration>,
         /// What others hold may come back: worth another try then.
         retry_after: Option<Duration>,
     },
@@ -246,7 +248,7 @@ impl QuotaTable {
     fn ran_low(&self, lease: &Lease) {
         let Some(account) = self.inner.accounts.get(&lease.core.budget) else { return };
         let mut books = account.books();
-        if books.note.is_some_and(|note| note.holds(self.now())) {
+        if books.word(self.now()).is_some() {
             return;
         }
         books.ran_low = true;
@@ -262,9 +264,11 @@ impl QuotaTable {
         };
         let mut books = account.books();
         books.touched_at = now;
+        let note = books.word(now);
+        // Once: the requests that follow go by the answer.
+        let doubted = note.is_none() && books.note.take().is_some_and(|note| note.holds(now));
         let more = books.ask(amount, now);
         books.demand.partial = budget.over_budget == OverBudget::Cap;
-        let note = books.note.filter(|note| note.holds(now));
         drop(books);
         self.touch(&account.core);
         if let Some(note) = note {
@@ -276,6 +280,7 @@ impl QuotaTable {
                 // What was spent here since then is not in the note.
                 settled: Nanos(note.settled.max(account.spent(now))),
                 resets_in: note.resets_in(now),
+                eases_in: note.eases_in(now),
                 // What other requests of this node hold may come back as well, whatever was said of the other nodes.
                 retry_after: note.retry_after(now).or_else(|| account.holds_any().then_some(HELD_HERE)),
             });
@@ -283,7 +288,8 @@ impl QuotaTable {
         if more {
             self.inner.urgent.notify_one();
         }
-        if budget.no_lease == NoLease::Allow {
+        // It was exhausted when it was last heard of: worth a question before more is spent of it.
+        if budget.no_lease == NoLease::Allow && !doubted {
             self.inner.metrics.unleased.inc();
             let source = Source::Unleased(account.core.clone(), account.window(now).unwrap_or(0));
             return Ok(Part { budget: budget.clone(), source, reserved: amount });

@@ -12,6 +12,8 @@ use nemo_types::{BudgetId, LeaseId, Nanos, RateLimitId};
 
 use super::*;
 
+mod refusals;
+
 const TTL: Duration = Duration::from_secs(3600);
 
 fn budget(no_lease: NoLease) -> Arc<Budget> {
@@ -261,6 +263,7 @@ fn an_exhausted_budget_is_remembered_while_its_need_is_still_told() {
         outstanding: 10,
         resets_in_ms: 60_000,
         retry_after_ms: 5000,
+        eases_in_ms: 0,
     };
     let directive = LeaseDirective { exhausted: vec![exhausted], ..LeaseDirective::default() };
     let report = node.exchange(false, directive);
@@ -428,6 +431,29 @@ fn c21_all_limits_are_checked_before_any_is_charged() {
     drop(pass);
     drop(node.table.admit(&both, 1).unwrap());
     assert_eq!(node.table.view(&[wide]).requests.unwrap().remaining, 1);
+}
+
+/// C21: the same of one that is refused after it was let through.
+#[test]
+fn c21_what_is_refused_later_is_given_back() {
+    let (node, limit) = (Node::new(), limit(6, 600, None));
+    let admit = || node.table.admit(std::slice::from_ref(&limit), 100);
+    let left = || {
+        let view = node.table.view(std::slice::from_ref(&limit));
+        (view.requests.unwrap().remaining, view.tokens.unwrap().remaining)
+    };
+    let _first = admit().unwrap();
+    for _ in 0..20 {
+        let mut pass = admit().unwrap();
+        assert_eq!(left(), (4, 400));
+        let info = allocation_counter::measure(|| pass.refund());
+        assert_eq!((left(), info.count_total), ((5, 500), 0));
+    }
+    // Of one that was let through long ago nothing is left to give back.
+    let mut late = admit().unwrap();
+    node.clock.advance(Duration::from_secs(120));
+    late.refund();
+    assert_eq!(left(), (6, 600));
 }
 
 /// C22: an estimate is charged first, and corrected by what it was.

@@ -10,6 +10,8 @@ pub enum CallError {
     Connect,
     /// No connection in time: nothing was sent.
     ConnectTimeout,
+    /// Its address is none that an organization's own deployment may have: nothing was sent.
+    OutOfReach,
     /// The head did not come in time.
     Timeout,
     /// The connection broke before the head was complete.
@@ -28,6 +30,7 @@ impl CallError {
         match self {
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::OutOfReach => "out_of_reach",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Protocol => "protocol",

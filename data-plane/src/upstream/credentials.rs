@@ -1,5 +1,6 @@
 //! Credentials that are fetched and not stored: bearer tokens of Google Cloud, minted from the key of a service account.
-//! One background task keeps all of them fresh, so that no request waits for one, but the first after a start.
+//! One background task keeps all of them fresh, so that no request waits for one, but the first after a start. It asks
+//! for several at once: one organization's key that is slow to be answered must not cost another's requests their token.
 //!
 //! Keys are registered when a snapshot is prepared ([`crate::config::Live`]) and forgotten with the last snapshot that
 //! names them. Where tokens come from is a setting of the node: a key's own `token_uri` is not believed, as who may store
@@ -13,6 +14,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use nemo_llm::Segments;
@@ -25,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Patience, SegmentBody, Signer, UpstreamClient};
+use super::{Patience, Reach, SegmentBody, Signer, UpstreamClient};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Google's longest.
@@ -37,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_TOKEN: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 64 << 10;
 const RETRY: std::ops::RangeInclusive<u64> = 1..=60;
+/// Tokens that are fetched at the same time. Those of keys that failed before leave half of it to the others.
+const MOST_RENEWALS: usize = 8;
 
 /// All of a node's. Clones share them.
 #[derive(Clone, Default)]
@@ -63,7 +67,8 @@ pub struct Token {
 }
 
 struct Due {
-    at: Instant,
+    /// `None`: it is being fetched.
+    at: Option<Instant>,
     expires: Instant,
     failures: u32,
 }
@@ -78,6 +83,9 @@ struct KeyFile {
     private_key_id: String,
     private_key: String,
 }
+
+/// The value of `authorization` and how long it is good for, or why there is none.
+type Fetched = Result<(HeaderValue, Duration), String>;
 
 #[derive(Deserialize)]
 struct Minted {
@@ -108,22 +116,39 @@ impl Credentials {
         Ok(Some(Signer::Google(token)))
     }
 
-    fn tokens(&self) -> Vec<Arc<Token>> {
+    /// What is to be fetched, and when, after how many failures: those with the fewest first.
+    fn awaited(&self) -> Vec<(u32, Instant, Arc<Token>)> {
         let tokens = self.inner.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.values().filter_map(Weak::upgrade).collect()
+        let awaited = tokens.values().filter_map(Weak::upgrade).filter_map(|token| {
+            let due = token.due();
+            let (failures, at) = (due.failures, due.at?);
+            drop(due);
+            Some((failures, at, token))
+        });
+        let mut awaited: Vec<_> = awaited.collect();
+        awaited.sort_by_key(|(failures, at, _)| (*failures, *at));
+        awaited
     }
 
     /// Keeps all tokens fresh until the drain. `url`: of the token endpoint.
     pub async fn run(self, client: UpstreamClient, url: Uri, drain: DrainWatcher) {
+        let (client, url) = (&client, &url);
+        self.keep(|token| async move { token.fetch(client, url).await }, drain).await;
+    }
+
+    async fn keep<F: Future<Output = Fetched>>(self, fetch: impl Fn(Arc<Token>) -> F, drain: DrainWatcher) {
         let mut drained = std::pin::pin!(drain.signaled());
+        let mut renewals = FuturesUnordered::new();
         loop {
             let mut next = None::<Instant>;
-            for token in self.tokens() {
-                if token.due().at <= Instant::now() {
-                    token.renew(&client, &url).await;
+            for (failures, at, token) in self.awaited() {
+                let room = if failures == 0 { MOST_RENEWALS } else { MOST_RENEWALS / 2 };
+                if at > Instant::now() {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                } else if renewals.len() < room {
+                    token.due().at = None;
+                    renewals.push(token.clone().renew(fetch(token)));
                 }
-                let at = token.due().at;
-                next = Some(next.map_or(at, |next| next.min(at)));
             }
             let registered = self.inner.registered.notified();
             let due = async {
@@ -136,6 +161,7 @@ impl Credentials {
                 () = &mut drained => return,
                 () = registered => {}
                 () = due => {}
+                Some(()) = renewals.next() => {}
             }
         }
     }
@@ -164,7 +190,7 @@ impl Token {
             key_id: file.private_key_id.into(),
             key,
             value: watch::Sender::new(None),
-            due: Mutex::new(Due { at: now, expires: now, failures: 0 }),
+            due: Mutex::new(Due { at: Some(now), expires: now, failures: 0 }),
         })
     }
 
@@ -182,16 +208,16 @@ impl Token {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches a token; on failure plans another try.
-    async fn renew(&self, client: &UpstreamClient, url: &Uri) {
-        let fetched = tokio::time::timeout(PATIENCE, self.fetch(client, url)).await;
+    /// Takes the token that is fetched; on failure plans another try.
+    async fn renew(self: Arc<Self>, fetch: impl Future<Output = Fetched>) {
+        let fetched = tokio::time::timeout(PATIENCE, fetch).await;
         let minted = fetched.unwrap_or_else(|_| Err("it did not answer in time".into()));
         let now = Instant::now();
         let mut due = self.due();
         match minted {
             Ok((value, lifetime)) => {
                 *due = Due {
-                    at: now + lifetime.saturating_sub(MARGIN).max(lifetime / 2),
+                    at: Some(now + lifetime.saturating_sub(MARGIN).max(lifetime / 2)),
                     expires: now + lifetime,
                     failures: 0,
                 };
@@ -200,7 +226,8 @@ impl Token {
             }
             Err(reason) => {
                 let wait = (RETRY.start() << due.failures.min(10)).min(*RETRY.end());
-                (due.at, due.failures) = (now + Duration::from_secs(wait), due.failures.saturating_add(1));
+                due.at = Some(now + Duration::from_secs(wait));
+                due.failures = due.failures.saturating_add(1);
                 let expired = due.expires <= now;
                 drop(due);
                 tracing::error!(
@@ -216,11 +243,11 @@ impl Token {
         }
     }
 
-    async fn fetch(&self, client: &UpstreamClient, url: &Uri) -> Result<(HeaderValue, Duration), String> {
+    async fn fetch(&self, client: &UpstreamClient, url: &Uri) -> Fetched {
         let assertion = self.assertion(url, clock::unix_ms() / 1000)?;
         let body =
             format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
-        let route = client.route(url).ok_or("its URL can't be called")?;
+        let route = client.route(url, Reach::Anywhere).ok_or("its URL can't be called")?;
         let mut request = Request::new(SegmentBody::new(Segments::from_iter([Bytes::from(body)])));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = match (&route, url.path_and_query()) {
@@ -271,4 +298,55 @@ fn pem(text: &str) -> Option<Vec<u8>> {
     let (inner, _) = rest.split_once("-----END PRIVATE KEY-----")?;
     let joined: String = inner.split_ascii_whitespace().collect();
     base64::prelude::BASE64_STANDARD.decode(joined).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(credentials: &Credentials, account: usize) -> Arc<Token> {
+        let file = serde_json::json!({
+            "type": "service_account", "client_email": account.to_string(),
+            "private_key": include_str!("../../../tests/it/service-account.pem"),
+        });
+        match credentials.google(&Secret::new(file.to_string())) {
+            Ok(Some(Signer::Google(token))) => token,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Thirty keys that nobody answers cost another's requests no time.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_does_not_wait_for_those_that_nobody_answers() {
+        let credentials = Credentials::default();
+        let hanging: Vec<_> = (1..=30).map(|account| token(&credentials, account)).collect();
+        let running = Arc::new(());
+        let fetch = |token: Arc<Token>| {
+            let held = running.clone();
+            async move {
+                if &*token.email != "0" {
+                    std::future::pending::<()>().await;
+                }
+                drop(held);
+                Ok((HeaderValue::from_static("Bearer mine"), Duration::from_secs(3600)))
+            }
+        };
+        let asks = async {
+            tokio::time::sleep(PATIENCE * 5).await;
+            assert!(hanging.iter().all(|token| token.due().failures > 0), "each was tried");
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                assert!(Arc::strong_count(&running) > 1, "they are tried again");
+                let begun = Instant::now();
+                assert!(token(&credentials, 0).authorization().await.is_some());
+                assert_eq!(begun.elapsed(), Duration::ZERO);
+                assert!(Arc::strong_count(&running) <= 1 + MOST_RENEWALS);
+            }
+        };
+        let (_trigger, drain) = nemo_runtime::drain::channel();
+        tokio::select! {
+            () = credentials.clone().keep(fetch, drain) => panic!("ended before the drain"),
+            () = asks => {}
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod hints;
 mod multiplex;
 pub mod pool;
+pub mod reach;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,9 @@ use std::{
 };
 
 use http::{Request, Response, Uri};
+use ipnet::IpNet;
 use nemo_runtime::tls;
+use nemo_types::OrgId;
 use rustls::{ClientConfig, RootCertStore};
 
 pub use body::SegmentBody;
@@ -29,6 +32,7 @@ pub use classify::{CallError, Verdict};
 pub use credentials::Credentials;
 pub use pool::PooledBody as UpstreamBody;
 use pool::{Connections, Origin};
+pub use reach::Reach;
 pub use signer::Signer;
 
 /// All connections to upstreams. Clones share them.
@@ -36,8 +40,10 @@ pub use signer::Signer;
 pub struct UpstreamClient {
     tls: Arc<ClientConfig>,
     connections: Connections,
-    /// Pools that a snapshot still refers to, by scheme and authority: they outlive the snapshot that first named them.
+    /// Pools that a snapshot still refers to, by reach, scheme and authority: they outlive the snapshot that first named them.
     origins: Arc<Mutex<HashMap<Box<str>, Weak<Origin>>>>,
+    /// Where organizations' own deployments may be besides the internet.
+    organization_networks: Arc<[IpNet]>,
     /// Those that are fetched in the background.
     pub credentials: Credentials,
 }
@@ -49,6 +55,8 @@ pub enum Route {
     Http1(Arc<Origin>),
     /// TLS: requests go out with their whole URI.
     Https(Arc<Origin>),
+    /// To a deployment that can't be called: nothing is ever sent.
+    Nowhere,
 }
 
 /// A request on its way. Boxed: every future that it passes through would have room for it.
@@ -94,8 +102,27 @@ impl UpstreamClient {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let (connections, origins) = (Connections::default(), Arc::default());
-        Ok(Self { tls: Arc::new(config), connections, origins, credentials: Credentials::default() })
+        Ok(Self {
+            tls: Arc::new(config),
+            connections: Connections::default(),
+            origins: Arc::default(),
+            organization_networks: Arc::default(),
+            credentials: Credentials::default(),
+        })
+    }
+
+    /// Opens these networks to organizations' own deployments.
+    #[must_use]
+    pub fn with_organization_networks(self, networks: &[IpNet]) -> Self {
+        Self { organization_networks: networks.into(), ..self }
+    }
+
+    /// Where a deployment may be: of an organization, or (`None`) of the operator.
+    pub fn reach(&self, owner: Option<OrgId>) -> Reach {
+        match owner {
+            Some(_) => Reach::Outside(self.organization_networks.clone()),
+            None => Reach::Anywhere,
+        }
     }
 
     /// The same trust, for calls of another kind: over HTTP/1.1, with nothing remembered.
@@ -106,10 +133,15 @@ impl UpstreamClient {
         config
     }
 
-    /// The route to this address; `None` when it can't be called. Addresses of the same origin share a pool.
-    pub fn route(&self, uri: &Uri) -> Option<Route> {
+    /// The route to this address; `None` when it can't be called. Addresses of the same origin share a pool, but nobody
+    /// uses a connection that a wider reach has opened.
+    pub fn route(&self, uri: &Uri, reach: Reach) -> Option<Route> {
         let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+        let kind = match &reach {
+            Reach::Anywhere => "",
+            Reach::Outside(_) => "outside ",
+        };
+        let key = format!("{kind}{}://{}", uri.scheme_str()?, uri.authority()?);
         let route = |origin: Arc<Origin>| {
             if origin.is_tls() { Route::Https(origin) } else { Route::Http1(origin) }
         };
@@ -117,7 +149,7 @@ impl UpstreamClient {
             return Some(route(origin));
         }
         origins.retain(|_, origin| origin.strong_count() > 0);
-        let origin = Arc::new(Origin::new(uri, &self.tls, self.connections.clone())?);
+        let origin = Arc::new(Origin::new(uri, reach, &self.tls, self.connections.clone())?);
         origins.insert(key.into(), Arc::downgrade(&origin));
         Some(route(origin))
     }
@@ -132,8 +164,10 @@ impl UpstreamClient {
         request: Outbound,
         patience: Patience,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let (Route::Http1(origin) | Route::Https(origin)) = route;
-        origin.send(request, patience).await
+        match route {
+            Route::Http1(origin) | Route::Https(origin) => origin.send(request, patience).await,
+            Route::Nowhere => Err(SendError { error: CallError::Connect, unsent: Some(request) }),
+        }
     }
 
     /// Closes the connections and waits for their tasks. For the end of a drain, when nothing uses them.

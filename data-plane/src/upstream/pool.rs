@@ -27,9 +27,10 @@ use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    CallError, Outbound, Patience, SegmentBody, SendError,
+    CallError, Outbound, Patience, Reach, SegmentBody, SendError,
     alarm::{Alarm, Late},
     multiplex::{Multiplexed, Protocol, Stream},
+    reach::is_out_of_reach,
 };
 
 /// Idle connections kept per origin; further ones are closed.
@@ -75,6 +76,7 @@ impl Connections {
 pub struct Origin {
     host: Box<str>,
     port: u16,
+    reach: Reach,
     connections: Connections,
     /// The most recently used one last. At most [`MAX_IDLE`].
     idle: Mutex<Vec<(Sender, Instant)>>,
@@ -90,7 +92,7 @@ struct Tls {
 
 impl Origin {
     /// `tls` is used for `https`. `None` when `uri` is no address that can be called.
-    pub fn new(uri: &Uri, tls: &Arc<ClientConfig>, connections: Connections) -> Option<Self> {
+    pub fn new(uri: &Uri, reach: Reach, tls: &Arc<ClientConfig>, connections: Connections) -> Option<Self> {
         let host: Box<str> = uri.host()?.trim_start_matches('[').trim_end_matches(']').into();
         let (tls, default_port) = match uri.scheme_str()? {
             "http" => (None, 80),
@@ -101,7 +103,7 @@ impl Origin {
             _ => return None,
         };
         let port = uri.port_u16().unwrap_or(default_port);
-        Some(Self { host, port, connections, idle: Mutex::default(), tls })
+        Some(Self { host, port, reach, connections, idle: Mutex::default(), tls })
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -322,7 +324,8 @@ impl Origin {
     }
 
     async fn dial(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((&*self.host, self.port)).await.inspect_err(|error| {
+        let connected = self.reach.connect(&self.host, self.port).await;
+        let stream = connected.inspect_err(|error| {
             tracing::debug!(host = &*self.host, port = self.port, %error, "can't connect to the upstream");
         })?;
         stream.set_nodelay(true)?;
@@ -360,6 +363,7 @@ fn unsent(error: CallError, request: Outbound) -> SendError {
 async fn within<T>(patience: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, CallError> {
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) if is_out_of_reach(&error) => Err(CallError::OutOfReach),
         Ok(Err(_)) => Err(CallError::Connect),
         Err(_) => Err(CallError::ConnectTimeout),
     }

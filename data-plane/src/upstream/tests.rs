@@ -26,7 +26,7 @@ impl World {
     async fn new() -> Self {
         let upstream = Upstream::start().await.unwrap();
         let client = UpstreamClient::new(None).unwrap();
-        let route = client.route(&upstream.base_url().parse().unwrap()).unwrap();
+        let route = client.route(&upstream.base_url().parse().unwrap(), Reach::Anywhere).unwrap();
         Self { upstream, client, route }
     }
 
@@ -102,19 +102,36 @@ async fn what_is_no_http_is_a_protocol_error_and_silence_a_broken_one() {
     assert_eq!(world.send().await.unwrap_err(), CallError::Broken);
 }
 
+/// What the admin API and the compiler let pass is what a node can call, and nothing else.
+#[test]
+fn a_base_url_has_a_route_where_it_passes_the_check() {
+    let client = UpstreamClient::new(None).unwrap();
+    let hosts =
+        ["h", "a_b.example", "v1", "10.0.0.9", "[::1]", "h.", "-x.example", "10.0.0.999", "a..b", "a+b"];
+    let mut called = 0;
+    for text in hosts.iter().flat_map(|host| ["http", "https", "ftp"].map(|it| format!("{it}://{host}:1/v1")))
+    {
+        let route = client.route(&text.parse().unwrap(), Reach::Anywhere);
+        let checked = nemo_snapshot::base_url::parse(&text);
+        assert_eq!(route.is_some(), checked.is_ok(), "{text}: {checked:?}");
+        called += usize::from(route.is_some());
+    }
+    assert_eq!(called, 16);
+}
+
 #[test]
 fn addresses_of_one_origin_share_a_pool_as_long_as_somebody_uses_it() {
     let client = UpstreamClient::new(None).unwrap();
-    let route = |text: &str| match client.route(&text.parse().unwrap()) {
+    let route = |text: &str| match client.route(&text.parse().unwrap(), Reach::Anywhere) {
         Some(Route::Http1(origin)) => Some(origin),
-        Some(Route::Https(_)) | None => None,
+        Some(Route::Https(_) | Route::Nowhere) | None => None,
     };
     let (first, second) = (route("http://h:1/v1").unwrap(), route("http://h:1/other").unwrap());
     assert!(Arc::ptr_eq(&first, &second));
     assert!(!Arc::ptr_eq(&first, &route("http://h:2/v1").unwrap()));
     assert!(route("https://h:1/v1").is_none());
-    assert!(client.route(&"ftp://h:1/v1".parse().unwrap()).is_none());
-    assert!(client.route(&"/path".parse().unwrap()).is_none());
+    assert!(client.route(&"ftp://h:1/v1".parse().unwrap(), Reach::Anywhere).is_none());
+    assert!(client.route(&"/path".parse().unwrap(), Reach::Anywhere).is_none());
     drop((first, second));
     let _other = route("http://elsewhere");
     assert_eq!(client.origins.lock().unwrap().len(), 1, "unused pools are forgotten");
@@ -164,7 +181,7 @@ impl TlsWorld {
         if http1_only {
             Arc::make_mut(&mut client.tls).alpn_protocols = vec![b"http/1.1".to_vec()];
         }
-        let route = client.route(&base.parse().unwrap()).unwrap();
+        let route = client.route(&base.parse().unwrap(), Reach::Anywhere).unwrap();
         Self { client, route, base, release, arrived, _dir: dir, _trigger: trigger }
     }
 
@@ -181,7 +198,7 @@ impl TlsWorld {
     }
 
     fn origin(&self) -> &Arc<Origin> {
-        let (Route::Http1(origin) | Route::Https(origin)) = &self.route;
+        let (Route::Http1(origin) | Route::Https(origin)) = &self.route else { panic!("{:?}", self.route) };
         origin
     }
 
@@ -236,7 +253,7 @@ async fn https_upstreams_without_http2_are_pooled_as_http1() {
 async fn an_untrusted_upstream_gets_no_request() {
     let world = TlsWorld::new(false);
     let stranger = UpstreamClient::new(None).unwrap();
-    let route = stranger.route(&world.base.parse().unwrap()).unwrap();
+    let route = stranger.route(&world.base.parse().unwrap(), Reach::Anywhere).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
     let failed = stranger.send(&route, Box::new(request), patience()).await.unwrap_err();
     assert_eq!((failed.error, failed.unsent.is_some()), (CallError::Connect, true));
@@ -249,7 +266,7 @@ async fn a_connection_that_does_not_come_in_time_is_named() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = UpstreamClient::new(None).unwrap();
     let base = format!("https://localhost:{}", silent.local_addr().unwrap().port());
-    let route = client.route(&base.parse().unwrap()).unwrap();
+    let route = client.route(&base.parse().unwrap(), Reach::Anywhere).unwrap();
     let request = Request::new(SegmentBody::new(nemo_llm::Segments::new()));
     let patience = Patience { connect: Duration::from_millis(100), ..patience() };
     let failed = client.send(&route, Box::new(request), patience).await.unwrap_err();
@@ -270,12 +287,12 @@ impl Raw {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = UpstreamClient::new(None).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let route = client.route(&base.parse().unwrap()).unwrap();
+        let route = client.route(&base.parse().unwrap(), Reach::Anywhere).unwrap();
         Self { listener, client, route }
     }
 
     fn origin(&self) -> &Arc<Origin> {
-        let (Route::Http1(origin) | Route::Https(origin)) = &self.route;
+        let (Route::Http1(origin) | Route::Https(origin)) = &self.route else { panic!("{:?}", self.route) };
         origin
     }
 

@@ -10,7 +10,7 @@ use nemo_types::Nanos;
 use super::{
     output::{Entity, json, rfc3339},
     session::{Session, list},
-    table::{Cell, Column},
+    table::{Cell, Column, Table},
 };
 use crate::{
     admin_client::explain,
@@ -261,13 +261,29 @@ fn show(session: &Session, found: &SyncCatalogResponse, dry: bool) -> anyhow::Re
     for failed in found.sources.iter().filter(|it| !it.error.is_empty()) {
         console::note(format_args!("{}", source(failed)));
     }
-    session.out.list(&found.changes)?;
+    if found.changes.is_empty() {
+        console::note("the sources say nothing that the catalog does not say already");
+    } else if !session.out.quiet {
+        let mut table = Table::new(FOUND);
+        found.changes.iter().for_each(|change| table.row(found_cells(change, dry)));
+        table.print();
+    }
     let would = if dry { "would be " } else { "" };
     console::result(format_args!("{} {would}applied, {} {would}held", found.applied, found.held));
     if found.held > 0 && !dry {
         console::note("`nemo catalog changes --state held` lists them; `nemo catalog approve ID` makes one");
     }
     Ok(())
+}
+
+/// Of what a run has found: an id has only what is stored.
+const FOUND: &[Column] = CatalogChange::COLUMNS.split_at(1).1;
+
+fn found_cells(change: &CatalogChange, dry: bool) -> Vec<Cell> {
+    let state = if dry { format!("to be {}", change.state) } else { change.state.clone() };
+    let mut cells = change.cells().split_off(1);
+    cells[0] = state.into();
+    cells
 }
 
 async fn decide(decision: Decision, approve: bool) -> anyhow::Result<()> {
@@ -320,5 +336,14 @@ mod tests {
             ..CatalogChange::default()
         };
         assert_eq!(what(&change), "window 1000 -> 2000 tokens");
+    }
+
+    #[test]
+    fn a_run_that_writes_nothing_does_not_say_that_it_did() {
+        let change = CatalogChange { model: "m".into(), state: "applied".into(), ..CatalogChange::default() };
+        for (dry, state) in [(true, "to be applied"), (false, "applied")] {
+            let cells = found_cells(&change, dry);
+            assert_eq!((cells.len(), &cells[0]), (FOUND.len(), &Cell::from(state.to_owned())));
+        }
     }
 }

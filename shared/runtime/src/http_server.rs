@@ -1,11 +1,14 @@
 //! The accept loop of every HTTP port: HTTP/1.1 and HTTP/2, bounded, and drained in order.
 //!
 //! Per request it costs two atomic counters more than bare hyper: deadlines for slow and idle clients are kept
-//! by one coarse timer per connection ([`connection`]) instead of hyper's timer per request. On drain the port
-//! closes, every connection is asked to finish (`connection: close`, GOAWAY), and what is left at the deadline
-//! is dropped.
+//! by one coarse timer per connection ([`connection`]) instead of hyper's timer per request. A client that reads
+//! nothing of what is there for it is dropped ([`socket`]), or its stream ([`streams`]): nobody polls a body then, and
+//! so no deadline of the body's own would ever pass. On drain the port closes, every connection is asked to finish
+//! (`connection: close`, GOAWAY), and what is left at the deadline is dropped.
 
 mod connection;
+mod socket;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +18,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
 use tokio::{
@@ -25,7 +28,11 @@ use tokio::{
     time::Instant,
 };
 
-use self::connection::{Activity, Counted, Deadlines, Told};
+use self::{
+    connection::{Activity, Counted, Deadlines, Told},
+    socket::Socket,
+    streams::Streams,
+};
 use crate::{
     drain::DrainWatcher,
     tls::{ClientCertificate, ServerTls},
@@ -41,6 +48,10 @@ const MAX_HEADER_LIST_BYTES: u32 = 128 * 1024;
 const MAX_PENDING_RESETS: usize = 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the kernel takes of an answer before the client has room for it. Its own bound grows to megabytes, of which a
+/// third has to go before it says that something went: a slow client would look like one that does not read.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// Pause after a failed accept: usually the process is out of file descriptors, and at once is too soon.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,6 +69,9 @@ pub struct ServerSettings {
     /// A connection without a request in flight is closed after this long. Longer than the idle time of load
     /// balancers (usually 60 s), or they reuse connections that are being closed.
     pub idle: Duration,
+    /// A client that takes nothing of an answer that is there for it is dropped after this long, at the latest after
+    /// twice that. With HTTP/2 this holds for each stream, whose siblings go on.
+    pub write: Duration,
     /// How long a drain waits for requests in flight.
     pub drain_deadline: Duration,
 }
@@ -71,6 +85,7 @@ impl ServerSettings {
             max_streams_per_connection: 256,
             first_request: Duration::from_secs(15),
             idle: Duration::from_secs(75),
+            write: Duration::from_secs(60),
             drain_deadline: Duration::from_secs(30),
         }
     }
@@ -98,6 +113,9 @@ pub fn bind(addr: SocketAddr, option: &'static str) -> Result<TcpListener, BindE
         let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // Restarts must not wait for connections in TIME_WAIT.
         socket.set_reuseaddr(true)?;
+        // The connections inherit it.
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
         socket.bind(addr)?;
         socket.listen(BACKLOG)
     };
@@ -208,7 +226,7 @@ pub async fn serve_each<M, S, B>(
 #[derive(Clone)]
 struct Builders {
     http1: http1::Builder,
-    either: Builder<TokioExecutor>,
+    either: Builder<Streams>,
 }
 
 impl Builders {
@@ -216,7 +234,7 @@ impl Builders {
         let mut http1 = http1::Builder::new();
         // See the module's doc. The bound of 100 headers stays hyper's own: setting it costs an allocation.
         http1.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
-        let mut either = Builder::new(TokioExecutor::new());
+        let mut either = Builder::new(Streams { write: settings.write });
         either.http1().header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         either
             .http2()
@@ -265,7 +283,11 @@ async fn one<M, S, B>(
     let first_request = settings.first_request.saturating_sub(begun.elapsed());
     let settings = ServerSettings { first_request, ..settings };
     match spoken {
-        Ok(Ok(http1)) => drive((stream, http1), service, builder, settings, drain).await,
+        Ok(Ok(http1)) => {
+            let activity = Activity::new();
+            let socket = Socket::new(stream, &activity);
+            drive((socket, http1), activity, service, (builder, settings), drain).await;
+        }
         Ok(Err(error)) => tracing::debug!(port = settings.name, %error, "connection ended"),
         Err(_) => tracing::debug!(port = settings.name, "no request in time"),
     }
@@ -288,8 +310,11 @@ async fn one_tls<M, S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     no_delay(&stream, &settings);
+    let peer = stream.peer_addr().ok().map(Peer);
+    let activity = Activity::new();
+    let socket = Socket::new(stream, &activity);
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(settings.first_request, tls.acceptor().accept(stream)) => shaken,
+        shaken = tokio::time::timeout(settings.first_request, tls.acceptor().accept(socket)) => shaken,
         () = drain.signaled() => return,
     };
     let stream = match shaken {
@@ -297,12 +322,11 @@ async fn one_tls<M, S, B>(
         Ok(Err(error)) => return tracing::debug!(port = settings.name, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(port = settings.name, "no TLS handshake in time"),
     };
-    let peer = stream.get_ref().0.peer_addr().ok().map(Peer);
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = shown.map(|leaf| ClientCertificate(leaf.as_ref().into()));
     let http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
     let service = make(OtherSide { peer, certificate });
-    drive((stream, http1), service, builder, settings, drain).await;
+    drive((stream, http1), activity, service, (builder, settings), drain).await;
 }
 
 fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
@@ -314,9 +338,9 @@ fn no_delay(stream: &TcpStream, settings: &ServerSettings) {
 
 async fn drive<I, S, B>(
     (stream, http1): (I, bool),
+    activity: Activity,
     service: S,
-    builder: Builders,
-    settings: ServerSettings,
+    (builder, settings): (Builders, ServerSettings),
     drain: DrainWatcher,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -326,10 +350,8 @@ async fn drive<I, S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let activity = Activity::new();
     let service = Counted::new(service, activity.clone());
-    let (io, deadlines) =
-        (TokioIo::new(stream), Deadlines::new(activity, settings.first_request, settings.idle));
+    let (io, deadlines) = (TokioIo::new(stream), Deadlines::new(activity, &settings));
     let ended = if http1 {
         connection::run(builder.http1.serve_connection(io, service), deadlines, drain).await
     } else {

@@ -8,6 +8,7 @@
 //! - [`public_address`]: where nobody is sent whom a tenant could send somewhere
 //! - between planes: [`grpc`] (channels and servers over TCP), [`inproc`] (the same over memory)
 //! - time: [`clock`] (the only reader of wall-clock time), [`backoff`]
+//! - [`in_place`]: boxes without the copy
 
 pub mod backoff;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod config_file;
 pub mod drain;
 pub mod grpc;
 pub mod http_server;
+mod in_place;
 pub mod inproc;
 pub mod metrics;
 pub mod open_files;
@@ -28,4 +30,5 @@ pub mod telemetry;
 pub mod tls;
 pub mod trace_context;
 
+pub use in_place::in_place;
 pub use tasks::TaskGroup;

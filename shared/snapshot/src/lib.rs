@@ -3,6 +3,7 @@
 //! - [`resource`]: [`ResourceSet`], the rows of one revision, with an incremental [`Checksum`]
 //! - [`delta`]: what changed between two revisions, and how it is cut into messages
 //! - [`compile`]: a set becomes a [`Snapshot`], or a list of [`Rejection`]s and nothing (I5)
+//! - [`base_url`]: where a deployment can be called
 //! - [`tenancy`], [`routing`]: the two sections of a snapshot; [`policy`]: what a key may do
 //! - [`prover`]: whether the links of a group can serve what the group is there for
 //! - [`strategy`], [`tags`], [`routing_policy`]: what routing decides by
@@ -10,6 +11,7 @@
 //!
 //! The control plane compiles every revision before it publishes it, with the very code that the nodes run.
 
+pub mod base_url;
 pub mod checksum;
 pub mod compile;
 pub mod delta;

@@ -11,6 +11,7 @@ use nemo_proto::admin::{
     ListBudgetsRequest, ListBudgetsResponse, UpdateBudgetRequest,
 };
 use nemo_types::{BudgetId, Nanos};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{convert, list_filter};
@@ -131,10 +132,15 @@ impl Admin {
             None => None,
         };
         let before = write.found::<Budget>(before, id)?;
+        let now = validate::now();
         if let Some(limit) = limit {
-            move_limit(&mut write.tx, id, &before, limit).await?;
+            check_limit(&mut write.tx, id, &before, (limit, now)).await?;
         }
         let row = budgets::update(&mut write.tx, id.0, change).await?;
+        if let Some(limit) = limit {
+            // After the budget: a window that is made at this moment has been waited for, or is made with the new limit.
+            budgets::set_window_limits(&mut write.tx, id.0, now, limit.0).await?;
+        }
         let after = told(&mut write.tx, row.ok_or_else(|| AdminError::not_found("budget", id))?).await?;
         write.done(after).await
     }
@@ -157,21 +163,20 @@ impl Admin {
         let before = write.found::<Budget>(before, id)?;
         refuse_credit(&before, "it can't be deleted")?;
         // In the order in which grants and settlements lock: never the budget before its windows.
-        budgets::lock_windows(&mut write.tx, id.0, time::OffsetDateTime::UNIX_EPOCH).await?;
+        budgets::lock_windows(&mut write.tx, id.0, OffsetDateTime::UNIX_EPOCH).await?;
         budgets::delete(&mut write.tx, id.0).await?;
         write.deleted().await
     }
 }
 
-/// Writes the limit into the windows that have not ended.
-async fn move_limit(
+/// Whether the windows that have not ended can have the limit. They are locked from then on.
+async fn check_limit(
     tx: &mut TenantTx,
     id: BudgetId,
     before: &Budget,
-    limit: Nanos,
+    (limit, now): (Nanos, OffsetDateTime),
 ) -> Result<(), AdminError> {
     refuse_credit(before, "credits move its limit")?;
-    let now = validate::now();
     let windows = budgets::lock_windows(tx, id.0, now).await?;
     let spent = windows.iter().map(WindowRow::spent).max().unwrap_or_default();
     if i128::from(limit.0) < spent {
@@ -180,7 +185,7 @@ async fn move_limit(
         let expected = format!("at least {spent}, which stops it at once");
         return Err(AdminError::invalid("limit_usd", message, expected));
     }
-    Ok(budgets::set_window_limits(tx, id.0, now, limit.0).await?)
+    Ok(())
 }
 
 fn refuse_credit(budget: &Budget, what: &str) -> Result<(), AdminError> {
@@ -281,10 +286,10 @@ async fn all_told(tx: &mut TenantTx, rows: Vec<BudgetRow>) -> Result<Vec<Budget>
 }
 
 /// The window that `now` is in of a budget that nobody has used in it: nothing is spent of it.
-fn unused(row: &BudgetRow, now: time::OffsetDateTime) -> Option<WindowRow> {
+fn unused(row: &BudgetRow, now: OffsetDateTime) -> Option<WindowRow> {
     let window = Window::parse(&row.window_kind, row.window_hours.map(i64::from), &row.time_zone).ok()?;
     let span = window.span(now.unix_timestamp());
-    let moment = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let moment = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
     Some(WindowRow {
         budget_id: row.id,
         window_start: moment(span.start)?,

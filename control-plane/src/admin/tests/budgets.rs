@@ -174,6 +174,30 @@ async fn a_limit_moves_with_its_window_and_not_below_what_is_spent() {
     assert_eq!(raised.current.unwrap().remaining.unwrap().usd, "13");
 }
 
+/// A node asks for the first slice of a window at the moment in which the limit is lowered.
+#[tokio::test]
+async fn a_window_that_is_made_meanwhile_has_the_new_limit() {
+    let world = world().await;
+    let org_id = world.org().await;
+    let budget =
+        made(&world, pb::CreateBudgetRequest { window: "total".into(), ..create(&org_id, "b") }).await;
+    let mut bank = world.store.superuser().await;
+    let id = &budget.id;
+    let make = format!(
+        "BEGIN;
+         INSERT INTO budget_windows (budget_id, org_id, window_start, limit_nanos)
+         SELECT id, org_id, to_timestamp(0), limit_nanos FROM budgets WHERE id = '{id}' FOR SHARE"
+    );
+    bank.execute(sqlx::raw_sql(AssertSqlSafe(make))).await.unwrap();
+    let made = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        bank.execute("COMMIT").await.unwrap();
+    };
+    let to = pb::UpdateBudgetRequest { limit_usd: Some("5".into()), ..Default::default() };
+    let (updated, ()) = tokio::join!(update(&world, &budget, to), made);
+    assert_eq!(updated.unwrap().current.unwrap().limit.unwrap().usd, "5");
+}
+
 #[tokio::test]
 async fn budgets_are_named_once_and_change_without_losing_their_history() {
     let world = world().await;

@@ -220,7 +220,8 @@ fn rated(org: OrgId, hours: i64, cost: Option<i64>, charges: &[Charge]) -> Row {
     }
 }
 
-async fn billed(window: &str) -> Rerated {
+/// Without any request.
+async fn unbilled(window: &str) -> Rerated {
     let world = world().await;
     world.model("m").await;
     let org = world.org().await;
@@ -234,12 +235,12 @@ async fn billed(window: &str) -> Rerated {
     };
     let budget = world.admin.create_budget(&world.operator, request).await.unwrap().into_answer().id;
     let (org, budget): (OrgId, BudgetId) = (org.parse().unwrap(), budget.parse().unwrap());
-    let charge = |nanos| Charge {
-        budget_id: budget,
-        window_start: OffsetDateTime::UNIX_EPOCH,
-        lease_id: None::<LeaseId>,
-        nanos: Nanos(nanos),
-    };
+    Rerated { world, org, budget }
+}
+
+async fn billed(window: &str) -> Rerated {
+    let it = unbilled(window).await;
+    let (org, charge) = (it.org, |nanos| it.charge(nanos));
     let rows = vec![
         rated(org, 1, Some(2_500_000), &[charge(2_500_000)]),
         rated(org, 3, Some(2_500_000), &[charge(2_500_000)]),
@@ -249,11 +250,26 @@ async fn billed(window: &str) -> Rerated {
         Row { cost_source: "provider", ..rated(org, 1, Some(77), &[charge(77)]) },
         Row { model: "other".into(), requested_model: "other".into(), ..rated(org, 1, Some(5), &[]) },
     ];
-    world.store.ingest_usage(&testing::journal(), rows, &KnownDays::default()).await.unwrap();
-    Rerated { world, org, budget }
+    it.ingest(rows).await;
+    it
 }
 
 impl Rerated {
+    /// Of a node that had no lease, and knew of no window.
+    fn charge(&self, nanos: i64) -> Charge {
+        Charge {
+            budget_id: self.budget,
+            window_start: OffsetDateTime::UNIX_EPOCH,
+            lease_id: None::<LeaseId>,
+            nanos: Nanos(nanos),
+        }
+    }
+
+    async fn ingest(&self, rows: Vec<Row>) {
+        let known = KnownDays::default();
+        self.world.store.ingest_usage(&testing::journal(), rows, &known).await.unwrap();
+    }
+
     async fn rerate(&self, book: bool) -> pb::RerateResponse {
         let request = pb::RerateRequest {
             from: at(now() - Duration::hours(10)),
@@ -265,7 +281,7 @@ impl Rerated {
     }
 
     async fn settled(&self) -> i64 {
-        let sql = "SELECT settled_nanos FROM budget_windows WHERE budget_id = $1";
+        let sql = "SELECT sum(settled_nanos)::bigint FROM budget_windows WHERE budget_id = $1";
         let mut superuser = self.world.store.superuser().await;
         sqlx::query_scalar(sql).bind(self.budget.0).fetch_one(&mut superuser).await.unwrap()
     }
@@ -318,6 +334,33 @@ async fn a_correction_is_shown_then_booked_once() {
         let report = verify::verify(&it.world.store.store).await.unwrap();
         assert!(report.is_fine(), "{window}: {:?}", report.differences);
     }
+}
+
+/// C9: a request that was extended into another lease has two charges on one budget, and is one request all the same.
+#[tokio::test]
+async fn a_request_with_two_charges_on_a_budget_moves_it_by_its_difference() {
+    let it = unbilled("total").await;
+    let charges = [it.charge(1_500_000), it.charge(1_000_000)];
+    it.ingest(vec![rated(it.org, 1, Some(2_500_000), &charges)]).await;
+    for (input, settled) in [(4, 4_000_000), (1, 1_000_000), (2, 2_000_000)] {
+        it.world.set(price(input, 10), Some(now() - Duration::hours(2))).await;
+        assert_eq!(it.rerate(true).await.entries, 1);
+        assert_eq!(it.settled().await, settled, "at {input} USD per million");
+    }
+    assert_eq!(it.adjusted().await, [1_000_000, -3_000_000, 1_500_000]);
+    assert!(verify::verify(&it.world.store.store).await.unwrap().is_fine());
+}
+
+/// C9: a node without a lease may not know the window; its request was settled in the one that it began in.
+#[tokio::test]
+async fn what_was_charged_without_a_lease_is_corrected_in_the_window_that_it_is_in() {
+    let it = billed("day").await;
+    let before = it.settled().await;
+    it.world.set(price(1, 10), Some(now() - Duration::hours(5))).await;
+    assert_eq!(it.rerate(true).await.total.unwrap().changed, 3);
+    assert_eq!(it.settled().await, before - 1_500_000 * 2 - 8_000_000);
+    assert_eq!(it.adjusted().await.iter().sum::<i64>(), -11_000_000);
+    assert!(verify::verify(&it.world.store.store).await.unwrap().is_fine());
 }
 
 #[tokio::test]

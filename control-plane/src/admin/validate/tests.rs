@@ -48,6 +48,9 @@ fn base_urls_carry_neither_secrets_nor_queries() {
         "https://host/v1?key=x",
         "https://host/v1#x",
         "https://host/v 1",
+        "https://-x.example/v1",
+        "https://10.0.0.999/v1",
+        "https://a..b/v1",
         "file:///etc/passwd",
     ] {
         assert!(refused(base_url("f", text)), "{text:?}");

@@ -163,6 +163,7 @@ pub(crate) async fn run(world: &dyn World) {
     a_lost_node_is_charged_late_events_are_credited_and_an_operator_can_release(world).await;
     a_lost_lease_can_be_released_by_policy(world).await;
     spend_ages_out_of_a_rolling_window(world).await;
+    an_exhausted_rolling_window_says_when_it_eases(world).await;
     the_next_window_is_given_ahead(world).await;
 }
 
@@ -193,7 +194,7 @@ async fn grants_end_at_the_limit(world: &dyn World) {
     let directive = world.report(&nodes[0], report(vec![BudgetReport { wants: 1, needs: 1, ..ask }])).await;
     let said = &directive.exhausted[0];
     assert_eq!((said.limit, said.settled, said.outstanding), (USD, 0, USD));
-    assert_eq!(said.resets_in_ms, 0, "a total window never resets");
+    assert_eq!((said.resets_in_ms, said.eases_in_ms), (0, 0), "a total window never resets");
     assert!(said.retry_after_ms > 0, "what is outstanding may come back");
 }
 
@@ -329,7 +330,10 @@ async fn starving_calls_idle_slices_back(world: &dyn World) {
     assert!(called(&directive.recalls, &grant), "with its next report, too");
     let back = BudgetReport { lease_id: grant.lease_id, returned_total: USD, ..wants(budget, 0, 0) };
     world.report(&idle, report(vec![back])).await;
-    assert!(world.lease(&busy, budget, 1000).await.granted_total >= 1000);
+    let directive = world.report(&busy, report_of).await;
+    let fresh = granted(&directive, budget).unwrap();
+    assert!(fresh.granted_total >= 1000);
+    assert!(!called(&directive.recalls, fresh), "or it would be asked for again, and called back again");
 }
 
 async fn a_lowered_limit_stops_grants_and_calls_back(world: &dyn World) {
@@ -447,19 +451,37 @@ async fn a_lost_lease_can_be_released_by_policy(world: &dyn World) {
 
 async fn spend_ages_out_of_a_rolling_window(world: &dyn World) {
     let budget = world.budget("rolling", Some(2), USD, LostLease::Charge).await;
-    let began = world.now();
+    let hour = (world.now() / HOUR + 1) * HOUR;
+    // At the very end of one hour and in the middle of the next.
+    let began = hour - 1;
+    world.set_now(began);
     world.settle("rolling-1", budget, None, 600).await;
-    world.set_now(began + HOUR);
+    world.set_now(hour + HOUR / 2);
     world.settle("rolling-2", budget, None, 30).await;
     world.expire_all().await;
     assert_eq!(world.window(budget).await.settled, 630);
     world.set_now(began + 2 * HOUR);
     world.expire_all().await;
     let window = world.window(budget).await;
+    assert_eq!((window.settled, window.aged), (630, 0), "for two hours");
+    world.set_now(hour + 2 * HOUR);
+    world.expire_all().await;
+    let window = world.window(budget).await;
     assert_eq!((window.settled, window.aged), (30, 600));
-    world.set_now(began + 3 * HOUR);
+    world.set_now(hour + 3 * HOUR);
     world.expire_all().await;
     assert_eq!(world.window(budget).await.settled, 0);
+}
+
+/// At the end of the hour, when the oldest may age out of it.
+async fn an_exhausted_rolling_window_says_when_it_eases(world: &dyn World) {
+    let budget = world.budget("rolling", Some(24), USD, LostLease::Charge).await;
+    world.set_now((world.now() / HOUR + 1) * HOUR + HOUR / 4);
+    world.settle("eases", budget, None, USD).await;
+    let directive = world.report(&node("eases", 1), report(vec![wants(budget, 1, 1)])).await;
+    let said = &directive.exhausted[0];
+    assert_eq!((said.settled, said.outstanding, said.resets_in_ms), (USD, 0, 0));
+    assert_eq!(i64::try_from(said.eases_in_ms), Ok(HOUR / 4 * 3));
 }
 
 async fn the_next_window_is_given_ahead(world: &dyn World) {

@@ -21,7 +21,7 @@ use crate::{
     ledger::Entry,
     quota::{
         books::{self, LeaseRow, LeaseState, LostLease, Millis, WindowKey, WindowRow},
-        desk::{self, Answer, Item, Rows, Tally, Terms, Visit},
+        desk::{self, Answer, Item, Rows, Terms, Visit},
         settings::Settings,
         window::Span,
     },
@@ -135,11 +135,7 @@ impl MemoryBank {
             *minted += 1;
             LeaseId(Uuid::from_u128(*minted))
         };
-        let answer = Answer {
-            directive: greeting(self.settings.report_ms, nodes),
-            starved: Vec::new(),
-            tally: Tally::default(),
-        };
+        let answer = Answer { directive: greeting(self.settings.report_ms, nodes), ..Answer::default() };
         let mut visit = Visit { node, settings: &self.settings, now, nodes, mint: &mut mint, answer };
         visit.hand_back(rows, &items);
         visit.serve(rows, &items, &terms);

@@ -179,6 +179,31 @@ async fn what_is_required_has_a_balance_and_what_is_not_keeps_only_what_was_book
     assert_eq!(require().await, [false, false, true]);
 }
 
+/// A payment comes at the moment in which credit is required no more: what was paid stays.
+#[tokio::test]
+async fn a_balance_that_is_paid_into_is_not_taken_back() {
+    let store = testing::store().await;
+    let org = store.org().await;
+    let require = async || {
+        let mut tx = store.store.system().await.unwrap();
+        super::require(&mut tx, Some(org.0)).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    set(&store, Some(org), "credits.required", "true").await;
+    require().await;
+    set(&store, Some(org), "credits.required", "false").await;
+    let mut tx = store.store.system().await.unwrap();
+    apply(&mut tx, &movement(org, Movement::Purchase, "20", "payment:pi_1")).await.unwrap();
+    let paid = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(require(), paid);
+    let balance = balance_of(&store, org).await;
+    assert!(balance.budget_id.is_some(), "the balance is gone");
+    assert_eq!(balance.balance(), usd("20"));
+}
+
 /// Covers the event `credits.low`: once for each fall, whoever looks.
 #[tokio::test]
 async fn each_fall_below_the_mark_is_told_once() {

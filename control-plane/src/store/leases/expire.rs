@@ -142,13 +142,13 @@ async fn close_waiting(bank: &SqlBank, expired: &mut Expired) -> Result<(), Stor
     Ok(())
 }
 
-/// Takes hours that are over out of rolling windows.
+/// Takes hours that are over out of rolling windows: those before the [oldest](books::WindowRow::oldest_hour) that counts.
 async fn age(bank: &SqlBank) -> Result<u64, StoreError> {
     let mut tx = bank.store.system().await?;
     let now = bank.now(tx.conn()).await?;
     let sql = "SELECT s.budget_id, s.hour FROM budget_slots s JOIN budget_windows w ON w.budget_id = s.budget_id \
                    AND w.window_start = to_timestamp(0) \
-               WHERE s.hour <= $1 - w.rolling_hours LIMIT $2";
+               WHERE s.hour < $1 - w.rolling_hours LIMIT $2";
     let old: Vec<(Uuid, i64)> =
         sqlx::query_as(sql).bind(hour_of(now)).bind(BATCH).fetch_all(tx.conn()).await?;
     if old.is_empty() {

@@ -148,7 +148,10 @@ impl TermsColumns {
 }
 
 /// What budgets are; those that are gone are left out.
-pub(super) async fn terms(tx: &mut PgConnection, ids: &[BudgetId]) -> Result<Vec<Terms>, StoreError> {
+pub(in crate::store) async fn terms(
+    tx: &mut PgConnection,
+    ids: &[BudgetId],
+) -> Result<Vec<Terms>, StoreError> {
     let sql = "SELECT id, org_id, limit_nanos, window_kind, window_hours, time_zone, lost_lease, disabled \
                FROM budgets WHERE id = ANY ($1)";
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();

@@ -5,6 +5,7 @@ use nemo_types::{DeploymentId, KeyId, OrgId, RequestId, TeamId};
 use time::{Date, Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::Unlogged;
 use crate::{
     ledger::{Charge, charge},
     store::units,
@@ -12,7 +13,7 @@ use crate::{
 
 /// Older events are not logged: their partition may be gone. Their money is settled all the same.
 const MAX_AGE: Duration = Duration::days(30);
-/// How far a node's clock may be ahead.
+/// How far a node's clock may be ahead. Events that are further are not logged, but settled.
 const MAX_AHEAD: Duration = Duration::days(1);
 /// Days that an accepted event can have.
 pub(super) const MAX_DAYS: usize = 33;
@@ -30,8 +31,6 @@ pub enum Malformed {
     RequestId,
     #[error("{0} is no id")]
     Id(&'static str),
-    #[error("the request id's time is more than a day ahead")]
-    InFuture,
 }
 
 /// A row of the request log.
@@ -88,15 +87,15 @@ pub struct Row {
     pub charged: Vec<Charge>,
     /// Charges that no node sends; they are settled nowhere.
     pub malformed_charges: usize,
-    /// Older than what is ever logged.
-    pub too_old: bool,
+    /// Why it is never logged, if it isn't.
+    pub unlogged: Option<Unlogged>,
     /// Place in the node's journal; zero: not known.
     pub seq: u64,
 }
 
 pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Result<Row, Malformed> {
     let (outcome, cost_source) = (event.outcome(), event.cost_source());
-    let (request_id, created_at) = request_id(&event.request_id, now)?;
+    let (request_id, created_at, unlogged) = request_id(&event.request_id, now)?;
     let deployment_id = match event.deployment_id.is_empty() {
         true => None,
         false => {
@@ -156,21 +155,25 @@ pub(super) fn row(event: UsageEvent, node_id: &str, now: OffsetDateTime) -> Resu
         cache_write_1h_tokens: usage.cache_write_1h_tokens.map(count),
         malformed_charges: event.charges.len() - charged.len(),
         charged,
-        too_old: created_at < now - MAX_AGE,
+        unlogged,
         seq: 0,
     })
 }
 
-/// The id and the time it was made.
-fn request_id(bytes: &[u8], now: OffsetDateTime) -> Result<(Uuid, OffsetDateTime), Malformed> {
+/// The id, the time it was made, and why its request is not logged, if that is known by its time.
+fn request_id(
+    bytes: &[u8],
+    now: OffsetDateTime,
+) -> Result<(Uuid, OffsetDateTime, Option<Unlogged>), Malformed> {
     let id =
         RequestId::from_bytes(bytes).filter(|id| id.0.get_version_num() == 7).ok_or(Malformed::RequestId)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(id.unix_ms()) * 1_000_000);
-    match created_at {
-        Ok(at) if at <= now + MAX_AHEAD => Ok((id.0, at)),
-        // After the year 9999.
-        Ok(_) | Err(_) => Err(Malformed::InFuture),
-    }
+    Ok(match created_at {
+        Ok(at) if at < now - MAX_AGE => (id.0, at, Some(Unlogged::Expired)),
+        Ok(at) if at <= now + MAX_AHEAD => (id.0, at, None),
+        // Also after the year 9999. The node's clock is wrong, so what it spent it spent lately.
+        Ok(_) | Err(_) => (id.0, now, Some(Unlogged::Ahead)),
+    })
 }
 
 /// The node's own start time, unless it contradicts the request id, which was made at the same moment.

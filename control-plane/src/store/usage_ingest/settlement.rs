@@ -1,8 +1,8 @@
 //! The money of usage events: who is settled, and that it happens once. In the transaction that inserts the rows.
 //!
 //! A request whose row is new is settled; the row is what makes sure that it is not settled again. Without a row (its
-//! day was dropped, or the database refuses it) `usage_unlogged` takes its place. Whether an event whose day was dropped
-//! had a row before is told by its place in the node's journal: everything up to the cursor was ingested.
+//! day was dropped or is yet to come, or the database refuses it) `usage_unlogged` takes its place. Whether an event whose
+//! day was dropped had a row before is told by its place in the node's journal: everything up to the cursor was ingested.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -39,6 +39,8 @@ pub struct Settled {
 pub enum Unlogged {
     /// Its day is no longer kept.
     Expired,
+    /// It is of a time that is yet to come: its node's clock is wrong.
+    Ahead,
     /// The database refused its row.
     Refused,
     /// Nor could its charges be settled.
@@ -49,6 +51,7 @@ impl Unlogged {
     fn name(self) -> &'static str {
         match self {
             Self::Expired => "expired",
+            Self::Ahead => "ahead",
             Self::Refused => "refused",
             Self::Unsettled => "unsettled",
         }
@@ -99,8 +102,8 @@ fn came_before(row: &Row, seen: Option<u64>) -> bool {
     row.seq > 0 && seen.is_some_and(|through| row.seq <= through)
 }
 
-/// Those of the new rows whose charges are to be settled: all, but for those that were settled without a row when the
-/// database refused them.
+/// Those of the new rows whose charges are to be settled: all, but for those that were settled without a row when they
+/// were refused, by the database or because their time was yet to come.
 pub(super) async fn due<'a>(
     tx: &mut PgConnection,
     new: impl Iterator<Item = &'a Row>,
@@ -118,14 +121,17 @@ pub(super) async fn due<'a>(
     Ok(due)
 }
 
-/// Those of the expired rows whose charges are to be settled.
-pub(super) async fn late<'a>(
+/// Those of the rows of days that are not kept whose charges are to be settled.
+pub(super) async fn dayless<'a>(
     tx: &mut PgConnection,
-    expired: &[&'a Row],
+    rows: &[&'a Row],
     seen: Option<u64>,
 ) -> Result<Vec<&'a Row>, sqlx::Error> {
-    let late: Vec<&Row> = expired.iter().copied().filter(|row| !came_before(row, seen)).collect();
-    unlogged(tx, &late, Unlogged::Expired).await
+    let new = rows.iter().copied().filter(|row| !came_before(row, seen));
+    let (ahead, expired): (Vec<&Row>, Vec<&Row>) = new.partition(|row| row.is_ahead());
+    let mut due = unlogged(&mut *tx, &expired, Unlogged::Expired).await?;
+    due.extend(unlogged(tx, &ahead, Unlogged::Ahead).await?);
+    Ok(due)
 }
 
 /// Notes requests that have no row; those that were not noted before.

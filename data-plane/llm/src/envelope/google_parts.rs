@@ -108,8 +108,7 @@ impl GoogleParts {
         self.found.insert(kind);
         self.images += u64::from(kind == Features::IMAGES);
         if inline {
-            self.inlined.files += 1;
-            self.inlined.bytes += bytes;
+            self.inlined.add(bytes);
         } else if kind == Features::AUDIO {
             // How long it plays is not in the request.
             self.found.insert(Features::UNKNOWN_INPUT);

@@ -39,11 +39,12 @@ fn null_means_not_given() {
 }
 
 #[test]
-fn the_newer_output_limit_wins() {
+fn the_smaller_output_limit_holds() {
     let limit =
         |members: &str| chat(&format!(r#"{{"model":"m","messages":[],{members}}}"#)).unwrap().max_output;
     assert_eq!(limit(r#""max_completion_tokens":7,"max_tokens":9"#), Some(7));
-    assert_eq!(limit(r#""max_tokens":9,"max_completion_tokens":7"#), Some(7));
+    assert_eq!(limit(r#""max_tokens":7,"max_completion_tokens":9"#), Some(7));
+    assert_eq!(limit(r#""max_tokens":7,"max_completion_tokens":-1"#), Some(7));
     assert_eq!(limit(r#""max_completion_tokens":null,"max_tokens":9"#), Some(9));
     assert_eq!(limit(r#""max_tokens":0"#), Some(0));
     assert_eq!(limit(r#""max_tokens":-1"#), None);

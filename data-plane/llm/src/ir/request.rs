@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
                     Content::ToolCall(call) => {
                         names.insert(call.id.clone(), call.name.clone());
                     }
-                    Content::ToolResult(result) if result.name.is_none() => {
+                    Content::ToolResult(result) => {
                         let name = names.get(&result.call_id).ok_or((at, part.at))?;
                         result.name = Some(name.clone());
                     }

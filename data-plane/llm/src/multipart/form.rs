@@ -66,10 +66,17 @@ impl FormField {
         (item.is_none() || field.is_list()).then_some((field, item.is_some()))
     }
 
+    fn bit(self) -> u16 {
+        1 << self as u8
+    }
+
     fn is_list(self) -> bool {
         matches!(self, Self::NemoTags | Self::NemoFallbacks)
     }
 }
+
+/// The most images of one call at OpenAI. So many are reckoned with while `n` may still come.
+const MAX_IMAGES: u64 = 10;
 
 /// The fields of a form that were read so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -87,8 +94,10 @@ pub struct Form {
     /// Few forms have any.
     pub overrides: Option<Box<Overrides>>,
     seen: u16,
-    /// The length is announced and a file has begun: nothing can be taken out any more.
+    /// The call goes upstream by what was read so far: nothing can be taken out any more.
     sealed: bool,
+    /// No more than [`MAX_IMAGES`] are paid for.
+    bounded: bool,
 }
 
 impl Form {
@@ -96,6 +105,17 @@ impl Form {
     pub fn asked(&self, endpoint: Endpoint) -> Asked {
         let images = self.n.filter(|_| endpoint.is_image());
         Asked { images, quality: self.quality.clone(), size: self.size.clone(), ..Asked::default() }
+    }
+
+    /// The same while more of the form may come (`ended` says that it can't): as many images as it can still ask for.
+    pub fn most_asked(&self, endpoint: Endpoint, ended: bool) -> Asked {
+        let mut asked = self.asked(endpoint);
+        // An `n` that is no number here may be one to the upstream.
+        let told = ended && self.seen & FormField::N.bit() == 0;
+        if asked.images.is_none() && !told && endpoint.is_image() {
+            asked.images = Some(MAX_IMAGES);
+        }
+        asked
     }
 
     /// What to do with a part of these headers.
@@ -122,11 +142,10 @@ impl Form {
         if head.encoded {
             return refused("is sent with a content-transfer-encoding; send it as it is");
         }
-        let bit = 1 << field as u8;
-        if self.seen & bit != 0 && !is_item {
+        if self.seen & field.bit() != 0 && !is_item {
             return refused("is given more than once in the form; send it once");
         }
-        self.seen |= bit;
+        self.seen |= field.bit();
         if strip && self.sealed {
             return refused("must come before the file, or be sent as a header");
         }
@@ -146,7 +165,12 @@ impl Form {
             // Python's SDK writes JSON's words, others write Python's.
             FormField::Stream => self.stream = matches!(text, "true" | "True" | "1"),
             // What is no number is the upstream's to refuse.
-            FormField::N => self.n = text.trim().parse().ok().filter(|n| *n > 0),
+            FormField::N => {
+                self.n = text.trim().parse().ok().filter(|n| *n > 0);
+                if self.bounded && self.n > Some(MAX_IMAGES) {
+                    return refused(&format!("at most {MAX_IMAGES}, or come before the file"));
+                }
+            }
             FormField::Quality => self.quality = meter::kept(text),
             FormField::Size => self.size = meter::kept(text),
             FormField::NemoMetadata => {
@@ -195,9 +219,14 @@ impl Form {
         }
     }
 
-    /// From here on nothing can be taken out: the length of what follows was announced.
+    /// From here on nothing can be taken out.
     pub(super) fn seal(&mut self) {
         self.sealed = true;
+    }
+
+    /// From here on no more images can be asked for than [`Self::most_asked`] has told.
+    pub(super) fn bound(&mut self) {
+        self.bounded = true;
     }
 }
 
@@ -249,9 +278,15 @@ fn list(text: &str, into: &mut Vec<Box<str>>) -> Result<(), &'static str> {
 }
 
 impl super::FormScanner {
-    /// To be called when the length of the whole form has been announced to the upstream.
+    /// To be called when the call goes upstream: what the gateway would take out now, it could not heed any more, and the
+    /// length of the whole form may have been announced.
     pub fn seal(&mut self) {
         self.form.seal();
+    }
+
+    /// To be called when images are paid for by [`Form::most_asked`].
+    pub fn bound(&mut self) {
+        self.form.bound();
     }
 }
 

@@ -132,6 +132,45 @@ fn a_sealed_form_lets_nothing_be_taken_out() {
     assert!(error.message.contains("before the file"), "{error}");
 }
 
+/// What is held for a call pays for all the images that the rest of its form can ask for.
+#[test]
+fn images_that_a_form_may_still_ask_for_are_reckoned_with() {
+    use crate::Endpoint::{ImageEdits, Transcriptions};
+    let most = |parts: &[Vec<u8>], endpoint, ended| {
+        let scanner = run(&[&body(parts)], "m").unwrap().1;
+        scanner.form().most_asked(endpoint, ended).images
+    };
+    let model = field("model", "m");
+    assert_eq!(most(std::slice::from_ref(&model), ImageEdits, false), Some(10));
+    assert_eq!(most(std::slice::from_ref(&model), ImageEdits, true), None, "one, that is");
+    assert_eq!(most(std::slice::from_ref(&model), Transcriptions, false), None);
+    for (n, expected) in [("3", 3), ("12", 12), ("many", 10), ("2.0", 10)] {
+        for ended in [false, true] {
+            assert_eq!(most(&[model.clone(), field("n", n)], ImageEdits, ended), Some(expected), "{n}");
+        }
+    }
+}
+
+#[test]
+fn no_more_images_can_follow_than_were_reckoned_with() {
+    let after = |before: &[Vec<u8>], n: &str, bound: bool| {
+        let (mut scanner, mut out) = (FormScanner::new(BOUNDARY), Vec::new());
+        scanner.push(before.concat().into(), &mut out).unwrap();
+        if bound {
+            scanner.bound();
+        }
+        scanner.push(body(&[field("n", n)]).into(), &mut out)
+    };
+    let before = [field("model", "m"), file(b"image")];
+    assert_eq!(after(&before, "10", true), Ok(()));
+    assert_eq!(after(&before, "11", false), Ok(()), "nothing is held for it");
+    let error = after(&before, "11", true).unwrap_err();
+    assert_eq!(
+        (error.param, &*error.message),
+        (Some("n"), "`n` must be at most 10, or come before the file.")
+    );
+}
+
 /// The model that is checked here must be the model that the upstream sees.
 #[test]
 fn what_another_parser_could_read_otherwise_is_refused() {

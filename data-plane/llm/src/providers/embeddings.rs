@@ -1,9 +1,11 @@
-//! OpenAI's embeddings, which clients speak: read for providers with words of their own, and written from their
-//! answers. Called by the conversions of [`super::bedrock`], [`super::cohere`] and [`super::voyage`].
+//! OpenAI's embeddings, which clients speak: read for providers with words of their own, sent in as many pieces as these
+//! need, and written from their answers. Called by the conversions of [`super::bedrock`], [`super::cohere`],
+//! [`super::voyage`] and [`super::gemini`].
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use nemo_types::Usage;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
     write,
 };
 use crate::{
-    codec::{CodecError, Echo},
+    codec::{CodecError, Echo, Encoded},
     ir::{Param, Text},
     plan::Converted,
 };
@@ -96,15 +98,96 @@ fn texts(input: &RawValue) -> Result<Vec<Text<'_>>, CodecError> {
     Ok(texts)
 }
 
-/// Whether the client asked for base64, from its own request.
-pub(super) fn wants_base64(echo: &Echo) -> bool {
-    #[derive(Deserialize)]
-    struct Wanted<'a> {
-        #[serde(borrow)]
-        encoding_format: Option<Str<'a>>,
+/// Texts in one request of a client, however many calls they take: as many as OpenAI allows.
+const MAX_TEXTS: usize = 2048;
+
+/// What a provider takes in one call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub texts: usize,
+    /// Of all texts; one that is longer goes alone.
+    pub bytes: usize,
+}
+
+impl Most {
+    pub fn texts(texts: usize) -> Self {
+        Self { texts, bytes: usize::MAX }
     }
-    let wanted = serde_json::from_slice::<Wanted<'_>>(&echo.request).ok();
-    wanted.and_then(|it| it.encoding_format).is_some_and(|format| format.0 == "base64")
+
+    /// How many of these go into one call: one at least.
+    fn fitting(self, texts: &[Text<'_>]) -> usize {
+        let mut bytes = 0_usize;
+        let fits = |text: &&Text<'_>| {
+            bytes = bytes.saturating_add(text.len());
+            bytes <= self.bytes
+        };
+        texts.iter().take(self.texts).take_while(fits).count().max(1)
+    }
+}
+
+/// A body for each piece of the texts.
+///
+/// # Errors
+/// When there are more than OpenAI itself would take.
+pub(super) fn pieces(
+    texts: &[Text<'_>],
+    most: Most,
+    dropped: Vec<Param>,
+    body: impl Fn(&[Text<'_>]) -> Result<Bytes, CodecError>,
+) -> Result<Encoded, CodecError> {
+    if texts.len() > MAX_TEXTS {
+        let message = format!("Expected at most {MAX_TEXTS} texts in a request, and not {}.", texts.len());
+        return Err(CodecError::invalid("input", message));
+    }
+    let (first, mut rest) = texts.split_at(most.fitting(texts));
+    let mut encoded = Encoded::new(body(first)?, dropped);
+    while !rest.is_empty() {
+        let (next, after) = rest.split_at(most.fitting(rest));
+        encoded.more.push(body(next)?);
+        rest = after;
+    }
+    Ok(encoded)
+}
+
+/// What was answered to one request, or to each of the pieces.
+///
+/// # Errors
+/// When it is nothing of the kind.
+pub(super) fn answers<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, CodecError> {
+    if body.trim_ascii_start().starts_with(b"[") { read::body(body) } else { Ok(vec![read::body(body)?]) }
+}
+
+/// Of several numbers of tokens; `None` where one is not known.
+pub(super) fn sum(tokens: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
+    tokens.into_iter().try_fold(0_u64, |sum, tokens| Some(sum.saturating_add(tokens?)))
+}
+
+/// From the client's own request.
+#[derive(Debug, Default)]
+struct Wanted {
+    base64: bool,
+    /// `None`: it is not known.
+    vectors: Option<usize>,
+}
+
+impl Wanted {
+    fn of(echo: &Echo) -> Self {
+        #[derive(Deserialize)]
+        struct Request<'a> {
+            #[serde(borrow)]
+            encoding_format: Option<Str<'a>>,
+            #[serde(borrow)]
+            input: Option<&'a RawValue>,
+        }
+        let Ok(request) = serde_json::from_slice::<Request<'_>>(&echo.request) else {
+            return Self::default();
+        };
+        let vectors = request.input.map(RawValue::get).and_then(|input| match input.starts_with('[') {
+            true => serde_json::from_str::<Vec<IgnoredAny>>(input).ok().map(|texts| texts.len()),
+            false => Some(1),
+        });
+        Self { base64: request.encoding_format.is_some_and(|format| format.0 == "base64"), vectors }
+    }
 }
 
 /// A vector as the provider gave it: an array of numbers, or a string of base64.
@@ -113,24 +196,30 @@ pub(super) type Vector<'a> = &'a RawValue;
 /// The answer that OpenAI would have given.
 ///
 /// # Errors
-/// When a vector is none.
+/// When a vector is none, or one is missing.
 pub(super) fn write<'a>(
     echo: &Echo,
     model: Option<&str>,
     vectors: impl IntoIterator<Item = Vector<'a>>,
     tokens: Option<u64>,
 ) -> Result<Converted, CodecError> {
-    let base64 = wants_base64(echo);
+    let (wanted, mut written) = (Wanted::of(echo), 0);
     let mut data = Vec::with_capacity(1 << 14);
     for (index, vector) in vectors.into_iter().enumerate() {
+        written += 1;
         if index > 0 {
             data.push(b',');
         }
         data.extend_from_slice(b"{\"object\":\"embedding\",\"index\":");
         data.extend_from_slice(index.to_string().as_bytes());
         data.extend_from_slice(b",\"embedding\":");
-        push(vector.get(), base64, &mut data)?;
+        push(vector.get(), wanted.base64, &mut data)?;
         data.push(b'}');
+    }
+    if let Some(vectors) = wanted.vectors.filter(|vectors| *vectors != written) {
+        // Clients take them for those of the texts in the same places.
+        let message = format!("The upstream gave {written} vectors for {vectors} texts.");
+        return Err(CodecError::invalid("embeddings", message));
     }
     let mut body = Vec::with_capacity(data.len() + 256);
     write::object(&mut body, |object| {
@@ -194,6 +283,18 @@ mod tests {
             read(br#"{"input":["a","b\n"],"encoding_format":"base64","input_type":"query"}"#).unwrap();
         assert_eq!(asked.texts, ["a", "b\n"]);
         assert!(asked.base64 && asked.input_type.as_deref() == Some("query"));
+    }
+
+    #[test]
+    fn texts_go_in_pieces_that_are_taken() {
+        let texts: Vec<Text<'_>> = ["aaaa", "bb", "cc", "d", "eeeeeeee", "f"].map(Text::from).into();
+        let sent = |most| {
+            let encoded = pieces(&texts, most, Vec::new(), |some| Ok(some.concat().into())).unwrap();
+            [vec![encoded.body], encoded.more].concat()
+        };
+        assert_eq!(sent(Most::texts(6)), ["aaaabbccdeeeeeeeef"]);
+        assert_eq!(sent(Most::texts(4)), ["aaaabbccd", "eeeeeeeef"]);
+        assert_eq!(sent(Most { texts: 3, bytes: 5 }), ["aaaa", "bbccd", "eeeeeeee", "f"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    embeddings::{self, Vector},
+    embeddings::{self, Most, Vector},
     read::{self, Members, Str},
     write,
 };
@@ -29,7 +29,7 @@ fn rerank_path(_: &str) -> String {
 
 fn embed(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
     let mut asked = embeddings::read(body)?;
-    let mut fields = json!({ "model": to.model, "input": asked.texts });
+    let mut fields = json!({ "model": to.model, "input": [] });
     if let Some(kind) = asked.input_type.as_deref() {
         fields["input_type"] = match kind {
             "query" | "search_query" => "query".into(),
@@ -58,7 +58,12 @@ fn embed(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
         Some("false" | "\"NONE\"") => fields["truncation"] = false.into(),
         Some(_) => asked.dropped.push(Param::Other("truncate".into())),
     }
-    Ok(Encoded { body: fields.to_string().into(), dropped: asked.dropped, forced_tool: false })
+    // It takes a thousand, but their vectors are more than is read of an answer.
+    embeddings::pieces(&asked.texts, Most::texts(200), asked.dropped, |texts| {
+        let mut fields = fields.clone();
+        fields["input"] = json!(texts);
+        Ok(fields.to_string().into())
+    })
 }
 
 #[derive(Deserialize)]
@@ -83,11 +88,12 @@ struct Tokens {
 }
 
 fn embedded(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
-    let mut body: Embedded<'_> = read::body(body)?;
-    body.data.sort_by_key(|item| item.index);
-    let tokens = body.usage.and_then(|usage| usage.total_tokens);
-    let model = body.model.as_ref().map(|model| &*model.0);
-    embeddings::write(echo, model, body.data.into_iter().map(|item| item.embedding), tokens)
+    let mut answers: Vec<Embedded<'_>> = embeddings::answers(body)?;
+    answers.iter_mut().for_each(|answer| answer.data.sort_by_key(|item| item.index));
+    let tokens = embeddings::sum(answers.iter().map(|it| it.usage.as_ref()?.total_tokens));
+    let model = answers.first().and_then(|it| it.model.as_ref()).map(|model| &*model.0);
+    let vectors = answers.iter().flat_map(|it| &it.data).map(|item| item.embedding);
+    embeddings::write(echo, model, vectors, tokens)
 }
 
 /// A ranking, as Cohere's clients ask for it.
@@ -116,7 +122,7 @@ fn rank(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
     let missing = |name: &str| CodecError::invalid(name, format!("Missing field `{name}`."));
     fields["query"] = query.ok_or_else(|| missing("query"))?.0.into();
     fields["documents"] = documents.ok_or_else(|| missing("documents"))?.into();
-    Ok(Encoded { body: fields.to_string().into(), dropped, forced_tool: false })
+    Ok(Encoded::new(fields.to_string(), dropped))
 }
 
 /// Documents are texts, or objects that have one.

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{envelope, parse, provider, registry::providers};
 
+mod limits;
+
 fn bytes_of(spliced: &Spliced) -> Vec<u8> {
     let bytes = spliced.segments.concat();
     assert_eq!(bytes.len(), spliced.len);
@@ -181,12 +183,13 @@ fn edits_are_named_in_a_fixed_order() {
             true
         )
     );
-    for bits in 0..8_u8 {
+    for bits in 0..32_u8 {
         let names = [
             (EditSet::STRIP, "strip"),
             (EditSet::MODEL, "model"),
             (EditSet::USAGE, "usage"),
             (EditSet::CAP, "cap"),
+            (EditSet::LIMIT, "limit"),
         ];
         let named: Vec<_> =
             names.iter().filter(|(kind, _)| EditSet(bits).contains(*kind)).map(|(_, name)| *name).collect();
@@ -204,6 +207,18 @@ fn expected(sent: &str, target: &Target<'_>) -> Value {
         crate::extras::ExtraField::from_name(name).is_none_or(|field| native.contains(&field))
     });
     object.insert("model".into(), target.upstream_model.into());
+    let limits = ["max_tokens", "max_completion_tokens"];
+    let own = target.provider.limit_name(Endpoint::ChatCompletions, target.upstream_model).unwrap();
+    let other = limits.into_iter().find(|name| *name != own).unwrap();
+    let said = |object: &serde_json::Map<_, Value>, name| object.get(name).is_some_and(|it| !it.is_null());
+    let read = own == "max_completion_tokens" && !said(object, own);
+    if said(object, other) && !read {
+        let both = [object.get(own), object.get(other)].map(|it| it.and_then(Value::as_u64));
+        let given = object.remove(other).filter(|_| !object.contains_key(own));
+        if let Some(limit) = both.into_iter().flatten().min().map(Value::from).or(given) {
+            object.insert(own.into(), limit);
+        }
+    }
     match target.provider.quirks.stream_usage {
         StreamUsage::Always => _ = object.remove("stream_options"),
         StreamUsage::Inject if streams => {
@@ -278,7 +293,12 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
         "{\"include_usage\":false}",
         "{\"b\":1 , \"include_usage\" : true}",
     ]);
+    let limit = (
+        prop::sample::select(vec!["max_tokens", "max_completion_tokens", "max_tok\\u0065ns"]),
+        prop::sample::select(vec!["null", "-1", "0", "5", "9"]),
+    );
     let fixed = prop_oneof![
+        limit.prop_map(|(name, value)| (name.to_owned(), value.to_owned())),
         options.prop_map(|value| ("stream_options".to_owned(), value.to_owned())),
         prop::sample::select(vec!["true", "false"]).prop_map(|value| ("stream".to_owned(), value.to_owned())),
     ];
@@ -288,7 +308,7 @@ fn members() -> impl Strategy<Value = Vec<(String, String)>> {
     (proptest::collection::vec(decorated, 0..7), any::<prop::sample::Index>(), any::<prop::sample::Index>())
         .prop_map(|(mut members, a, b)| {
             let mut seen = std::collections::HashSet::new();
-            members.retain(|(name, _)| seen.insert(name.clone()));
+            members.retain(|(name, _)| seen.insert(name.replace("\\u0065", "e")));
             members.insert(
                 a.index(members.len() + 1),
                 ("messages".into(), "\"NAME\":[{\"role\":\"user\",\"content\":\"nemo_\"}]".into()),
@@ -386,18 +406,20 @@ fn a_model_of_the_chain_is_written_into_the_body() {
     }
 }
 
+/// The same with an output of at most 50 tokens, and the edits.
+fn capped(endpoint: Endpoint, body: &str, provider_id: &str, upstream_model: &str) -> (String, &'static str) {
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let envelope = parse(endpoint, &body).unwrap();
+    let target = Target { provider: provider(provider_id).unwrap(), upstream_model };
+    let spliced = splice_capped(&body, &envelope, endpoint, &target, Some(50));
+    let text = String::from_utf8(bytes_of(&spliced)).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap();
+    (text, spliced.edits.header_value().unwrap_or_default())
+}
+
 /// I3: what is reserved is what the upstream is told to keep to. Every spelling of the limit, and none.
 #[test]
 fn a_cap_lowers_what_is_there_or_is_put_in() {
-    let capped = |endpoint: Endpoint, body: &str, provider_id: &str, upstream_model: &str| {
-        let body = Bytes::copy_from_slice(body.as_bytes());
-        let envelope = parse(endpoint, &body).unwrap();
-        let target = Target { provider: provider(provider_id).unwrap(), upstream_model };
-        let spliced = splice_capped(&body, &envelope, endpoint, &target, Some(50));
-        let text = String::from_utf8(bytes_of(&spliced)).unwrap();
-        serde_json::from_str::<Value>(&text).unwrap();
-        (text, spliced.edits.header_value().unwrap_or_default())
-    };
     let chat = Endpoint::ChatCompletions;
     for (endpoint, provider_id, model, body, expected, edits) in [
         (
@@ -461,8 +483,8 @@ fn a_cap_lowers_what_is_there_or_is_put_in() {
             "openai",
             "m",
             r#"{"max_tokens":99,"max_completion_tokens":9000,"model":"m","messages":[]}"#,
-            r#"{"max_tokens":50,"max_completion_tokens":50,"model":"m","messages":[]}"#,
-            "cap",
+            r#"{"max_completion_tokens":50,"model":"m","messages":[]}"#,
+            "cap,limit",
         ),
         (
             chat,

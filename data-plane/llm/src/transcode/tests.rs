@@ -93,3 +93,31 @@ fn a_stopped_stream_says_length() {
     transcoder.stop(1, &mut out);
     assert!(String::from_utf8(out).unwrap().contains(r#""finish_reason":"length""#));
 }
+
+/// A client's own function that the model calls beside the JSON is still to be run.
+#[test]
+fn another_call_beside_a_forced_tool_is_still_a_call() {
+    let other = concat!(
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":",
+        "{\"type\":\"tool_use\",\"id\":\"toolu_2\",\"name\":\"weather\",\"input\":{}}}\n\n",
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n",
+        "event: message_delta",
+    );
+    let stream = STREAM.replacen("event: message_delta", other, 1);
+    let (shown, outcome, _) = translate(&stream, 0, true);
+    assert_eq!(outcome, Ok(()));
+    assert!(shown.contains("weather") && shown.contains(r#""finish_reason":"tool_calls""#), "{shown}");
+    assert!(shown.contains(r#""arguments":"{}""#), "nothing can't be parsed: {shown}");
+    let call =
+        |name: &str| format!(r#"{{"type":"tool_use","id":"toolu_{name}","name":"{name}","input":{{}}}}"#);
+    let answer = |calls: &str| {
+        let body = format!(
+            r#"{{"type":"message","id":"m","role":"assistant","model":"m","content":[{calls}],"stop_reason":"tool_use","usage":{{"input_tokens":1,"output_tokens":1}}}}"#
+        );
+        let answer = response(CHAT, body.as_bytes(), &echo(true)).unwrap();
+        answer.finish_reason.map(|reason| reason.as_str().to_owned())
+    };
+    assert_eq!(answer(&call("json_response")).as_deref(), Some("stop"));
+    let both = format!("{},{}", call("json_response"), call("weather"));
+    assert_eq!(answer(&both).as_deref(), Some("tool_calls"));
+}

@@ -167,6 +167,51 @@ fn a_credential_that_proves_nothing_does_not_refuse_the_revision() {
     }
 }
 
+/// Neither must a deployment that no request can be made for: it answers nothing, and the others go on.
+#[test]
+fn a_deployment_that_cannot_be_called_does_not_refuse_the_revision() {
+    use nemo_proto::config::Credential;
+    let keyring = keyring();
+    let id = nemo_types::CredentialId::generate();
+    let sealed = keyring.seal(id.as_bytes(), b"sk\nx").unwrap();
+    let credential = Credential {
+        id: Bytes::copy_from_slice(id.as_bytes()),
+        sealed: Bytes::copy_from_slice(sealed.as_bytes()),
+        ..Credential::default()
+    };
+    let deployment = |id: u8, upstream_model: &str, credential_id: Bytes| Deployment {
+        id: Bytes::copy_from_slice(&[id; 16]),
+        base_url: "http://h".into(),
+        model: "m".into(),
+        upstream_model: upstream_model.into(),
+        credential_id,
+        ..Deployment::default()
+    };
+    let resources = [
+        resource::Kind::Model(Model { id: "m".into(), ..Model::default() }),
+        resource::Kind::Deployment(deployment(1, "m", Bytes::new())),
+        resource::Kind::Deployment(deployment(2, "m\n", Bytes::new())),
+        resource::Kind::Deployment(deployment(3, "m", credential.id.clone())),
+        resource::Kind::Credential(credential),
+    ]
+    .map(|kind| Resource { kind: Some(kind) });
+    let set = applied(&ResourceSet::new(), &resources);
+    let handle = SnapshotHandle::default();
+    let mut applier = Applier::new(handle.clone(), keyring, client());
+    assert_eq!(applier.push(push(0, 2, resources.to_vec(), &set)), Ok(true));
+    let live = handle.load().unwrap();
+    let mut callable = 0;
+    for deployment in live.snapshot.routing.deployments() {
+        let upstream = &live.upstreams[deployment.slot];
+        let serves = |it| upstream.uri(it, false).is_some() || upstream.plan(it).is_some();
+        let any = nemo_llm::Endpoint::ALL.into_iter().any(serves);
+        let first = deployment.id.as_bytes() == &[1; 16];
+        assert_eq!((any, matches!(upstream.route, crate::upstream::Route::Nowhere)), (first, !first));
+        callable += usize::from(any);
+    }
+    assert_eq!((live.upstreams.len(), callable, applier.held().0), (3, 1, 2));
+}
+
 /// A change that concerns no route opens no credential and builds no URL again.
 #[test]
 fn what_a_change_does_not_concern_is_shared_with_the_snapshot_before() {

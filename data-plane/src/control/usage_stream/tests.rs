@@ -16,7 +16,10 @@ use tokio::sync::Mutex;
 use tonic::{Response, service::interceptor::InterceptedService};
 
 use super::*;
-use crate::usage::Event;
+use crate::usage::{
+    Event,
+    journal::{Limits, SEGMENT, Writer, model::Disk},
+};
 
 /// How long nothing is shipped that is no full batch.
 const FLUSH_MS: u32 = 3_600_000;
@@ -60,6 +63,20 @@ impl UsageService for Recorder {
     }
 }
 
+/// The node's side of one session after the other.
+struct Sessions {
+    stream: UsageStream,
+    channel: NodeChannel,
+    welcome: RegisterResponse,
+    drain: DrainWatcher,
+}
+
+impl Sessions {
+    async fn run(&mut self) -> Result<(), Status> {
+        self.stream.run(&self.channel, &self.welcome, &self.drain).await
+    }
+}
+
 struct World {
     journal: Journal,
     batches: Batches,
@@ -70,26 +87,32 @@ struct World {
 
 impl World {
     fn start(first_ack: usize) -> Self {
+        let (mut world, mut sessions) = Self::idle(first_ack, crate::testing::journal());
+        world.shipper.spawn(async move { sessions.run().await });
+        world
+    }
+
+    /// Nothing is shipped yet.
+    fn idle(first_ack: usize, journal: Journal) -> (Self, Sessions) {
         let (seen, batches) = mpsc::channel(64);
         let (connector, incoming) = inproc::channel();
-        let (trigger, watcher) = drain::channel();
+        let (trigger, drain) = drain::channel();
         let server = TaskGroup::new();
         let service = UsageServiceServer::new(Recorder { seen, first_ack });
         server.spawn("server", async move {
             grpc::server().add_service(service).serve_with_incoming(incoming).await.unwrap();
         });
         let channel = InterceptedService::new(grpc::in_process_channel(connector), NodeToken::none());
-        let journal = crate::testing::journal();
         let metrics = nemo_runtime::metrics::Registry::new().register(ControlMetrics::register);
-        let mut stream = UsageStream::new(NodeInfo::default(), journal.clone(), metrics);
+        let stream = UsageStream::new(NodeInfo::default(), journal.clone(), metrics);
         let welcome = RegisterResponse {
             max_usage_batch: u32::try_from(WAKE_AT).unwrap(),
             usage_flush_ms: FLUSH_MS,
             ..RegisterResponse::default()
         };
-        let mut shipper = tokio::task::JoinSet::new();
-        shipper.spawn(async move { stream.run(&channel, &welcome, &watcher).await });
-        Self { journal, batches: Arc::new(Mutex::new(batches)), drain: trigger, shipper, server }
+        let (batches, shipper) = (Arc::new(Mutex::new(batches)), tokio::task::JoinSet::new());
+        let world = Self { journal, batches, drain: trigger, shipper, server };
+        (world, Sessions { stream, channel, welcome, drain })
     }
 
     fn push(&self, count: usize) {
@@ -144,4 +167,33 @@ async fn what_was_not_acknowledged_is_sent_again_and_nothing_else() {
     world.none().await;
     world.drain.start();
     world.end().await;
+}
+
+/// Else it would be given out and never sent, and the acknowledgements of what follows would be taken for its own.
+#[test]
+fn a_batch_that_is_being_read_when_a_session_ends_goes_out_in_the_next() {
+    // The disk takes its time: the only thread that may block is busy.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(async {
+        let limits = Limits { segment: SEGMENT, max: 1 << 30, memory: 0 };
+        let writer = Writer { epoch: 1, boot_id: "boot".into() };
+        let journal = Journal::open(Arc::new(Disk::new()), limits, writer).unwrap().0;
+        let (mut world, mut sessions) = World::idle(usize::MAX, journal);
+        world.push(2 * WAKE_AT);
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || busy.recv().is_err());
+        while sessions.stream.taking.is_none() {
+            let ended = tokio::time::timeout(Duration::from_millis(20), sessions.run()).await;
+            assert!(ended.is_err(), "{ended:?}");
+        }
+        drop(free);
+        assert!(busy.await.unwrap());
+        world.shipper.spawn(async move { sessions.run().await });
+        assert_eq!(world.batch().await, (1, WAKE_AT));
+        assert_eq!(world.batch().await, (1 + WAKE_AT as u64, WAKE_AT));
+        world.none().await;
+        assert_eq!(world.journal.stats().waiting, 0);
+        world.drain.start();
+        world.end().await;
+    });
 }

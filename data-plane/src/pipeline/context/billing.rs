@@ -64,7 +64,10 @@ impl RequestContext {
         let billable = self.is_billable(ending);
         if let Some(pass) = &mut self.pass {
             let count = |tokens: Option<u64>| tokens.unwrap_or(0);
+            // The gateway's own answers count as any.
+            let answered = matches!(ending, Ending::Complete);
             match usage {
+                _ if self.attempts.is_empty() && !answered => pass.refund(),
                 Some(usage) => pass.settle_tokens(count(usage.input).saturating_add(count(usage.output))),
                 None if billable => {}
                 None => pass.settle_tokens(0),

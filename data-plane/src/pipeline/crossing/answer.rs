@@ -91,37 +91,67 @@ pub async fn run(
     mut context: Box<RequestContext>,
     slot: &mut Option<Box<RequestContext>>,
 ) -> Result<Response<Body>, Box<Failure>> {
-    let own = response.headers_mut();
-    if let Some(dropped) = &crossing.dropped {
-        own.insert(headers::DROPPED_PARAMS, dropped.clone());
-    }
+    declare_dropped(&mut response, &crossing);
     if streams != context.stream {
         *slot = Some(context);
         return Err(Failure::protocol("answered with another content type than was asked for"));
     }
     let kind = if streams { "text/event-stream" } else { "application/json" };
-    own.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if streams {
         return stream(response, incoming, crossing, (deadline, dialect), context, slot).await;
     }
     let read = respond::complete(incoming, deadline, &mut context).await;
-    let translated = match read {
-        Ok(Read::All(frames)) => match translate(&crossing, &frames.concat()) {
-            // Whoever else is asked would be asked for the same.
-            Err(error) if error.withheld => return Ok(withheld(response, error, dialect, context)),
-            translated => translated.map_err(|error| {
-                tracing::debug!(request_id = %context.id, "an answer can't be translated: {error}");
-                Failure::protocol("sent an answer that can't be read")
-            }),
-        },
-        Ok(Read::TooLarge(..)) => Err(Failure::protocol("sent an answer that is too large to be translated")),
-        Err(failure) => Err(failure),
+    let failure = match read {
+        Ok(Read::All(frames)) => return whole(response, &frames.concat(), crossing, dialect, context, slot),
+        Ok(Read::TooLarge(..)) => Failure::protocol("sent an answer that is too large to be translated"),
+        Err(failure) => failure,
     };
-    match translated {
+    *slot = Some(context);
+    Err(failure)
+}
+
+/// The same of the answers to a request's pieces.
+///
+/// # Errors
+/// When they are no answers.
+pub fn joined(
+    mut response: Response<Body>,
+    answers: &[u8],
+    crossing: Crossing,
+    dialect: ErrorDialect,
+    mut context: Box<RequestContext>,
+    slot: &mut Option<Box<RequestContext>>,
+) -> Result<Response<Body>, Box<Failure>> {
+    declare_dropped(&mut response, &crossing);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    context.answered();
+    whole(response, answers, crossing, dialect, context, slot)
+}
+
+fn declare_dropped(response: &mut Response<Body>, crossing: &Crossing) {
+    if let Some(dropped) = &crossing.dropped {
+        response.headers_mut().insert(headers::DROPPED_PARAMS, dropped.clone());
+    }
+}
+
+/// The client's answer, of all that the upstream has said.
+fn whole(
+    response: Response<Body>,
+    answer: &[u8],
+    crossing: Crossing,
+    dialect: ErrorDialect,
+    context: Box<RequestContext>,
+    slot: &mut Option<Box<RequestContext>>,
+) -> Result<Response<Body>, Box<Failure>> {
+    match translate(&crossing, answer) {
         Ok(translated) => Ok(unary(response, translated, crossing.tagger, context)),
-        Err(failure) => {
+        // Whoever else is asked would be asked for the same.
+        Err(error) if error.withheld => Ok(withheld(response, error, dialect, context)),
+        Err(error) => {
+            tracing::debug!(request_id = %context.id, "an answer can't be translated: {error}");
             *slot = Some(context);
-            Err(failure)
+            Err(Failure::protocol("sent an answer that can't be read"))
         }
     }
 }

@@ -31,8 +31,8 @@ pub fn denied(denied: &Denied, bound: Nanos) -> GatewayError {
     match denied {
         Denied::NoLease { budget } => unavailable(budget),
         Denied::Short { budget, affordable } => short(budget, *affordable, bound),
-        Denied::Exhausted { budget, limit, settled, resets_in, retry_after } => {
-            exhausted(budget, (*limit, *settled), bound, *resets_in, *retry_after)
+        Denied::Exhausted { budget, limit, settled, resets_in, eases_in, retry_after } => {
+            exhausted(budget, (*limit, *settled), bound, (*resets_in, *eases_in), *retry_after)
         }
     }
 }
@@ -93,7 +93,7 @@ fn exhausted(
     budget: &Budget,
     (limit, settled): (Nanos, Nanos),
     bound: Nanos,
-    resets_in: Option<Duration>,
+    (resets_in, eases_in): (Option<Duration>, Option<Duration>),
     retry_after: Option<Duration>,
 ) -> GatewayError {
     let name = name(budget);
@@ -104,11 +104,16 @@ fn exhausted(
             format!("{left} USD are left")
         }
     };
-    let then = match (retry_after, resets_in, budget.kind) {
+    let then = match (retry_after, resets_in, eases_in) {
         (Some(_), _, _) => "The rest is held for requests in flight and may come back in a moment".to_owned(),
         (None, Some(resets_in), _) => format!("It resets in {}", spoken(resets_in)),
-        (None, None, BudgetKind::Credit) => "Buy or grant more credit to go on".to_owned(),
-        (None, None, BudgetKind::Limit) => "It does not reset; an administrator can raise it".to_owned(),
+        (None, None, Some(eases_in)) => {
+            format!("What was spent comes back hour by hour as it ages, next in {}", spoken(eases_in))
+        }
+        (None, None, None) => match budget.kind {
+            BudgetKind::Credit => "Buy or grant more credit to go on".to_owned(),
+            BudgetKind::Limit => "It does not reset; an administrator can raise it".to_owned(),
+        },
     };
     let message = format!(
         "{} does not cover the request, which can cost up to {bound} USD: {spent}. {then}.",
@@ -127,7 +132,8 @@ fn exhausted(
         "resets_in_seconds": resets_in.map(|resets_in| resets_in.as_secs()),
         "resets_at_unix": resets_at,
     });
-    let seconds = retry_after.map(|after| (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1));
+    let seconds =
+        retry_after.or(eases_in).map(|after| (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1));
     GatewayError {
         retry_after_secs: seconds,
         metadata: Some(Box::new(metadata)),
@@ -227,11 +233,21 @@ mod tests {
     }
 
     fn out(kind: BudgetKind, resets_in: Option<u64>, retry_after: Option<u64>) -> GatewayError {
+        exhausted(kind, resets_in, None, retry_after)
+    }
+
+    fn exhausted(
+        kind: BudgetKind,
+        resets_in: Option<u64>,
+        eases_in: Option<u64>,
+        retry_after: Option<u64>,
+    ) -> GatewayError {
         let it = Denied::Exhausted {
             budget: budget(kind),
             limit: Nanos::ONE_USD,
             settled: Nanos(900_000_000),
             resets_in: resets_in.map(Duration::from_secs),
+            eases_in: eases_in.map(Duration::from_secs),
             retry_after: retry_after.map(Duration::from_secs),
         };
         denied(&it, Nanos(250_000_000))
@@ -254,6 +270,21 @@ mod tests {
         let credit = out(BudgetKind::Credit, None, None);
         assert_eq!(credit.code(), "insufficient_credits");
         assert!(credit.message.contains("0.1 USD are left"), "{}", credit.message);
+    }
+
+    /// Nobody has to raise a rolling window for it to have something again.
+    #[test]
+    fn b11_an_exhausted_rolling_window_says_when_spend_ages_out() {
+        let error = exhausted(BudgetKind::Limit, None, Some(1500), None);
+        assert!(
+            error.message.ends_with("comes back hour by hour as it ages, next in 25 min."),
+            "{}",
+            error.message
+        );
+        assert_eq!((error.retry_after_secs, error.kind.row().should_retry), (Some(1500), Some(false)));
+        let total = exhausted(BudgetKind::Limit, None, None, None);
+        assert!(total.message.ends_with("an administrator can raise it."), "{}", total.message);
+        assert_eq!(total.retry_after_secs, None);
     }
 
     /// B11: an infrastructure fault is never the client's.

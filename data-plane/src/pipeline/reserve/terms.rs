@@ -3,7 +3,7 @@
 
 use nemo_llm::{Asked, Endpoint, Envelope, Features, MostInput, bound::most_audio_ms};
 use nemo_snapshot::{Deployment, Model};
-use nemo_types::{Measure, Nanos, Unit};
+use nemo_types::{Measure, Nanos, PriceSheet, Unit};
 use smallvec::SmallVec;
 
 /// Output of a conversation that is likely, unless less is allowed.
@@ -150,7 +150,7 @@ pub struct Terms {
     pub output: u64,
     /// Tokens of output that there can be. Where the mode is estimated more than `output`.
     pub most: u64,
-    /// The model thinks unseen: its output can't be followed while it comes.
+    /// The model thinks unseen, or may put out what is no text: its output can't be followed while it comes.
     pub hidden: bool,
     /// The upstream must be told `most`, since nothing else says so.
     pub must_cap: bool,
@@ -177,7 +177,7 @@ impl Terms {
             rate,
             output: if mode == Mode::Strict { most } else { size.likely_output(most) },
             most,
-            hidden: model.tags.iter().any(|tag| &**tag == "reasoning"),
+            hidden: is_hidden(model, price),
             must_cap: must_cap && mode == Mode::Strict,
         })
     }
@@ -199,6 +199,18 @@ impl Terms {
     }
 }
 
+/// Whether there can be output that is not seen as text while it comes: thoughts, images or sound. Of a model that nobody
+/// knows anything of there can.
+fn is_hidden(model: &Model, price: &PriceSheet) -> bool {
+    let unknown = model.max_output_tokens == 0 && model.context_window == 0;
+    let other = |unit| matches!(unit, Unit::AudioOutputTokens | Unit::ImageOutputTokens);
+    unknown
+        || price.reasoning.is_some()
+        || price.units.iter().any(|price| other(price.unit))
+        || model.output_modalities.iter().any(|it| matches!(&**it, "image" | "audio" | "video"))
+        || model.tags.iter().any(|tag| &**tag == "reasoning")
+}
+
 /// The need that no bound is known for, in words, for the refusal.
 pub fn why_unbounded(size: &Size, features: Features, deployment: &Deployment) -> &'static str {
     if deployment.price.is_none() {
@@ -218,7 +230,7 @@ pub fn why_unbounded(size: &Size, features: Features, deployment: &Deployment) -
 mod tests {
     use std::sync::Arc;
 
-    use nemo_types::{NanosPerMillion, PriceSheet};
+    use nemo_types::{NanosPerMillion, UnitPrice};
     use proptest::prelude::*;
 
     use super::*;
@@ -273,6 +285,39 @@ mod tests {
         let likely = Terms::of(&chat(&serde_json::json!({})), &at, Mode::Estimated).unwrap();
         assert_eq!((likely.output, likely.most, strict.hidden), (LIKELY_OUTPUT, 4096, true));
         assert!(likely.fixed < strict.fixed);
+    }
+
+    /// I3: of a stream only text is followed, so what may be something else is held for from the start.
+    #[test]
+    fn i3_output_that_is_no_text_is_not_followed() {
+        let hidden = |at: &Deployment| {
+            Terms::of(&chat(&serde_json::json!({ "stream": true })), at, Mode::Strict).unwrap().hidden
+        };
+        assert!(!hidden(&deployment(4096, 128_000, &[])) && !hidden(&deployment(0, 9000, &[])));
+        assert!(hidden(&deployment(4096, 128_000, &["reasoning"])));
+        assert!(hidden(&deployment(0, 0, &[])), "nobody knows what it does");
+        let priced = |unit, reasoning: Option<i64>| {
+            let mut at = deployment(4096, 128_000, &[]);
+            let mut sheet = PriceSheet::clone(at.price.as_ref().unwrap());
+            let price = NanosPerMillion(1);
+            sheet.units = [UnitPrice { unit, quality: "".into(), size: "".into(), price }].into();
+            sheet.reasoning = reasoning.map(NanosPerMillion);
+            at.price = Some(Arc::new(sheet));
+            at
+        };
+        for (unit, reasoning, expected) in [
+            (Unit::AudioOutputTokens, None, true),
+            (Unit::ImageOutputTokens, None, true),
+            (Unit::AudioInputTokens, Some(1), true),
+            (Unit::AudioInputTokens, None, false),
+        ] {
+            assert_eq!(hidden(&priced(unit, reasoning)), expected, "{unit:?} {reasoning:?}");
+        }
+        let mut draws = deployment(4096, 128_000, &[]);
+        let mut model = Arc::into_inner(draws.model).unwrap();
+        model.output_modalities = vec!["text".into(), "image".into()];
+        draws.model = Arc::new(model);
+        assert!(hidden(&draws));
     }
 
     /// What has no price is never free.

@@ -23,6 +23,7 @@ pub struct Sending<'a> {
     pub live: &'a Live,
     pub target: &'a Target<'a>,
     client: &'a HeaderMap,
+    org: OrgId,
     pub deadline: Deadline,
 }
 
@@ -39,7 +40,7 @@ impl<'a> Sending<'a> {
     ) -> Self {
         let clock = (tokio::time::Instant::now(), None);
         let deadline = Deadline::new(&state.settings, &live.snapshot.routing, org, target.deployment, clock);
-        Self { state, live, target, client, deadline }
+        Self { state, live, target, client, org, deadline }
     }
 
     /// Where the provider has this call itself: below the endpoint that has made the thing.
@@ -118,7 +119,7 @@ impl<'a> Sending<'a> {
         } else {
             own.remove(header::CONTENT_TYPE);
         }
-        headers::to_upstream(self.client, &mut own);
+        headers::to_upstream(self.client, Some(self.org), &mut own);
         if let Some(range) = self.client.get(header::RANGE) {
             own.insert(header::RANGE, range.clone());
         }

@@ -52,6 +52,12 @@ impl Journal {
         log.release_all();
         log.drop_spare();
         let buried = std::mem::take(&mut log.graveyard);
+        // Under the lock, as nothing may come between this and saying so: a request may have ended since `tend`. And all
+        // of them: what the thread has taken to sync need not be safe yet.
+        let files: Vec<_> = log.live.segments.iter().map(|it| it.file.clone()).collect();
+        if !are_synced(&files) {
+            log.spoil_live();
+        }
         log.clean = true;
         log.mark();
         drop(log);
@@ -82,12 +88,8 @@ impl Journal {
 
 impl Shared {
     fn sync(&self, files: &[Arc<dyn SegmentFile>]) {
-        for file in files {
-            if let Err(error) = file.sync() {
-                tracing::error!(%error, "the usage journal can't be synced");
-                // Pages that could not be written may be gone, whatever a later sync says.
-                self.log().spoil_live();
-            }
+        if !are_synced(files) {
+            self.log().spoil_live();
         }
     }
 
@@ -115,6 +117,12 @@ impl Drop for Shared {
             keeper.unpark();
         }
     }
+}
+
+/// Syncs them. Pages that could not be written may be gone, whatever a later sync says.
+fn are_synced(files: &[Arc<dyn SegmentFile>]) -> bool {
+    let failed = files.iter().filter_map(|file| file.sync().err());
+    failed.inspect(|error| tracing::error!(%error, "the usage journal can't be synced")).count() == 0
 }
 
 /// Behind those who serve: a request that waits for the core of a sync would wait as long as that takes.

@@ -1,6 +1,7 @@
 //! What is in the journal, and the one place where records are added. Everything here runs under the journal's lock:
 //! adding a record is one copy into the page cache, and only a change of segments touches the file system.
 
+mod acknowledge;
 mod carry;
 
 use std::{collections::VecDeque, io, ops::Range, sync::Arc};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use self::carry::Payloads;
 use super::{
     fresh::Fresh,
-    marker,
+    marker::Marker,
     record::{self, Kind, SEGMENT_HEAD},
     shapes::{self, Draft, Shapes},
     storage::{SegmentFile, Storage},
@@ -203,7 +204,10 @@ impl Log {
     }
 
     pub fn extend(&mut self, change: &mut Draft, ticket: &Ticket) {
-        let Ok((_, place)) = self.append(change, Kind::Extended, ticket.seq) else { return };
+        let Ok((_, place)) = self.append(change, Kind::Extended, ticket.seq) else {
+            // Were the process to die, the request would be charged less than it may have cost.
+            return self.spoil_live();
+        };
         if let Some(open) = self.open.get_mut(ticket.slot as usize).filter(|it| it.seq == ticket.seq) {
             open.extended = Some(place);
         }
@@ -329,18 +333,29 @@ impl Log {
             return Err(Full);
         }
         let mut carried = Vec::new();
-        // Not on and on: what is freed may go to somebody else on a full disk.
-        for again in [true, true, false] {
-            match self.begin_segment() {
-                Ok(()) => break,
-                Err(error) if again => carried.extend(self.drop_oldest(&error).ok_or(Full)?),
-                Err(_) => return Err(Full),
-            }
+        let begun = self.begin_at_any_price(&mut carried);
+        if begun.is_err() && !carried.is_empty() {
+            // They are under way, and nothing tells of them any more.
+            self.spoil_live();
         }
+        begun?;
         for (slot, payloads) in carried {
             self.write_again(slot, payloads);
         }
         Ok(())
+    }
+
+    /// What has to be written again for it is added to `carried`, also when nothing comes of it.
+    fn begin_at_any_price(&mut self, carried: &mut Vec<(usize, Payloads)>) -> Result<(), Full> {
+        // Not on and on: what is freed may go to somebody else on a full disk.
+        for again in [true, true, false] {
+            match self.begin_segment() {
+                Ok(()) => return Ok(()),
+                Err(error) if again => carried.extend(self.drop_oldest(&error).ok_or(Full)?),
+                Err(_) => {}
+            }
+        }
+        Err(Full)
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
@@ -401,9 +416,9 @@ impl Log {
         let epoch = chain.epoch;
         let segment = chain.segments.pop_front()?;
         let events = segment.closed - segment.acked;
-        if events > 0 && std::mem::take(&mut chain.exact) {
-            let exact = marker::Marker { boot_id: self.boot_id.clone(), exact: false, clean: false };
-            exact.write(&*self.storage, epoch);
+        // It may be what tells a later process of requests that were lost.
+        if events > 0 || chain.lost_unacked > 0 {
+            self.spoil(epoch);
         }
         let open = if epoch == self.live.epoch { self.open_in(&segment) } else { Vec::new() };
         self.fresh.forget(segment.id);
@@ -426,21 +441,6 @@ impl Log {
     pub fn take_unsynced(&mut self) -> Vec<Arc<dyn SegmentFile>> {
         let segments = self.live.segments.iter_mut();
         segments.filter_map(|it| std::mem::take(&mut it.unsynced).then(|| it.file.clone())).collect()
-    }
-
-    /// Everything of the live chain, if it is all acknowledged and nothing is open.
-    pub fn release_all(&mut self) {
-        let done = |segment: &Segment| segment.is_done() && segment.open == 0;
-        if self.live.segments.iter().all(done) {
-            while let Some(segment) = self.live.segments.pop_front() {
-                self.bury(segment);
-            }
-        }
-    }
-
-    fn bury(&mut self, segment: Segment) {
-        self.bytes -= segment.size;
-        self.graveyard.push(segment.name);
     }
 
     /// Whether another segment should be made ahead.
@@ -474,59 +474,18 @@ impl Log {
         }
     }
 
-    /// The first `count` events of those that were given out need not be kept any more.
-    pub fn acknowledge(&mut self, mut count: u64) {
-        while count > 0 {
-            let Some((origin, given)) = self.given.front_mut() else { break };
-            let (origin, part) = (*origin, count.min(*given));
-            *given -= part;
-            if *given == 0 {
-                self.given.pop_front();
-            }
-            count -= part;
-            self.acknowledge_of(origin, part);
-        }
-        self.end_former();
-    }
-
-    fn acknowledge_of(&mut self, origin: Origin, count: u64) {
-        let mut chains = self.former.iter_mut().chain([&mut self.live]);
-        match origin {
-            Origin::Lost { epoch } => {
-                if let Some(chain) = chains.find(|chain| chain.epoch == epoch) {
-                    chain.lost_unacked -= count;
-                    self.unacked -= count;
-                }
-            }
-            // That of a segment which was dropped meanwhile is dropped, and counted.
-            Origin::Segment { id } => {
-                if let Some(segment) = chains.find_map(|chain| chain.segment(id)) {
-                    segment.acked += count;
-                    self.unacked -= count;
-                }
-            }
-        }
-    }
-
-    /// Former epochs end where everything of them is acknowledged.
-    pub fn end_former(&mut self) {
-        let mut former = std::mem::take(&mut self.former);
-        former.retain_mut(|chain| {
-            while chain.lost_unacked == 0 && chain.segments.front().is_some_and(Segment::is_done) {
-                if let Some(segment) = chain.segments.pop_front() {
-                    self.bury(segment);
-                }
-            }
-            let over = chain.lost_unacked == 0 && chain.segments.is_empty();
-            if over {
-                self.over.push((chain.epoch, chain.exact));
-            }
-            !over
-        });
-        self.former = former;
-    }
-
     /// Something of this epoch is missing, and a later process must know.
+    pub fn spoil(&mut self, epoch: u64) {
+        if epoch == self.live.epoch {
+            return self.spoil_live();
+        }
+        let chain = self.former.iter_mut().find(|chain| chain.epoch == epoch);
+        if chain.is_some_and(|chain| std::mem::take(&mut chain.exact)) {
+            Marker { boot_id: self.boot_id.clone(), exact: false, clean: false }.write(&*self.storage, epoch);
+        }
+    }
+
+    /// The same of the live epoch.
     pub fn spoil_live(&mut self) {
         if std::mem::take(&mut self.live.exact) {
             self.mark();
@@ -535,8 +494,7 @@ impl Log {
 
     /// Writes down how the live epoch is.
     pub fn mark(&self) {
-        let marker =
-            marker::Marker { boot_id: self.boot_id.clone(), exact: self.live.exact, clean: self.clean };
+        let marker = Marker { boot_id: self.boot_id.clone(), exact: self.live.exact, clean: self.clean };
         marker.write(&*self.storage, self.live.epoch);
     }
 }

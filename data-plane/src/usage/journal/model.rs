@@ -20,7 +20,11 @@ struct State {
     /// Bytes that may still be allocated; `None`: as many as wanted.
     room: Option<u64>,
     budget: Arc<Mutex<Budget>>,
+    after_sync: Hook,
 }
+
+/// What somebody else does at that moment, once.
+type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 /// Bytes that may still be written into segments: the process dies, or the disk breaks, in the middle.
 #[derive(Clone, Copy, Default)]
@@ -66,6 +70,15 @@ impl Disk {
 
     pub fn is_killed(&self) -> bool {
         self.state().budget.lock().unwrap().killed
+    }
+
+    /// This happens when the next sync is done.
+    pub fn after_sync(&self, what: impl FnOnce() + Send + 'static) {
+        *self.state().after_sync.lock().unwrap() = Some(Box::new(what));
+    }
+
+    fn file(state: &State, content: Arc<Mutex<Content>>) -> Arc<dyn SegmentFile> {
+        Arc::new(File { content, budget: state.budget.clone(), after_sync: state.after_sync.clone() })
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -144,13 +157,13 @@ impl Storage for Disk {
         let content =
             Arc::new(Mutex::new(Content { synced: zeros.clone(), bytes: zeros, writes: Vec::new() }));
         state.files.insert(name.into(), content.clone());
-        Ok(Arc::new(File { content, budget: state.budget.clone() }))
+        Ok(Self::file(&state, content))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let state = self.state();
         let content = state.files.get(name).cloned().ok_or_else(missing)?;
-        Ok(Arc::new(File { content, budget: state.budget.clone() }))
+        Ok(Self::file(&state, content))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -191,6 +204,7 @@ impl Storage for Disk {
 struct File {
     content: Arc<Mutex<Content>>,
     budget: Arc<Mutex<Budget>>,
+    after_sync: Hook,
 }
 
 impl SegmentFile for File {
@@ -222,6 +236,11 @@ impl SegmentFile for File {
         let mut content = self.content.lock().unwrap();
         content.synced = content.bytes.clone();
         content.writes.clear();
+        drop(content);
+        let hook = self.after_sync.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
         Ok(())
     }
 }

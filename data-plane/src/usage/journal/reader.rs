@@ -122,7 +122,6 @@ impl Log {
             let events = segment.closed - segment.taken;
             segment.closed = segment.taken;
             segment.unread = std::iter::once(segment.end..segment.end).collect();
-            chain.exact = false;
             self.untaken -= events;
             self.unacked -= events;
             self.dropped += events;
@@ -132,7 +131,7 @@ impl Log {
                 name = segment.name,
                 "a segment of the usage journal is damaged: events are lost"
             );
-            self.mark();
+            self.spoil(place.epoch);
             self.end_former();
         }
         batch.events.append(found.events);

@@ -92,8 +92,9 @@ fn recover_epoch(
     next_id: &mut u64,
 ) -> (Chain, Recovered) {
     let marker = Marker::read(storage, epoch);
-    let known =
-        marker.is_some_and(|it| it.exact && (it.clean || (!boot_id.is_empty() && it.boot_id == boot_id)));
+    let known = marker
+        .as_ref()
+        .is_some_and(|it| it.exact && (it.clean || (!boot_id.is_empty() && it.boot_id == boot_id)));
     let mut chain = Chain::new(epoch, known);
     let mut report = Recovered { epoch, events: 0, lost: 0, torn: 0, damaged: 0, exact: known };
     let mut open = OpenEvents::new();
@@ -131,7 +132,24 @@ fn recover_epoch(
     chain.lost_unacked = report.lost;
     chain.exact &= report.damaged == 0;
     report.exact = chain.exact;
+    if let (false, Some(marker)) = (chain.exact, marker.filter(|it| it.exact)) {
+        // The files that show it may be gone when a later process looks.
+        Marker { exact: false, ..marker }.write(storage, epoch);
+    }
+    chain.segments.iter_mut().for_each(|segment| cut(storage, segment));
     (chain, report)
+}
+
+/// Preallocated room that is not used counts for nothing.
+fn cut(storage: &dyn Storage, segment: &mut Segment) {
+    let (name, end) = (&segment.name, segment.end as u64);
+    if end >= segment.size {
+        return;
+    }
+    match storage.truncate(name, end) {
+        Ok(()) => segment.size = end,
+        Err(error) => tracing::warn!(%error, name, "a segment of the usage journal can't be cut to its size"),
+    }
 }
 
 fn recover_segment(
@@ -144,21 +162,11 @@ fn recover_segment(
     let file = storage.open(&name)?;
     let bytes = file.read(0, MAX_FILE)?;
     let scan = scan(&bytes, (epoch, first_seq), until, open);
-    let mut size = bytes.len() as u64;
-    // Preallocated room that is not used counts for nothing.
-    if scan.end < bytes.len() {
-        match storage.truncate(&name, scan.end as u64) {
-            Ok(()) => size = scan.end as u64,
-            Err(error) => {
-                tracing::warn!(%error, name, "a segment of the usage journal can't be cut to its size")
-            }
-        }
-    }
     let segment = Segment {
         id: 0,
         name,
         file,
-        size,
+        size: bytes.len() as u64,
         unread: scan.runs.clone(),
         end: scan.end,
         closed: scan.closed,

@@ -1,4 +1,4 @@
-//! One connection: counts its requests, closes it when it is slow or idle, and passes on the drain.
+//! One connection: counts its requests, closes it when it is slow or idle or does not read, and passes on the drain.
 
 use std::{
     convert::Infallible,
@@ -20,11 +20,15 @@ use hyper::{
     server::conn::http1,
     service::Service,
 };
-use hyper_util::{rt::TokioExecutor, server::conn::auto::Connection};
+use hyper_util::server::conn::auto::Connection;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use super::OtherSide;
+use super::{
+    OtherSide, ServerSettings,
+    socket::{Seen, Writing},
+    streams::{self, Streams},
+};
 use crate::drain::DrainWatcher;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -37,11 +41,17 @@ pub(super) struct Activity(Arc<Counters>);
 struct Counters {
     started: AtomicU32,
     in_flight: AtomicU32,
+    writing: Writing,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Counters { started: AtomicU32::new(0), in_flight: AtomicU32::new(0) }))
+        let (started, in_flight) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self(Arc::new(Counters { started, in_flight, writing: Writing::new() }))
+    }
+
+    pub(super) fn writing(&self) -> &Writing {
+        &self.0.writing
     }
 
     fn begin(&self) -> InFlight {
@@ -154,7 +164,9 @@ impl<B: Body> Body for CountedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let polled = self.project().body.poll_frame(cx);
+        streams::polled(matches!(polled, Poll::Ready(Some(Ok(_)))));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -166,11 +178,16 @@ impl<B: Body> Body for CountedBody<B> {
     }
 }
 
-/// Decides when a connection has been slow or idle for too long.
+/// Decides when a connection has been slow or idle or stalled for too long.
 pub(super) struct Deadlines {
     activity: Activity,
     idle: Duration,
+    write: Duration,
     seen: u32,
+    /// When to ask whether it is idle.
+    idle_at: Instant,
+    /// When to ask whether it is stalled: its socket was blocked when this was set.
+    stalled_at: Option<Instant>,
 }
 
 /// What the timer says when it goes off.
@@ -178,19 +195,59 @@ pub(super) struct Deadlines {
 enum Verdict {
     Busy,
     Idle,
+    Stalled,
 }
 
 impl Deadlines {
-    pub(super) fn new(activity: Activity, first_request: Duration, idle: Duration) -> (Self, Duration) {
-        (Self { activity, idle, seen: 0 }, first_request)
+    pub(super) fn new(activity: Activity, settings: &ServerSettings) -> Self {
+        let (idle, write) = (settings.idle, settings.write);
+        let idle_at = Instant::now() + settings.first_request;
+        Self { activity, idle, write, seen: 0, idle_at, stalled_at: None }
     }
 
-    /// Idle: nothing is in flight, and nothing was started since the last time this was asked.
-    fn ask(&mut self) -> Verdict {
-        let started = self.activity.0.started.load(Ordering::Relaxed);
-        let quiet = started == self.seen && self.activity.0.in_flight.load(Ordering::Relaxed) == 0;
+    /// The connection was asked to close.
+    fn grace(&mut self, now: Instant) {
+        self.idle_at = now + CLOSE_GRACE;
+    }
+
+    fn next(&self) -> Instant {
+        self.stalled_at.map_or(self.idle_at, |at| at.min(self.idle_at))
+    }
+
+    /// Whether there is a new deadline: the socket is blocked, and nobody has looked yet.
+    fn watch_writes(&mut self) -> bool {
+        let blocked = self.stalled_at.is_none() && !self.activity.writing().is_free();
+        if blocked {
+            self.look_at_writes(Instant::now());
+        }
+        blocked
+    }
+
+    fn look_at_writes(&mut self, now: Instant) -> Seen {
+        let seen = self.activity.writing().look();
+        self.stalled_at = (seen == Seen::Blocked).then(|| now + self.write);
+        seen
+    }
+
+    /// Asked when it is time for one of the two.
+    fn ask(&mut self, now: Instant) -> Verdict {
+        if self.stalled_at.is_some_and(|at| at <= now) && self.look_at_writes(now) == Seen::Stalled {
+            return Verdict::Stalled;
+        }
+        if now < self.idle_at {
+            return Verdict::Busy;
+        }
+        self.idle_at = now + self.idle;
+        if self.is_idle() { Verdict::Idle } else { Verdict::Busy }
+    }
+
+    /// Nothing is in flight or still to be written, and nothing was started since the last time this was asked.
+    fn is_idle(&mut self) -> bool {
+        let counters = &self.activity.0;
+        let started = counters.started.load(Ordering::Relaxed);
+        let quiet = started == self.seen && counters.in_flight.load(Ordering::Relaxed) == 0;
         self.seen = started;
-        if quiet { Verdict::Idle } else { Verdict::Busy }
+        quiet && counters.writing.is_free()
     }
 }
 
@@ -200,14 +257,14 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// Drives a connection to its end.
 pub(super) async fn run<C: Graceful>(
     connection: C,
-    (deadlines, first_request): (Deadlines, Duration),
+    deadlines: Deadlines,
     drain: DrainWatcher,
 ) -> Result<(), BoxError> {
     let signaled = drain.signaled();
     let run = Run {
         connection,
         signaled,
-        timer: tokio::time::sleep(first_request),
+        timer: tokio::time::sleep_until(deadlines.next()),
         drain: &drain,
         waker: None,
         deadlines,
@@ -256,7 +313,7 @@ where
     }
 }
 
-impl<I, S, B> Graceful for Connection<'_, I, S, TokioExecutor>
+impl<I, S, B> Graceful for Connection<'_, I, S, Streams>
 where
     I: Read + Write + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -292,20 +349,27 @@ impl<C: Graceful, W: Future<Output = ()>> Future for Run<'_, C, W> {
         if !*this.closing {
             close = this.drain.is_draining() || (moved && this.signaled.as_mut().poll(cx).is_ready());
         }
-        let look = moved || this.timer.is_elapsed();
+        let mut look = moved || this.timer.is_elapsed();
+        if this.deadlines.watch_writes() {
+            this.timer.as_mut().reset(this.deadlines.next());
+            look = true;
+        }
         while look && this.timer.as_mut().poll(cx).is_ready() {
-            let idle = this.deadlines.ask() == Verdict::Idle;
-            if idle && *this.closing {
+            let now = Instant::now();
+            match this.deadlines.ask(now) {
+                Verdict::Stalled => return Poll::Ready(Err("the client takes nothing".into())),
                 // It was asked to close, has nothing to finish, and stays: half a request's head, most likely.
-                return Poll::Ready(Ok(()));
+                Verdict::Idle if *this.closing => return Poll::Ready(Ok(())),
+                Verdict::Idle => close = true,
+                Verdict::Busy if *this.closing => this.deadlines.grace(now),
+                Verdict::Busy => {}
             }
-            close |= idle;
-            let next = if idle || *this.closing { CLOSE_GRACE } else { this.deadlines.idle };
-            this.timer.as_mut().reset(Instant::now() + next);
+            this.timer.as_mut().reset(this.deadlines.next());
         }
         if close {
             *this.closing = true;
-            this.timer.as_mut().reset(Instant::now() + CLOSE_GRACE);
+            this.deadlines.grace(Instant::now());
+            this.timer.as_mut().reset(this.deadlines.next());
             // Registers the new time.
             _ = this.timer.as_mut().poll(cx);
             this.connection.as_mut().graceful_shutdown();

@@ -1,5 +1,7 @@
 //! Covers: bounds on slow and idle clients, and the drain of a port.
 
+mod stalled;
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -9,6 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{Notify, oneshot},

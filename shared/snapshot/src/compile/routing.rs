@@ -13,7 +13,7 @@ use super::Compiler;
 use crate::routing::{
     Credential, Deployment, Link, LinkMember, Model, ModelGroup, Names, Offering, Routing, Scope,
 };
-use crate::{RoutingPolicy, Strategy, TagNames, TagSet, tags::MAX_TAGS};
+use crate::{RoutingPolicy, Strategy, TagNames, TagSet, base_url, tags::MAX_TAGS};
 
 type Owner = Option<OrgId>;
 type Credentials = HashMap<CredentialId, (Owner, Arc<Credential>)>;
@@ -143,12 +143,10 @@ fn deployment(
         }
         Some(credential.clone())
     };
-    let uri: http::Uri = it.base_url.parse().map_err(|_| ("base_url", "not a URL".to_owned()))?;
-    if !matches!(uri.scheme_str(), Some("http" | "https"))
-        || uri.host().is_none_or(str::is_empty)
-        || uri.query().is_some_and(|query| &*it.provider != "azure" || !query.starts_with("api-version="))
-    {
-        return Err(("base_url", "expected http(s)://host[:port][/path]".into()));
+    let refused = |problem: &str| ("base_url", format!("{problem}: expected {}", base_url::EXPECTED));
+    let uri = base_url::parse(&it.base_url).map_err(refused)?;
+    if uri.query().is_some_and(|query| &*it.provider != "azure" || !query.starts_with("api-version=")) {
+        return Err(refused("has a query"));
     }
     let offering = model.offerings.iter().find(|offering| *offering.provider == *it.provider);
     let own_price = it.price.as_ref().map(|price| Arc::new(PriceSheet::from(price)));

@@ -267,6 +267,8 @@ fn broken_references_are_rejected_by_name() {
     world.model("m", &[], &[]);
     world.deployment("a", "unknown", |_| {});
     world.deployment("b", "m", |it| it.base_url = "ftp://host".into());
+    world.deployment("b", "m", |it| it.base_url = "https://-x.example/v1".into());
+    world.deployment("b", "m", |it| it.base_url = "http://host?key=x".into());
     world.deployment("c", "m", |it| it.credential_id = bytes(CredentialId::generate().as_bytes()));
     world.put(resource::Kind::Setting(Setting {
         id: bytes(SettingId::generate().as_bytes()),
@@ -275,9 +277,16 @@ fn broken_references_are_rejected_by_name() {
         ..Setting::default()
     }));
     let rejected = world.rejected().join("\n");
-    for part in
-        ["no such team", "32 bytes", "no model \"unknown\"", "http(s)://", "no such credential", "fastest"]
-    {
+    for part in [
+        "no such team",
+        "32 bytes",
+        "no model \"unknown\"",
+        "base_url: not an http or https URL: expected http(s)://host",
+        "base_url: its host is neither",
+        "base_url: has a query",
+        "no such credential",
+        "fastest",
+    ] {
         assert!(rejected.contains(part), "{part} not in:\n{rejected}");
     }
 }

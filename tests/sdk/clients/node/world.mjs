@@ -22,6 +22,8 @@ const VIA = {
 const EMBEDDINGS = {
   'embed-openai': ['custom', '/v1', 'mock'],
   'embed-gemini': ['google-ai-studio', '/v1beta', 'gemini-embedding-001'],
+  // One text in a call: lists go in pieces.
+  'embed-bedrock': ['bedrock', '', 'amazon.titan-embed-text-v2:0'],
 };
 export const MODELS = Object.keys(VIA);
 export const EMBEDDING_MODELS = Object.keys(EMBEDDINGS);

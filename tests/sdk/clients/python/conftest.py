@@ -37,6 +37,8 @@ CHAT = ["chat.completions"]
 EMBEDDINGS = {
     "embed-openai": ("custom", "/v1", "mock"),
     "embed-gemini": ("google-ai-studio", "/v1beta", "gemini-embedding-001"),
+    # One text in a call: lists go in pieces.
+    "embed-bedrock": ("bedrock", "", "amazon.titan-embed-text-v2:0"),
 }
 
 # What is kept at the provider, and asked for by its id.

@@ -34,7 +34,7 @@ const ROLE: &str = r#"{"enum": ["owner", "admin", "member", "viewer"]}"#;
 const SECRET: &str = r#"{"minLength": 1, "maxLength": 8192, "pattern": "^[!-~]([ -~]*[!-~])?$", "writeOnly": true,
     "examples": ["sk-proj-1234567890"]}"#;
 const BASE_URL: &str = r#"{"format": "uri", "maxLength": 2048,
-    "pattern": "^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",
+    "pattern": "^https?://(((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\\.){0,5}[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",
     "examples": ["https://api.openai.com/v1"]}"#;
 const WEBHOOK_URL: &str = r#"{"format": "uri", "maxLength": 2048,
     "pattern": "^https://[a-z][a-z0-9]{0,50}\\.example\\.com(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$",

@@ -39,15 +39,19 @@ fn the_day_is_that_of_the_request_id() {
 }
 
 #[test]
-fn events_far_from_now_are_refused_or_only_settled() {
-    let at = |at| {
-        let row = row(UsageEvent { request_id: id_at(at).into(), ..event() }, "n", now());
-        row.map(|row| row.too_old)
-    };
-    assert_eq!(at(now() - Duration::days(29)), Ok(false));
-    assert_eq!(at(now() - Duration::days(31)), Ok(true));
-    assert_eq!(at(now() + Duration::hours(23)), Ok(false));
-    assert_eq!(at(now() + Duration::hours(25)), Err(Malformed::InFuture));
+fn events_far_from_now_are_only_settled() {
+    let at = |at| row_of(UsageEvent { request_id: id_at(at).into(), ..event() }).unlogged;
+    assert_eq!(at(now() - Duration::days(29)), None);
+    assert_eq!(at(now() - Duration::days(31)), Some(Unlogged::Expired));
+    assert_eq!(at(now() + Duration::hours(23)), None);
+    let ahead = now() + Duration::hours(25);
+    assert_eq!(at(ahead), Some(Unlogged::Ahead));
+    // Nobody knows when that was: it is charged to the present windows.
+    let started_unix_us = i64::try_from(ahead.unix_timestamp_nanos() / 1000).unwrap();
+    let event = UsageEvent { request_id: id_at(ahead).into(), started_unix_us, ..event() };
+    assert_eq!(row_of(event.clone()).started_at, now());
+    let after_all = UsageEvent { request_id: [&[0xff; 6], &id_at(ahead)[6..]].concat().into(), ..event };
+    assert_eq!(row_of(after_all).unlogged, Some(Unlogged::Ahead), "after the year 9999");
 }
 
 #[test]

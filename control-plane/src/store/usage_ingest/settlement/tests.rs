@@ -189,8 +189,11 @@ async fn what_comes_after_its_day_was_dropped_is_settled_once() {
     let before = (now() - Duration::days(5)).date();
     while money.store.store.drop_expired(Kept::RequestLog, before).await.unwrap() != Dropped::Nothing {}
     assert_eq!(money.number("SELECT count(*) FROM request_log").await, 0);
-    let late =
-        [money.row(old, 10), Row { too_old: true, ..money.row(ancient, 100) }, young_row(&money, 1000)];
+    let late = [
+        money.row(old, 10),
+        Row { unlogged: Some(Unlogged::Expired), ..money.row(ancient, 100) },
+        young_row(&money, 1000),
+    ];
     let rows = [seen, numbered(late, 2)].concat();
     let ingested = ingest(&money, rows.clone()).await;
     assert_eq!((ingested.inserted, ingested.expired, ingested.settled.nanos), (1, 3, 2 * 1110));
@@ -202,6 +205,41 @@ async fn what_comes_after_its_day_was_dropped_is_settled_once() {
     assert_eq!(money.totals().await.0, 2 * 1111);
     assert_eq!(money.number("SELECT count(*) FROM usage_unlogged").await, 2);
     money.adds_up().await;
+}
+
+/// The clock of a node is two days ahead. Its events are settled; when the days have come, they are logged if they are
+/// sent again, and not settled again.
+#[tokio::test]
+async fn what_is_of_a_time_yet_to_come_is_settled_once() {
+    let money = money(2).await;
+    let ahead = Row { unlogged: Some(Unlogged::Ahead), ..young_row(&money, 10) };
+    let rows = numbered([young_row(&money, 1), ahead], 1);
+    let first = ingest(&money, rows.clone()).await;
+    assert_eq!((first.inserted, first.ahead, first.expired, first.settled.nanos), (1, 1, 0, 2 * 11));
+    let again = ingest(&money, rows.clone()).await;
+    assert_eq!((again.inserted, again.ahead, again.duplicates, again.settled.nanos), (0, 1, 1, 0));
+    assert_eq!(money.number("SELECT count(*) FROM usage_unlogged WHERE reason = 'ahead'").await, 1);
+    money.adds_up().await;
+    let come: Vec<Row> = rows.into_iter().map(|row| Row { unlogged: None, ..row }).collect();
+    let later = ingest(&money, come).await;
+    assert_eq!((later.inserted, later.ahead, later.settled.nanos), (1, 0, 0));
+    assert_eq!(money.totals().await.0, 2 * 11);
+    money.adds_up().await;
+}
+
+/// One by one, because of a row that the database refuses: each moves the cursor, so they go in the order of the journal.
+#[tokio::test]
+async fn beside_a_row_that_is_refused_those_of_days_that_are_gone_are_settled_too() {
+    let money = money(1).await;
+    let expired = |days, nanos| Row {
+        unlogged: Some(Unlogged::Expired),
+        ..money.row(now() - Duration::days(days), nanos)
+    };
+    let bad = Row { outcome: "nonsense", ..young_row(&money, 100) };
+    let rows = numbered([expired(35, 1), expired(40, 10), bad], 1);
+    let ingested = ingest(&money, rows).await;
+    assert_eq!((ingested.expired, ingested.refused, ingested.settled.nanos), (2, 1, 111));
+    assert_eq!(money.totals().await.0, 111);
 }
 
 #[tokio::test]

@@ -61,6 +61,11 @@ impl Claude {
         self.since((4, 1))
     }
 
+    /// On Bedrock: takes PDFs that are larger than other documents may be.
+    pub(crate) fn reads_large_pdfs(self) -> bool {
+        self.since((4, 0))
+    }
+
     /// Holds to schemas: `output_config.format` and strict tools. `hosted`: on Vertex, which came later to it.
     pub(crate) fn holds_schemas(self, hosted: bool) -> bool {
         self.since(if hosted { (4, 6) } else { (4, 5) })

@@ -8,7 +8,10 @@ use crate::{
     codec::{CodecError, Destination, Echo, Encoded},
     ir::Param,
     plan::{Conversion, Converted},
-    providers::{cohere, embeddings, read},
+    providers::{
+        cohere,
+        embeddings::{self, Most},
+    },
 };
 
 pub(in crate::providers) const CONVERSION: Conversion = Conversion { request, response, path };
@@ -29,25 +32,24 @@ fn request(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
         ));
     }
     let mut asked = embeddings::read(body)?;
-    let [text] = &*asked.texts else {
-        return Err(CodecError::unsupported(
-            "input",
-            format!("Titan takes one text in a request, not {}. Send them one by one.", asked.texts.len()),
-        ));
-    };
-    let mut fields = json!({ "inputText": text });
     // Only the second version has a choice of lengths.
-    match asked.dimensions {
-        Some(dimensions) if to.model.contains("embed-text-v2") => fields["dimensions"] = dimensions.into(),
-        Some(_) => asked.dropped.push(Param::Other("dimensions".into())),
-        None => {}
+    let dimensions = asked.dimensions.filter(|_| to.model.contains("embed-text-v2"));
+    if asked.dimensions.is_some() && dimensions.is_none() {
+        asked.dropped.push(Param::Other("dimensions".into()));
     }
     for (said, name) in [(asked.input_type.is_some(), "input_type"), (asked.truncate.is_some(), "truncate")] {
         if said {
             asked.dropped.push(Param::Other(name.into()));
         }
     }
-    Ok(Encoded { body: fields.to_string().into(), dropped: asked.dropped, forced_tool: false })
+    // One text in a call.
+    embeddings::pieces(&asked.texts, Most::texts(1), asked.dropped, |text| {
+        let mut fields = json!({ "inputText": text.first() });
+        if let Some(dimensions) = dimensions {
+            fields["dimensions"] = dimensions.into();
+        }
+        Ok(fields.to_string().into())
+    })
 }
 
 /// Titan's.
@@ -60,11 +62,12 @@ struct Titan<'a> {
 }
 
 fn response(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
-    let titan: Titan<'_> = read::body(body)?;
-    match titan.embedding {
-        Some(vector) => embeddings::write(echo, None, [vector], titan.input_text_token_count),
-        None => cohere::embeddings::read(body, echo),
+    let titan: Vec<Titan<'_>> = embeddings::answers(body)?;
+    if titan.iter().any(|it| it.embedding.is_none()) {
+        return cohere::embeddings::read(body, echo);
     }
+    let tokens = embeddings::sum(titan.iter().map(|it| it.input_text_token_count));
+    embeddings::write(echo, None, titan.iter().filter_map(|it| it.embedding), tokens)
 }
 
 #[cfg(test)]
@@ -95,8 +98,6 @@ mod tests {
                 .unwrap();
         assert_eq!(body, json!({ "inputText": "a" }));
         assert_eq!(dropped, [Param::Other("dimensions".into()), Param::Other("input_type".into())]);
-        let error = asked(v2, r#"{"input":["a","b"]}"#).unwrap_err();
-        assert!(error.unsupported && error.path == "input");
         assert!(asked("mistral.mistral-large", r#"{"input":"a"}"#).unwrap_err().unsupported);
         assert_eq!(path("amazon.titan-embed-text-v2:0"), "/model/amazon.titan-embed-text-v2%3A0/invoke");
 
@@ -107,6 +108,31 @@ mod tests {
         assert_eq!(body["data"][0]["embedding"], json!([0.25, 1]));
         assert_eq!((&body["model"], &body["usage"]["prompt_tokens"]), (&json!("titan"), &json!(7)));
         assert_eq!(converted.usage.unwrap().input, Some(7));
+    }
+
+    #[test]
+    fn several_texts_for_titan_are_several_calls() {
+        let body = r#"{"model":"m","input":["a","b","c"],"dimensions":256}"#;
+        let encoded = request(body.as_bytes(), &to("amazon.titan-embed-text-v2:0")).unwrap();
+        let sent: Vec<Value> = [&encoded.body]
+            .into_iter()
+            .chain(&encoded.more)
+            .map(|it| serde_json::from_slice(it).unwrap())
+            .collect();
+        let expected = ["a", "b", "c"].map(|text| json!({ "inputText": text, "dimensions": 256 }));
+        assert_eq!(sent, expected);
+        let echo = Echo { request: body.into(), ..Echo::default() };
+        let one = |at: u8| format!(r#"{{"embedding":[{at}],"inputTextTokenCount":{at}}}"#);
+        let answers = format!("[{},{},{}]", one(1), one(2), one(3));
+        let converted = response(answers.as_bytes(), &echo).unwrap();
+        let body: Value = serde_json::from_slice(&converted.body).unwrap();
+        assert_eq!(body["data"][2], json!({ "object": "embedding", "index": 2, "embedding": [3] }));
+        assert_eq!(converted.usage.unwrap().input, Some(6));
+        let short = response(format!("[{},{}]", one(1), one(2)).as_bytes(), &echo).unwrap_err();
+        assert!(short.message.contains("2 vectors for 3 texts"), "{short}");
+        let many = format!(r#"{{"input":[{}"a"]}}"#, "\"a\",".repeat(2048));
+        let error = request(many.as_bytes(), &to("amazon.titan-embed-text-v2:0")).unwrap_err();
+        assert!(error.path == "input" && error.message.contains("2048"), "{error}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Whose model it is. Converse is one API, but what it takes beyond plain chat differs by family. Called by
-//! [`super::request`].
+//! [`super::request`] and [`crate::inline`].
 
 /// The makers of models whose abilities differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Family {
+pub(crate) enum Family {
     Anthropic,
     /// Amazon's Nova.
     Nova,
@@ -30,7 +30,7 @@ pub(super) enum Structured {
 
 impl Family {
     /// Of a model id (`anthropic.claude-…`), an inference profile (`us.anthropic.claude-…`), or an ARN of either.
-    pub(super) fn of(model: &str) -> Self {
+    pub(crate) fn of(model: &str) -> Self {
         let id = model.rsplit('/').next().unwrap_or(model);
         let maker = |name: &str| {
             id.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))

@@ -4,7 +4,7 @@
 pub mod count_tokens;
 pub mod embeddings;
 pub mod errors;
-mod family;
+pub(crate) mod family;
 mod fields;
 pub mod request;
 pub mod response;

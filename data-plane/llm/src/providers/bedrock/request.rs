@@ -4,8 +4,6 @@ mod messages;
 mod settings;
 mod tools;
 
-use bytes::Bytes;
-
 use super::{family::Family, fields::Body};
 use crate::{
     codec::{CodecError, Destination, Encoded},
@@ -52,7 +50,7 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
     };
     let mut out = Vec::with_capacity(1024);
     crate::providers::write::value(&mut out, &body);
-    Ok(Encoded { body: Bytes::from(out), dropped: writing.dropped, forced_tool: tools.forced })
+    Ok(Encoded { forced_tool: tools.forced, ..Encoded::new(out, writing.dropped) })
 }
 
 #[cfg(test)]

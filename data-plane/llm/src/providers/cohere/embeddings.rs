@@ -8,7 +8,7 @@ use crate::{
     ir::Param,
     plan::{Conversion, Converted},
     providers::{
-        embeddings::{self, Vector},
+        embeddings::{self, Most, Vector},
         read,
     },
 };
@@ -42,7 +42,7 @@ pub(in crate::providers) fn write(body: &[u8], model: Option<&str>) -> Result<En
             ));
         }
     };
-    let mut fields = json!({ "input_type": input_type, "texts": asked.texts, "embedding_types": ["float"] });
+    let mut fields = json!({ "input_type": input_type, "texts": [], "embedding_types": ["float"] });
     if let Some(model) = model {
         fields["model"] = model.into();
     }
@@ -57,7 +57,11 @@ pub(in crate::providers) fn write(body: &[u8], model: Option<&str>) -> Result<En
             _ => asked.dropped.push(Param::Other("truncate".into())),
         }
     }
-    Ok(Encoded { body: fields.to_string().into(), dropped: asked.dropped, forced_tool: false })
+    embeddings::pieces(&asked.texts, Most::texts(96), asked.dropped, |texts| {
+        let mut fields = fields.clone();
+        fields["texts"] = json!(texts);
+        Ok(fields.to_string().into())
+    })
 }
 
 #[derive(Deserialize)]
@@ -86,15 +90,18 @@ struct Billed {
 
 /// The vectors stand in an array of their own (Bedrock, for some models), or below the name of their type.
 pub(in crate::providers) fn read(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
-    let body: Body<'_> = read::body(body)?;
-    let json = body.embeddings.get();
-    let vectors = if json.starts_with('[') {
-        read::value("embeddings", json)?
-    } else {
-        read::value::<ByType<'_>>("embeddings", json)?.float
-    };
-    let billed = body.meta.and_then(|meta| meta.billed_units).and_then(|billed| billed.input_tokens);
-    embeddings::write(echo, None, vectors, billed.map(super::response::whole))
+    let answers: Vec<Body<'_>> = embeddings::answers(body)?;
+    let mut vectors = Vec::new();
+    for answer in &answers {
+        let json = answer.embeddings.get();
+        vectors.append(&mut match json.starts_with('[') {
+            true => read::value("embeddings", json)?,
+            false => read::value::<ByType<'_>>("embeddings", json)?.float,
+        });
+    }
+    let billed = answers.iter().map(|it| it.meta.as_ref()?.billed_units.as_ref()?.input_tokens);
+    let tokens = embeddings::sum(billed.map(|tokens| tokens.map(super::response::whole)));
+    embeddings::write(echo, None, vectors, tokens)
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 mod messages;
 mod tools;
 
-use bytes::Bytes;
-
 use super::fields::{Body, Thinking};
 use crate::{
     codec::{CodecError, Destination, Encoded},
@@ -44,7 +42,7 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
     messages::write(&mut writing, &mut body)?;
     let mut out = Vec::with_capacity(1024);
     crate::providers::write::value(&mut out, &body);
-    Ok(Encoded { body: Bytes::from(out), dropped: writing.dropped, forced_tool })
+    Ok(Encoded { forced_tool, ..Encoded::new(out, writing.dropped) })
 }
 
 /// Everything but conversation and tools.

@@ -63,7 +63,7 @@ pub fn native(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> 
         Some(whole) => whole.get(),
         None => text(body)?,
     };
-    Ok(Encoded { body: addressed(asked, to)?.into(), dropped: Vec::new(), forced_tool: false })
+    Ok(Encoded::new(addressed(asked, to)?, Vec::new()))
 }
 
 /// A request, as this host wants to be told what to count.

@@ -1,24 +1,15 @@
 //! OpenAI's `/v1/embeddings` in Google's words: `batchEmbedContents` of AI Studio, `predict` and `embedContent` of Vertex.
 
-use std::fmt;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use nemo_types::Usage;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{SeqAccess, Visitor},
-};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    address,
-    wire::{self, Members, Str},
-    write,
-};
+use super::{address, write};
 use crate::{
     codec::{CodecError, Destination, Echo, Encoded},
-    ir::Param,
+    ir::{Param, Text},
     plan::{Conversion, Converted},
+    providers::embeddings::{self, Asked, Most},
 };
 
 /// Of AI Studio.
@@ -40,72 +31,13 @@ fn embeds_content(model: &str) -> bool {
     model.contains("gemini-embedding") && !model.ends_with("gemini-embedding-001")
 }
 
-struct Asked<'a> {
-    texts: Vec<Str<'a>>,
-    dimensions: Option<u64>,
-    dropped: Vec<Param>,
-}
-
-/// A text or a list of texts.
-struct Input<'a>(Vec<Str<'a>>);
-
-impl<'de> Deserialize<'de> for Input<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts;
-        impl<'de> Visitor<'de> for Texts {
-            type Value = Input<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts (Google's models take no tokens)")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Input(vec![Str(text.into())]))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Input(vec![Str(text.to_owned().into())]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(text) = items.next_element()? {
-                    texts.push(text);
-                }
-                Ok(Input(texts))
-            }
-        }
-        deserializer.deserialize_any(Texts)
-    }
-}
-
+/// The request, without what Google has no place for.
 fn asked(body: &[u8]) -> Result<Asked<'_>, CodecError> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| CodecError::invalid("", "The body is not UTF-8, as JSON has to be."))?;
-    let Members(members) = wire::read(text, "")?;
-    let mut asked = Asked { texts: Vec::new(), dimensions: None, dropped: Vec::new() };
-    for (name, value) in members {
-        let text = value.get();
-        match &*name {
-            _ if text == "null" => {}
-            "model" => {}
-            "input" => asked.texts = wire::read::<Input<'_>>(text, "input")?.0,
-            "dimensions" => asked.dimensions = Some(wire::read(text, "dimensions")?),
-            "encoding_format" => {
-                let format: Str<'_> = wire::read(text, "encoding_format")?;
-                if !matches!(&*format.0, "float" | "base64") {
-                    return Err(CodecError::invalid("encoding_format", "Expected \"float\" or \"base64\"."));
-                }
-            }
-            "user" => asked.dropped.push(Param::User),
-            _ => asked.dropped.push(Param::Other(Box::from(&*name))),
+    let mut asked = embeddings::read(body)?;
+    for (said, name) in [(asked.input_type.is_some(), "input_type"), (asked.truncate.is_some(), "truncate")] {
+        if said {
+            asked.dropped.push(Param::Other(name.into()));
         }
-    }
-    if asked.texts.is_empty() {
-        return Err(CodecError::invalid(
-            "input",
-            "There is nothing to embed: expected a text or a list of texts.",
-        ));
     }
     Ok(asked)
 }
@@ -120,27 +52,30 @@ struct Batch<'a> {
 struct Single<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     model: &'a str,
-    content: write::Content<'a>,
+    content: Option<write::Content<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dimensionality: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     embed_content_config: Option<Parameters>,
 }
 
-fn content<'a>(text: &'a Str<'_>) -> write::Content<'a> {
-    write::Content { role: None, parts: vec![write::Part::Known(write::text(&*text.0))] }
+fn content<'a>(text: &'a Text<'_>) -> write::Content<'a> {
+    write::Content { role: None, parts: vec![write::Part::Known(write::text(&**text))] }
 }
 
 fn ai_studio_request(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
     let asked = asked(body)?;
     let model = if to.model.contains('/') { to.model.to_owned() } else { format!("models/{}", to.model) };
-    let single = |text| Single {
-        model: &model,
-        content: content(text),
-        output_dimensionality: asked.dimensions,
-        embed_content_config: None,
-    };
-    encoded(&Batch { requests: asked.texts.iter().map(single).collect() }, asked.dropped)
+    // It takes a hundred, but the vectors of the largest model, indented as Google does, are more than is read of an answer.
+    embeddings::pieces(&asked.texts, Most::texts(50), asked.dropped, |texts| {
+        let single = |text| Single {
+            model: &model,
+            content: Some(content(text)),
+            output_dimensionality: asked.dimensions,
+            embed_content_config: None,
+        };
+        written(&Batch { requests: texts.iter().map(single).collect() })
+    })
 }
 
 #[derive(Serialize)]
@@ -155,7 +90,7 @@ struct Instance<'a> {
     content: &'a str,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Parameters {
     output_dimensionality: u64,
@@ -165,26 +100,32 @@ fn vertex_request(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecErr
     let asked = asked(body)?;
     let parameters = asked.dimensions.map(|output_dimensionality| Parameters { output_dimensionality });
     if embeds_content(to.model) {
-        let [text] = asked.texts.as_slice() else {
-            let message = "This model embeds one text at a time on Vertex AI.";
-            return Err(CodecError::unsupported("input", message));
-        };
-        let single = Single {
-            model: "",
-            content: content(text),
-            output_dimensionality: None,
-            embed_content_config: parameters,
-        };
-        return encoded(&single, asked.dropped);
+        return embeddings::pieces(&asked.texts, Most::texts(1), asked.dropped, |texts| {
+            let content = texts.first().map(content);
+            written(&Single {
+                model: "",
+                content,
+                output_dimensionality: None,
+                embed_content_config: parameters,
+            })
+        });
     }
-    let instances = asked.texts.iter().map(|text| Instance { content: &text.0 }).collect();
-    encoded(&Predict { instances, parameters }, asked.dropped)
+    embeddings::pieces(&asked.texts, most_instances(to.model), asked.dropped, |texts| {
+        written(&Predict {
+            instances: texts.iter().map(|text| Instance { content: text }).collect(),
+            parameters,
+        })
+    })
 }
 
-fn encoded(body: &impl Serialize, dropped: Vec<Param>) -> Result<Encoded, CodecError> {
-    let body = serde_json::to_vec(body)
-        .map_err(|error| CodecError::invalid("", format!("The request can't be written: {error}.")))?;
-    Ok(Encoded { body: body.into(), dropped, forced_tool: false })
+/// Of `predict`: the first model of Gemini's takes one text, those before it 250 texts of 20,000 tokens in all.
+fn most_instances(model: &str) -> Most {
+    if model.contains("gemini-embedding") { Most::texts(1) } else { Most { texts: 250, bytes: 40_000 } }
+}
+
+fn written(body: &impl Serialize) -> Result<Bytes, CodecError> {
+    let written = serde_json::to_vec(body).map(Bytes::from);
+    written.map_err(|error| CodecError::invalid("", format!("The request can't be written: {error}.")))
 }
 
 /// All three methods in one: no member means two things.
@@ -225,88 +166,28 @@ struct Statistics {
     token_count: Option<serde_json::Number>,
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
-    object: &'static str,
-    data: Vec<Datum<'a>>,
-    model: &'a str,
-    usage: WrittenUsage,
-}
-
-#[derive(Serialize)]
-struct Datum<'a> {
-    object: &'static str,
-    index: usize,
-    embedding: Embedding<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Embedding<'a> {
-    Numbers(&'a RawValue),
-    Base64(String),
-}
-
-#[derive(Serialize)]
-struct WrittenUsage {
-    prompt_tokens: u64,
-    total_tokens: u64,
-}
-
 fn response(body: &[u8], echo: &Echo) -> Result<Converted, CodecError> {
-    let answer: Answer<'_> = wire::read_answer(body)?;
-    let vectors: Vec<Values<'_>> = match (answer.embeddings, answer.embedding, answer.predictions) {
-        (Some(embeddings), ..) => embeddings,
-        (_, Some(embedding), _) => vec![embedding],
-        (.., Some(predictions)) => predictions.into_iter().map(|it| it.embeddings).collect(),
-        _ => return Err(CodecError::invalid("", "The upstream's answer has no embeddings.")),
-    };
-    let statistics = vectors.iter().filter_map(|it| it.statistics.as_ref()?.token_count.as_ref()).map(count);
-    let told = answer.usage_metadata.and_then(|it| it.prompt_token_count);
-    let tokens = told.or_else(|| statistics.reduce(|a, b| a.saturating_add(b)));
-    let base64 = wants_base64(&echo.request);
-    let mut data = Vec::with_capacity(vectors.len());
-    for (index, vector) in vectors.iter().enumerate() {
-        let embedding = if base64 {
-            Embedding::Base64(packed(vector.values)?)
-        } else {
-            Embedding::Numbers(vector.values)
+    let (mut vectors, mut tokens) = (Vec::new(), Vec::new());
+    for answer in embeddings::answers::<Answer<'_>>(body)? {
+        let found: Vec<Values<'_>> = match (answer.embeddings, answer.embedding, answer.predictions) {
+            (Some(embeddings), ..) => embeddings,
+            (_, Some(embedding), _) => vec![embedding],
+            (.., Some(predictions)) => predictions.into_iter().map(|it| it.embeddings).collect(),
+            _ => return Err(CodecError::invalid("", "The upstream's answer has no embeddings.")),
         };
-        data.push(Datum { object: "embedding", index, embedding });
+        let statistics =
+            found.iter().filter_map(|it| it.statistics.as_ref()?.token_count.as_ref()).map(count);
+        let told = answer.usage_metadata.and_then(|it| it.prompt_token_count);
+        tokens.push(told.or_else(|| statistics.reduce(u64::saturating_add)));
+        vectors.extend(found.iter().map(|it| it.values));
     }
-    // Some models don't count; clients expect a number, and what is billed is estimated by the gateway.
-    let shown = tokens.unwrap_or_else(|| crate::estimate_input_tokens(&echo.request));
-    let usage = WrittenUsage { prompt_tokens: shown, total_tokens: shown };
-    let written = Written { object: "list", data, model: &echo.model, usage };
-    Ok(Converted {
-        body: serde_json::to_vec(&written).unwrap_or_default(),
-        usage: tokens.map(|tokens| Usage { input: Some(tokens), ..Usage::default() }),
-        measures: Vec::new(),
-    })
+    embeddings::write(echo, None, vectors, embeddings::sum(tokens))
 }
 
 /// A whole number, `5` or `5.0`.
 fn count(number: &serde_json::Number) -> u64 {
     let text = number.to_string();
     text.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or(0)
-}
-
-fn wants_base64(request: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Format<'a> {
-        #[serde(borrow)]
-        encoding_format: Option<Str<'a>>,
-    }
-    let format: Option<Format<'_>> = serde_json::from_slice(request).ok();
-    format.and_then(|it| it.encoding_format).is_some_and(|it| it.0 == "base64")
-}
-
-/// As OpenAI packs them: floats of 32 bits, the lowest byte first.
-fn packed(values: &RawValue) -> Result<String, CodecError> {
-    let numbers: Vec<f32> = serde_json::from_str(values.get())
-        .map_err(|_| CodecError::invalid("", "The upstream's embedding is no list of numbers."))?;
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    Ok(STANDARD.encode(bytes))
 }
 
 #[cfg(test)]
@@ -348,7 +229,6 @@ mod tests {
             body,
             r#"{"content":{"parts":[{"text":"a"}]},"embedContentConfig":{"outputDimensionality":8}}"#
         );
-        assert!(request(&VERTEX, r#"{"input":["a","b"]}"#, &newer).unwrap_err().unsupported);
         assert_eq!(
             (VERTEX.path)("gemini-embedding-2"),
             "/publishers/google/models/gemini-embedding-2:embedContent"

@@ -228,7 +228,7 @@ fn request(body: &[u8], to: &Destination<'_>) -> Result<Encoded, CodecError> {
     };
     let body =
         body.map_err(|error| CodecError::invalid("", format!("The request can't be written: {error}.")))?;
-    Ok(Encoded { body: body.into(), dropped, forced_tool: false })
+    Ok(Encoded::new(body, dropped))
 }
 
 /// Both methods in one.

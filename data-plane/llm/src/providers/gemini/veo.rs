@@ -100,7 +100,7 @@ fn request(body: &[u8], _: &Destination<'_>) -> Result<Encoded, CodecError> {
     }
     let body = serde_json::to_vec(&Predict { instances: [Instance { prompt: &prompt }], parameters })
         .map_err(|error| CodecError::invalid("", format!("The request can't be written: {error}.")))?;
-    Ok(Encoded { body: body.into(), dropped, forced_tool: false })
+    Ok(Encoded::new(body, dropped))
 }
 
 type Measures = (Option<&'static str>, Option<&'static str>);

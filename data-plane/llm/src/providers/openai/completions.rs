@@ -31,7 +31,10 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, CodecError> {
         match &*name.0 {
             "model" => request.model = text(read::member::<Str<'_>>("model", json)?).unwrap_or_default(),
             "prompt" => prompt = Some(self::prompt(json)?),
-            "max_tokens" => request.max_output = read::member("max_tokens", json)?,
+            "max_completion_tokens" | "max_tokens" => {
+                let limit = read::member::<u64>(&name.0, json)?;
+                request.max_output = request.max_output.into_iter().chain(limit).min();
+            }
             "best_of" => best_of = read::member::<u32>("best_of", json)?,
             "suffix" => refuse(
                 &name,

@@ -2,6 +2,8 @@
 
 pub mod completions;
 mod content;
+pub(super) mod effort;
+pub(super) mod limits;
 pub mod request;
 pub mod response;
 pub mod stream;

@@ -11,3 +11,6 @@ pub use decode::decode;
 pub(super) use decode::parameter;
 pub use encode::encode;
 pub(super) use messages::ExtraIn;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! OpenRouter's `reasoning_details`, which has the signatures too. Called by readers and writers of this folder.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::{
     ir::{Content, Part, Text, Thinking},
@@ -26,6 +27,9 @@ pub(super) struct DetailIn<'a> {
     signature: Option<Str<'a>>,
     #[serde(borrow)]
     id: Option<Str<'a>>,
+    /// Of the item that this is a piece of.
+    #[serde(borrow)]
+    index: Option<&'a RawValue>,
 }
 
 /// What an item says.
@@ -57,7 +61,12 @@ impl<'a> DetailIn<'a> {
 /// The thoughts of a whole message. The details are preferred: the plain text has no signature.
 pub(super) fn read<'a>(details: Option<Vec<DetailIn<'a>>>, plain: Option<Str<'a>>) -> Vec<Part<'a>> {
     let mut parts: Vec<Part<'a>> = Vec::new();
-    for detail in details.into_iter().flatten().filter_map(DetailIn::read) {
+    let mut last_index = None;
+    for detail in details.into_iter().flatten() {
+        let index = detail.index.map(RawValue::get);
+        let same = index.is_some() && index == last_index;
+        let Some(detail) = detail.read() else { continue };
+        last_index = index;
         let thinking = match detail {
             Detail::Encrypted { data, id } => {
                 // Summary and encrypted thoughts of one item, which are written as two.
@@ -67,10 +76,14 @@ pub(super) fn read<'a>(details: Option<Vec<DetailIn<'a>>>, plain: Option<Str<'a>
                 }
                 Thinking { encrypted: Some(data), id, ..Thinking::default() }
             }
-            // A client that collects a stream keeps the signature as an item of its own.
-            Detail::Text { text, signature, .. } if text.is_empty() && unsigned(&mut parts).is_some() => {
+            // A client that collects a stream may keep its pieces as they came, and the signature as one of its own.
+            Detail::Text { text, signature, id }
+                if (same || text.is_empty()) && unsigned(&mut parts).is_some() =>
+            {
                 if let Some(last) = unsigned(&mut parts) {
+                    last.text.to_mut().push_str(&text);
                     last.signature = signature;
+                    last.id = last.id.take().or(id);
                 }
                 continue;
             }

@@ -349,7 +349,8 @@ fn read_input<'a>(body: &'a str, input: &Value, tagged: &mut Tagged<'a>) -> Resu
     }
 }
 
-/// A reference says that it is one, or says nothing else that would make it a message.
+/// A reference says that it is one, or says nothing else that would make it a message. An image without the image is one
+/// too: the provider takes that which it keeps under the id.
 fn read_item<'a>(
     body: &'a str,
     item: &Value,
@@ -360,6 +361,7 @@ fn read_item<'a>(
     let Some(mut members) = Members::of(bytes, item) else { return Ok(()) };
     let (mut ids, mut found) = (SmallVec::<[_; 1]>::new(), SmallVec::<[_; 4]>::new());
     let (mut refers, mut typed, mut speaks) = (false, false, false);
+    let (mut depicts, mut pictured) = (false, None);
     while let Ok(Some(member)) = members.next() {
         match member.name.text(bytes).as_deref() {
             Some("id") => ids.push(member.value),
@@ -367,12 +369,21 @@ fn read_item<'a>(
             Some("approval_request_id") => found.push((member.value, Bound::Approval)),
             Some("type") => {
                 typed |= member.value.kind != Kind::Null;
-                refers |= member.value.text(bytes).as_deref() == Some("item_reference");
+                match member.value.text(bytes).as_deref() {
+                    Some("item_reference") => refers = true,
+                    Some("image_generation_call") => depicts = true,
+                    _ => {}
+                }
+            }
+            Some("result") => {
+                let filled = member.value.kind == Kind::String && member.value.raw(bytes) != br#""""#;
+                pictured = Some(pictured.unwrap_or(true) && filled);
             }
             Some("role" | "content") => speaks = true,
             _ => {}
         }
     }
+    refers |= depicts && pictured != Some(true);
     let bound = if refers || !typed && !speaks { Bound::Reference } else { Bound::Item };
     found.extend(ids.into_iter().map(|id| (id, bound)));
     found.sort_by_key(|(value, _)| value.span.start);

@@ -71,7 +71,11 @@ impl Log {
 
     /// Adds an open request once more, so that the segment that it was opened in can go.
     pub(super) fn write_again(&mut self, slot: usize, payloads: Payloads) {
-        let Some(Open { seq, opened: before, .. }) = self.open.get(slot).copied() else { return };
+        let Some(Open { seq, opened: before, extended }) = self.open.get(slot).copied() else { return };
+        if extended.is_some() && payloads.extended.is_none() {
+            // It is charged less than it may have cost.
+            self.spoil_live();
+        }
         // In one record: half of it must not be all that is left.
         let event = payloads.opened.map(|opened| lost_event(opened, payloads.extended));
         let written = event.and_then(|event| {

@@ -20,6 +20,8 @@ enum Op {
     Finish,
     /// After so many bytes more.
     Kill(u16),
+    /// The process after the next death dies as well, when it has written so many bytes: mostly while it recovers.
+    KillTheNext(u16),
     /// What of the unsynced writes is kept is drawn from this.
     PowerLoss(u64),
 }
@@ -35,7 +37,7 @@ fn ops(power: bool) -> impl Strategy<Value = Vec<Op>> {
         6 => (1..30_u8).prop_map(Op::Acknowledge),
         4 => Just(Op::Tend),
         1 => Just(Op::Finish),
-        2 => (0..3000_u16).prop_map(Op::Kill),
+        4 => prop_oneof![(0..3000_u16).prop_map(Op::Kill), (0..600_u16).prop_map(Op::KillTheNext)],
         weight => any::<u64>().prop_map(Op::PowerLoss),
     ];
     prop::collection::vec(op, 1..300)
@@ -50,6 +52,7 @@ struct World {
     limits: Limits,
     epoch: u64,
     boot: u32,
+    kill_the_next: Option<u16>,
     requests: u32,
     open: Vec<(u32, i64, Ticket)>,
     allowed: Allowed,
@@ -77,6 +80,7 @@ impl World {
             limits,
             epoch: 1,
             boot: 0,
+            kill_the_next: None,
             requests: 0,
             open: Vec::new(),
             allowed: Allowed::new(),
@@ -149,6 +153,7 @@ impl World {
                 self.synced();
             }
             Op::Kill(after) => self.disk.kill_after(after.into()),
+            Op::KillTheNext(after) => self.kill_the_next = Some(after),
             Op::PowerLoss(seed) => self.power_loss(seed),
             Op::Extend(_) | Op::Close(_) => {}
         }
@@ -208,6 +213,13 @@ impl World {
     fn restart(&mut self, disk: Disk) {
         (self.disk, self.epoch) = (disk, self.epoch + 1);
         (self.open, self.owed) = (Vec::new(), Vec::new());
+        if let Some(after) = self.kill_the_next.take() {
+            self.disk.kill_after(after.into());
+            let writer = Writer { epoch: self.epoch, boot_id: format!("boot-{}", self.boot) };
+            // It may get through, or not; what it says of it dies with it.
+            drop(Journal::open(Arc::new(self.disk.clone()), self.limits, writer));
+            (self.disk, self.epoch) = (self.disk.after_kill(), self.epoch + 1);
+        }
         let (journal, reports) = start(&self.disk, self.epoch, self.limits, &format!("boot-{}", self.boot));
         self.journal = Some(journal);
         self.reports.extend(reports.into_iter().map(|it| (it.epoch, it)));
@@ -274,6 +286,21 @@ proptest! {
             prop_assert!(world.told.contains_key(request));
         }
     }
+}
+
+/// A request may end between the last sync and the word that everything is synced.
+#[test]
+fn an_orderly_end_is_one_only_with_everything_synced() {
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, limits, BOOT);
+    close(&journal, None, 1);
+    let late = journal.clone();
+    disk.after_sync(move || close(&late, None, 2));
+    journal.finish();
+    let (journal, _) = start(&disk.after_power_loss(|| false), 2, limits, "boot-2");
+    assert_eq!(ship(&journal), [(1, Told::Closed), (2, Told::Closed)]);
+    assert_eq!(journal.closed_epochs(), [(1, true)]);
 }
 
 #[test]

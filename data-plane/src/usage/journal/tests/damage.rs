@@ -51,6 +51,9 @@ proptest! {
             disk.set(name, bytes);
         }
         let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+        // One that is killed before it has shipped anything has cut off what is damaged, but not kept it to itself.
+        let (_, again) = start(&disk.after_kill(), 3, LIMITS, BOOT);
+        prop_assert_eq!(again[0].exact, recovered[0].exact, "{:?} {:?}", recovered, again);
         let told = ship(&journal);
         let mut seen = std::collections::BTreeSet::new();
         for (request, it) in &told {
@@ -152,6 +155,92 @@ fn damage_under_a_living_process_is_counted_and_passed_over() {
     let (journal, _) = start(&disk.after_kill(), 2, LIMITS, BOOT);
     ship(&journal);
     assert_eq!(journal.closed_epochs(), [(1, false)]);
+}
+
+/// A request that stays open is written again with what it may have cost. Where that can't be read, it is told of with less.
+#[test]
+fn damage_of_what_is_written_again_costs_the_epoch_its_exactness() {
+    for damaged in [false, true] {
+        let disk = Disk::new();
+        let (journal, _) = start(&disk, 1, LIMITS, BOOT);
+        let long = open(&journal, 0, 100).unwrap();
+        journal.extended(&long, &[charge(300)], Nanos(300));
+        let first = segments(&disk).remove(0);
+        if damaged {
+            let (bytes, mut at) = (disk.get(&first), record::SEGMENT_HEAD);
+            let found = std::iter::from_fn(|| {
+                let found = record::read(&bytes, at, 1)?;
+                at = found.next;
+                Some(found)
+            });
+            let change = found.filter(|it| it.kind == record::Kind::Extended).last().unwrap().payload.start;
+            disk.open(&first).unwrap().write(change as u64, &[0xff]).unwrap();
+        }
+        // More segments than an open request keeps the first of.
+        for request in 1..200 {
+            close(&journal, None, request);
+        }
+        assert_eq!(ship(&journal).len(), 199);
+        assert!(!disk.names().contains(&first), "{:?}", disk.names());
+        let (journal, recovered) = start(&disk.after_kill(), 2, LIMITS, BOOT);
+        assert_eq!((recovered[0].lost, recovered[0].exact), (1, !damaged), "{recovered:?}");
+        assert_eq!(ship(&journal)[0], (0, Told::Lost(if damaged { 100 } else { 300 })));
+    }
+}
+
+/// What shows the damage is deleted as soon as its events are acknowledged; that something is missing stays known.
+#[test]
+fn a_process_that_finds_damage_leaves_word_of_it() {
+    let disk = left(60);
+    let names = segments(&disk);
+    let mut bytes = disk.get(&names[0]);
+    bytes[1000] ^= 0xff;
+    disk.set(&names[0], bytes);
+    let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert!(!recovered[0].exact);
+    while disk.names().contains(&names[0]) {
+        let batch = journal.take(1).unwrap();
+        journal.acknowledged(batch.events.len());
+        journal.tend();
+    }
+    assert!(disk.names().contains(&names[1]));
+    let (journal, recovered) = start(&disk.after_kill(), 3, LIMITS, BOOT);
+    assert_eq!((recovered[0].damaged, recovered[0].exact), (0, false));
+    ship(&journal);
+    assert!(journal.closed_epochs().contains(&(1, false)), "{:?}", journal.closed_epochs());
+}
+
+/// Nor is it forgotten with what is cut off behind the last record.
+#[test]
+fn damage_that_is_cut_off_stays_known() {
+    let disk = left(60);
+    let name = segments(&disk).pop().unwrap();
+    let mut bytes = disk.get(&name);
+    *bytes.last_mut().unwrap() = 1;
+    disk.set(&name, bytes);
+    let (_, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert_eq!((recovered[0].damaged, recovered[0].exact), (1, false));
+    let (_, recovered) = start(&disk.after_kill(), 3, LIMITS, BOOT);
+    assert_eq!((recovered[0].damaged, recovered[0].exact), (0, false));
+}
+
+/// The same where it is only found when the events are read.
+#[test]
+fn damage_of_a_former_epoch_under_a_living_process_is_written_down_for_that_epoch() {
+    let disk = left(60);
+    let names = segments(&disk);
+    let (journal, recovered) = start(&disk, 2, LIMITS, BOOT);
+    assert!(recovered[0].exact);
+    let bytes = disk.get(&names[0]);
+    let mut record = record::read(&bytes, record::SEGMENT_HEAD, 1).unwrap();
+    while record.kind != record::Kind::Closed {
+        record = record::read(&bytes, record.next, 1).unwrap();
+    }
+    disk.open(&names[0]).unwrap().write(record.payload.start as u64, &[0xff; 4]).unwrap();
+    ship(&journal);
+    assert!(journal.stats().dropped > 0);
+    let (journal, _) = start(&disk.after_kill(), 3, LIMITS, BOOT);
+    assert_eq!(journal.closed_epochs(), [(1, false), (2, true)]);
 }
 
 /// A write that ends short is made again elsewhere: nothing is missing, here or for the next process.

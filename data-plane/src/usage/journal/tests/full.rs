@@ -81,6 +81,57 @@ fn what_is_left_of_earlier_processes_counts_and_goes_first() {
     assert!(told.iter().filter(|(request, _)| *request >= 4000).count() == 40);
 }
 
+/// The request may have cost what it was extended to; if the process dies, less is charged.
+#[test]
+fn an_extension_that_can_not_be_written_costs_the_epoch_its_exactness() {
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, SMALL, BOOT);
+    let ticket = open(&journal, 7, 100).unwrap();
+    disk.room(Some(0));
+    disk.write_at_most(Some(0));
+    journal.extended(&ticket, &[charge(170)], Nanos(170));
+    let (journal, _) = start(&disk.after_kill(), 2, SMALL, BOOT);
+    assert_eq!(ship(&journal), [(7, Told::Lost(100))]);
+    assert_eq!(journal.closed_epochs(), [(1, false)]);
+}
+
+/// Its segment made room for one that the disk then refused as well.
+#[test]
+fn an_open_request_that_can_not_be_written_again_costs_the_epoch_its_exactness() {
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, SMALL, BOOT);
+    let _long = open(&journal, 7, 100).unwrap();
+    for request in 100.. {
+        close(&journal, None, request);
+        if disk.names().iter().filter(|name| name.ends_with(".log")).count() == 2 {
+            break;
+        }
+    }
+    ship(&journal);
+    disk.write_at_most(Some(0));
+    assert_eq!(open(&journal, 8, 100).err(), Some(Full));
+    assert!(!disk.names().contains(&"1-1.log".to_owned()) && journal.stats().dropped == 0);
+    let (journal, _) = start(&disk.after_kill(), 2, SMALL, BOOT);
+    let told = ship(&journal);
+    assert!(told.iter().all(|(request, _)| *request >= 100), "nothing tells of it: {told:?}");
+    assert_eq!(journal.closed_epochs(), [(1, false)]);
+}
+
+/// A segment without events of its own may be the only one that tells of requests that were lost.
+#[test]
+fn dropping_what_tells_of_lost_requests_costs_their_epoch_its_exactness() {
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, SMALL, BOOT);
+    let _lost = open(&journal, 7, 100).unwrap();
+    let disk = disk.after_kill();
+    let (journal, recovered) = start(&disk, 2, SMALL, BOOT);
+    assert!(recovered[0].exact && recovered[0].lost == 1);
+    (100..1000).for_each(|request| close(&journal, None, request));
+    assert!(!disk.names().contains(&"1-1.log".to_owned()));
+    let (journal, _) = start(&disk.after_kill(), 3, SMALL, BOOT);
+    assert_eq!(journal.closed_epochs(), [(1, false)]);
+}
+
 /// A disk that others have filled: as if the bound were reached, until there is room again.
 #[test]
 fn a_full_disk_refuses_and_recovers() {

@@ -84,7 +84,7 @@ pub(in super::super) fn encode_with(
     }
     write_extras(&mut body, request, counting, &mut dropped);
     body.close();
-    Ok(Encoded { body: out.into(), dropped: dropped.0, forced_tool: form.is_tool() })
+    Ok(Encoded { forced_tool: form.is_tool(), ..Encoded::new(out, dropped.0) })
 }
 
 /// What can't be left out without changing what is asked.

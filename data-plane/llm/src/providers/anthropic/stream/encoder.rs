@@ -216,6 +216,11 @@ impl Encoder {
         {
             return;
         }
+        if let Delta::Citation(citation) = delta
+            && !citations::is_writable(citation)
+        {
+            return;
+        }
         self.piece(block, out, |object| match delta {
             Delta::Text(text) | Delta::Refusal(text) => {
                 object.value("type", "text_delta");

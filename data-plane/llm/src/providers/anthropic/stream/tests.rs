@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ServiceTier,
     codec::Echo,
-    ir::{Block, Delta, Event, Events, Finish},
+    ir::{Block, Citation, Delta, Event, Events, Finish},
 };
 
 fn echo() -> Echo {
@@ -258,4 +258,21 @@ fn the_first_event_tells_what_the_prompt_had() {
     ];
     let written = parsed(&through(&events));
     assert_eq!(written[0].1["message"]["usage"]["input_tokens"], 3);
+}
+
+/// As in a whole answer: clients of this dialect know no citation without an address.
+#[test]
+fn a_citation_of_another_dialect_is_shown_when_it_has_an_address() {
+    let shown = |url: Option<&'static str>| {
+        let (mut encoder, mut out) = (Encoder::new(echo()), Vec::new());
+        let citation = Citation { url: url.map(Into::into), title: Some("T".into()), ..Citation::default() };
+        for event in [
+            Event::BlockStart { choice: 0, block: 0, kind: Block::Text },
+            Event::Delta { choice: 0, block: 0, delta: Delta::Citation(citation) },
+        ] {
+            encoder.event(&event, &mut out);
+        }
+        String::from_utf8(out).unwrap().contains("citations_delta")
+    };
+    assert!(shown(Some("https://example.com")) && !shown(None));
 }

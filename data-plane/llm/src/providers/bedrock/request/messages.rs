@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use serde_json::value::RawValue;
 
-use super::{NAME, Writing, tools};
+use super::{Family, NAME, Writing, tools};
 use crate::{
     codec::CodecError,
     ir::{
@@ -38,6 +38,16 @@ struct Blocks<'r> {
     others: Vec<Block<'r>>,
 }
 
+impl Blocks<'_> {
+    /// What Claude is to go on with may not end with white space.
+    fn trim_end(&mut self) {
+        let last = self.others.iter_mut().rfind(|block| !matches!(block, Block::CachePoint(_)));
+        if let Some(Block::Text(text)) = last {
+            *text = text.trim_end();
+        }
+    }
+}
+
 pub(super) fn write<'r>(
     writing: &mut Writing<'_, 'r>,
     instruction: Option<&'static str>,
@@ -65,6 +75,11 @@ pub(super) fn write<'r>(
         for part in &message.parts {
             write_part(writing, message, part, &mut conversation.documents, blocks)?;
         }
+    }
+    if writing.family == Family::Anthropic
+        && let Some(("assistant", blocks)) = &mut turn
+    {
+        blocks.trim_end();
     }
     conversation.close(turn);
     conversation.system.extend(instruction.map(System::Text));
@@ -123,7 +138,7 @@ fn write_part<'r>(
     let at = || place::of(writing.request, message, part);
     let block = match &part.content {
         Content::ToolResult(result) => {
-            let result = tool_result(writing, message, result, documents)?;
+            let result = tool_result(writing, (message, part), result, documents)?;
             out.results.push(Block::ToolResult(result));
             out.results.extend(cache_point(writing, part).map(Block::CachePoint));
             return Ok(());
@@ -135,7 +150,7 @@ fn write_part<'r>(
             writing.drop(Param::Other(at().into()));
             None
         }
-        _ => content(writing, message, part, documents)?,
+        _ => content(writing, (message, part), part, documents)?,
     };
     let any = block.is_some();
     out.others.extend(block);
@@ -146,14 +161,15 @@ fn write_part<'r>(
     Ok(())
 }
 
-/// What may stand in a message as well as in the result of a tool. Nothing: it was blank, which Bedrock refuses.
+/// What may stand in a message as well as in the result of a tool, which `outer` is then. Nothing: it was blank, which
+/// Bedrock refuses.
 fn content<'r>(
     writing: &mut Writing<'_, 'r>,
-    message: &'r Message<'_>,
+    (message, outer): (&'r Message<'_>, &'r Part<'_>),
     part: &'r Part<'_>,
     documents: &mut HashSet<String>,
 ) -> Result<Option<Block<'r>>, CodecError> {
-    let at = || place::of(writing.request, message, part);
+    let at = || place::within(writing.request, message, outer, part);
     Ok(Some(match &part.content {
         Content::Text { text, citations } => {
             if !citations.is_empty() {
@@ -216,7 +232,7 @@ fn tool_use<'r>(call: &'r ToolCall<'_>, at: &dyn Fn() -> String) -> Result<ToolU
 
 fn tool_result<'r>(
     writing: &mut Writing<'_, 'r>,
-    message: &'r Message<'_>,
+    (message, outer): (&'r Message<'_>, &'r Part<'_>),
     result: &'r ToolResult<'_>,
     documents: &mut HashSet<String>,
 ) -> Result<fields::ToolResult<'r>, CodecError> {
@@ -225,10 +241,10 @@ fn tool_result<'r>(
         if part.cache.is_some() {
             writing.drop(Param::CacheControl);
         }
-        match content(writing, message, part, documents)? {
+        match content(writing, (message, outer), part, documents)? {
             Some(Block::Audio(_)) => {
                 return Err(CodecError::unsupported(
-                    place::of(writing.request, message, part),
+                    place::within(writing.request, message, outer, part),
                     format!("{NAME} takes no recordings as the result of a tool."),
                 ));
             }

@@ -40,20 +40,30 @@ pub(super) fn write<'r>(writing: &mut Writing<'_, 'r>) -> Settings<'r> {
     let tier = service_tier(writing);
     report(writing);
     let claude = writing.family == Family::Anthropic;
+    let stop = stop_sequences(writing);
+    // Which of them was met is no part of Converse's own answer.
+    let answer_paths: &[_] = if claude && !stop.is_empty() { &["/stop_sequence"] } else { &[] };
     Settings {
-        inference: Inference {
-            max_tokens: limit,
-            temperature,
-            top_p,
-            stop_sequences: request.stop.iter().map(|stop| &**stop).collect(),
-        },
+        inference: Inference { max_tokens: limit, temperature, top_p, stop_sequences: stop },
         additional,
-        // Which of them was met is no part of Converse's own answer.
-        answer_paths: if claude && !request.stop.is_empty() { &["/stop_sequence"] } else { &[] },
+        answer_paths,
         metadata,
         tier,
         thinks,
     }
+}
+
+/// Of those that Claude is given none may be blank.
+fn stop_sequences<'r>(writing: &mut Writing<'_, 'r>) -> Vec<&'r str> {
+    let all = writing.request.stop.iter().map(|stop| &**stop);
+    if writing.family != Family::Anthropic {
+        return all.collect();
+    }
+    let (stop, blank): (Vec<_>, Vec<_>) = all.partition(|stop| !stop.trim().is_empty());
+    if !blank.is_empty() {
+        writing.drop(Param::Stop);
+    }
+    stop
 }
 
 /// Whether Claude is made to think.

@@ -506,3 +506,31 @@ fn what_would_change_the_meaning_is_refused_by_place() {
     assert_eq!(refused(&request), ("modalities".to_owned(), true));
     assert_eq!(refused(&asked(vec![(Role::System, vec![Part::text("a")])])), ("messages".to_owned(), true));
 }
+
+/// Claude refuses both.
+#[test]
+fn claude_goes_on_from_no_white_space_and_stops_at_none() {
+    let mut begun = Part::text("Answer: \n");
+    begun.cache = Some(CacheMark::Default);
+    let mut request = asked(vec![(Role::User, vec![Part::text("Hello ")]), (Role::Assistant, vec![begun])]);
+    request.stop = vec!["\n".into(), "END".into()];
+    let sent = |model: &str, request: &Request<'_>| {
+        let provider = crate::provider("custom").unwrap();
+        let to = Destination { provider, model, most_output: 0, cap: None, hosted: false };
+        let encoded = encode(request, &to).unwrap();
+        (serde_json::from_slice::<Value>(&encoded.body).unwrap(), encoded.dropped.contains(&Param::Stop))
+    };
+    let texts = |body: &Value| {
+        let text = |at: usize| body["messages"][at]["content"][0]["text"].as_str().unwrap().to_owned();
+        (text(0), text(1))
+    };
+    let (body, dropped) = sent(CLAUDE, &request);
+    assert_eq!(texts(&body), ("Hello ".to_owned(), "Answer:".to_owned()), "{body}");
+    assert_eq!((&body["inferenceConfig"]["stopSequences"], dropped), (&json!(["END"]), true));
+    let (body, dropped) = sent("amazon.nova-lite-v1:0", &request);
+    assert_eq!(texts(&body).1, "Answer: \n", "{body}");
+    assert_eq!((&body["inferenceConfig"]["stopSequences"], dropped), (&json!(["\n", "END"]), false));
+    request.stop.truncate(1);
+    let (body, _) = sent(CLAUDE, &request);
+    assert!(body.get("additionalModelResponseFieldPaths").is_none(), "{body}");
+}

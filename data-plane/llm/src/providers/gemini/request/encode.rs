@@ -108,7 +108,7 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
         Body { contents, system_instruction: system, tools, tool_config, generation_config, service_tier };
     let body = serde_json::to_vec(&body)
         .map_err(|error| CodecError::invalid("", format!("The request can't be written: {error}.")))?;
-    Ok(Encoded { body: body.into(), dropped: writer.dropped, forced_tool: false })
+    Ok(Encoded::new(body, writer.dropped))
 }
 
 struct Writer {

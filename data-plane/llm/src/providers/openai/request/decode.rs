@@ -28,8 +28,10 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, CodecError> {
         match &*name.0 {
             "model" => request.model = text(read::member::<Str<'_>>("model", json)?).unwrap_or_default(),
             "messages" => messages = read::member::<Vec<MessageIn<'_>>>("messages", json)?,
-            "max_completion_tokens" => limit = read::member("max_completion_tokens", json)?.or(limit),
-            "max_tokens" => limit = limit.or(read::member("max_tokens", json)?),
+            // Of both the smaller holds, as where the request passes as it is.
+            "max_completion_tokens" | "max_tokens" => {
+                limit = limit.into_iter().chain(read::member::<u64>(&name.0, json)?).min();
+            }
             "tools" => request.tools = settings::tools(json)?,
             "tool_choice" => request.tool_choice = settings::tool_choice(json)?,
             "parallel_tool_calls" => {

@@ -1,8 +1,10 @@
 //! A request of another dialect, for a service that speaks this one.
 
-use bytes::Bytes;
-
-use super::{schema, write::Messages};
+use super::{
+    super::{effort, limits},
+    schema,
+    write::Messages,
+};
 use crate::{
     CodecError, Destination, Dialect, Encoded, Endpoint, StreamUsage,
     ir::{Effort, Format, Param, Reasoning, Request, Tool, ToolChoice, ToolKind},
@@ -40,10 +42,10 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
     Messages::new(request, quirks, &mut dropped).write(out.member("messages"), instruction.as_deref())?;
     tools(request, &mut out, &mut dropped)?;
     format(request, quirks, &mut out, &mut dropped);
-    limits(request, to, &mut out);
+    lengths(request, to, &mut out, &mut dropped)?;
     sampling(request, to, &mut out, &mut dropped);
     reasoning(request, to, &mut out, &mut dropped);
-    identity(request, quirks, &mut out, &mut dropped);
+    identity(request, to, &mut out, &mut dropped);
     if request.stream {
         out.value("stream", true);
         if to.provider.quirks.stream_usage == StreamUsage::Inject {
@@ -59,7 +61,7 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
         }
     }
     out.close();
-    Ok(Encoded { body: Bytes::from(body), dropped: dropped.0, forced_tool: false })
+    Ok(Encoded::new(body, dropped.0))
 }
 
 fn tools(request: &Request<'_>, out: &mut Object<'_>, dropped: &mut Dropped) -> Result<(), CodecError> {
@@ -149,23 +151,38 @@ fn format(request: &Request<'_>, quirks: &ChatQuirks, out: &mut Object<'_>, drop
     }
 }
 
-fn limits(request: &Request<'_>, to: &Destination<'_>, out: &mut Object<'_>) {
+/// OpenAI's models that reason refuse much that steers how others write.
+fn is_fixed(to: &Destination<'_>) -> bool {
+    is_reasoning(to.model) && !to.model.contains("-chat")
+}
+
+/// How much is to be written, and what ends it.
+fn lengths(
+    request: &Request<'_>,
+    to: &Destination<'_>,
+    out: &mut Object<'_>,
+    dropped: &mut Dropped,
+) -> Result<(), CodecError> {
     let limit = request.max_output.into_iter().chain(to.cap).min();
     if let Some((limit, name)) = limit.zip(to.provider.limit_name(Endpoint::ChatCompletions, to.model)) {
         out.value(name, limit);
     }
-    if !request.stop.is_empty() {
+    if is_fixed(to) && !request.stop.is_empty() {
+        dropped.note(Param::Stop);
+    } else if !request.stop.is_empty() {
+        limits::check_stop(request, to.provider)?;
         out.array("stop", &request.stop, |out, word| write::text(out, word));
     }
     if request.choices > 1 {
         out.value("n", request.choices);
     }
+    Ok(())
 }
 
 fn sampling(request: &Request<'_>, to: &Destination<'_>, out: &mut Object<'_>, dropped: &mut Dropped) {
     let (sampling, quirks) = (&request.sampling, &to.provider.quirks.chat);
-    // OpenAI's models that reason have one temperature, and refuse any other.
-    let fixed = is_reasoning(to.model) && !to.model.contains("-chat");
+    // They have one temperature, and refuse any other.
+    let fixed = is_fixed(to);
     let numbers = [
         ("temperature", sampling.temperature, Param::Temperature, fixed),
         ("top_p", sampling.top_p, Param::TopP, fixed),
@@ -229,7 +246,6 @@ fn reasoning(request: &Request<'_>, to: &Destination<'_>, out: &mut Object<'_>, 
 fn effort_word(effort: Option<Effort>, to: &Destination<'_>, out: &mut Object<'_>, dropped: &mut Dropped) {
     let openai = to.provider.quirks.chat.developer;
     let model = to.model.rsplit('/').next().unwrap_or(to.model);
-    let first = model == "gpt-5" || model.starts_with("gpt-5-");
     let word = match effort {
         // It thinks as it does by itself.
         None => return,
@@ -237,12 +253,8 @@ fn effort_word(effort: Option<Effort>, to: &Destination<'_>, out: &mut Object<'_
         Some(_) if openai && (!is_reasoning(model) || model.contains("-chat")) => {
             return dropped.note(Param::Reasoning);
         }
-        // The first of them can't be kept from thinking.
-        Some(Effort::None | Effort::Minimal) if openai && !model.starts_with("gpt-5") => "low",
-        Some(Effort::None) if openai && first => "minimal",
-        Some(Effort::Minimal) if openai && !first => "low",
+        Some(effort) if openai => effort::word(effort, model),
         Some(Effort::None) => "none",
-        Some(Effort::Minimal) if openai => "minimal",
         Some(Effort::Minimal | Effort::Low) => "low",
         Some(Effort::Medium) => "medium",
         Some(Effort::High | Effort::Max) => "high",
@@ -273,10 +285,10 @@ fn object(said: &Reasoning, out: &mut Object<'_>) {
 }
 
 /// Who asks, and what the provider is to keep.
-fn identity(request: &Request<'_>, quirks: &ChatQuirks, out: &mut Object<'_>, dropped: &mut Dropped) {
-    let refuses = |param| quirks.refuses.contains(&param);
+fn identity(request: &Request<'_>, to: &Destination<'_>, out: &mut Object<'_>, dropped: &mut Dropped) {
+    let refuses = |param| to.provider.quirks.chat.refuses.contains(&param);
     if let Some(user) = &request.user {
-        if refuses(Param::User) {
+        if refuses(Param::User) || !limits::takes_user(to.provider, user) {
             dropped.note(Param::User);
         } else {
             out.text("user", user);

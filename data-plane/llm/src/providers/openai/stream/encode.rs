@@ -54,6 +54,8 @@ enum Kind {
         custom: bool,
         /// Name of a call without id that is not written yet: its signature, which comes next, goes into the id.
         held: Option<Box<str>>,
+        /// Some of its arguments are written.
+        said: bool,
     },
     Other,
 }
@@ -76,9 +78,7 @@ impl Encoder {
             Event::Delta { choice, block, delta } => self.delta(*choice, *block, delta, out),
             Event::BlockStop { choice, block } => {
                 self.release(*choice, *block, None, out);
-                if let Some(of) = self.choices.iter_mut().find(|of| of.index == *choice) {
-                    of.open.retain(|open| open.block != *block);
-                }
+                self.stop(*choice, *block, out);
             }
             Event::Logprobs { choice, logprobs } => {
                 self.role(*choice, out);
@@ -186,7 +186,7 @@ impl Encoder {
                     let id = call_id(id, None, choice, index, &self.echo);
                     self.call(choice, out, index, &id, name, *custom, None);
                 }
-                Kind::Call { index, custom: *custom, held }
+                Kind::Call { index, custom: *custom, held, said: false }
             }
             Block::Image(picture) => {
                 let index = of.images;
@@ -249,12 +249,30 @@ impl Encoder {
     fn release(&mut self, choice: u32, block: u32, signature: Option<&str>, out: &mut Vec<u8>) -> bool {
         let of = self.choices.iter_mut().find(|of| of.index == choice);
         let open = of.and_then(|of| of.open.iter_mut().find(|open| open.block == block));
-        let Some(Open { kind: Kind::Call { index, custom, held }, .. }) = open else { return false };
+        let Some(Open { kind: Kind::Call { index, custom, held, .. }, .. }) = open else { return false };
         let (index, custom) = (*index, *custom);
         let Some(name) = held.take() else { return false };
         let id = call_id("", signature, choice, index, &self.echo);
         self.call(choice, out, index, &id, &name, custom, signature);
         true
+    }
+
+    fn stop(&mut self, choice: u32, block: u32, out: &mut Vec<u8>) {
+        let Some(of) = self.choices.iter_mut().find(|of| of.index == choice) else { return };
+        let Some(at) = of.open.iter().position(|open| open.block == block) else { return };
+        // Clients parse what they have collected, and fail on nothing.
+        if let Kind::Call { index, custom: false, said: false, .. } = of.open.remove(at).kind {
+            self.arguments(choice, index, false, "{}", out);
+        }
+    }
+
+    /// A piece of the arguments of a call.
+    fn arguments(&self, choice: u32, index: usize, custom: bool, text: &str, out: &mut Vec<u8>) {
+        let (kind, payload) = if custom { ("custom", "input") } else { ("function", "arguments") };
+        let write = |out: &mut Object<'_>| {
+            piece(out, index, |out| out.object(kind, |out| out.text(payload, text)));
+        };
+        self.chunk(choice, out, write, None, None);
     }
 
     fn delta(&mut self, choice: u32, block: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
@@ -265,8 +283,8 @@ impl Encoder {
         let released = self.release(choice, block, signature, out);
         let at = self.role(choice, out);
         let of = &mut self.choices[at];
-        let Some(open) = of.open.iter().find(|open| open.block == block) else { return };
-        match (delta, &open.kind) {
+        let Some(open) = of.open.iter_mut().find(|open| open.block == block) else { return };
+        match (delta, &mut open.kind) {
             (Delta::Text(text), _) => {
                 of.written = of.written.saturating_add(length(text));
                 self.chunk(choice, out, |out| out.text("content", text), None, None);
@@ -300,13 +318,10 @@ impl Encoder {
             (Delta::Signature(signature), Kind::Text) => {
                 self.chunk(choice, out, |out| extra_content(out, signature), None, None);
             }
-            (Delta::Arguments(text), Kind::Call { index, custom, .. }) => {
+            (Delta::Arguments(text), Kind::Call { index, custom, said, .. }) => {
                 let (index, custom) = (*index, *custom);
-                let (kind, payload) = if custom { ("custom", "input") } else { ("function", "arguments") };
-                let write = |out: &mut Object<'_>| {
-                    piece(out, index, |out| out.object(kind, |out| out.text(payload, text)));
-                };
-                self.chunk(choice, out, write, None, None);
+                *said |= !text.is_empty();
+                self.arguments(choice, index, custom, text, out);
             }
             (Delta::Refusal(text), _) => {
                 self.chunk(choice, out, |out| out.text("refusal", text), None, None);

@@ -88,6 +88,18 @@ fn what_names_something_kept_is_found_without_a_tag() {
         (r#"{"input":[{"\u0069\u0064":"msg_1","t\u0079pe":"item\u005freference"}]}"#, "msg_1", "input[0].id"),
         (r#"{"input":[{"type":null,"id":"msg_1"}]}"#, "msg_1", "input[0].id"),
         (r#"{"\u0069nput":["x",{"id":"msg_1","status":"completed"}]}"#, "msg_1", "input[1].id"),
+        (r#"{"input":[{"type":"image_generation_call","id":"ig_1"}]}"#, "ig_1", "input[0].id"),
+        (
+            r#"{"input":[{"id":"ig_1","result":null,"type":"image_generation\u005fcall"}]}"#,
+            "ig_1",
+            "input[0].id",
+        ),
+        (r#"{"input":[{"type":"image_generation_call","id":"ig_1","result":""}]}"#, "ig_1", "input[0].id"),
+        (
+            r#"{"input":[{"result":"QUI=","type":"image_generation_call","id":"ig_1","result":null}]}"#,
+            "ig_1",
+            "input[0].id",
+        ),
     ] {
         let tagged = read_request(body.as_bytes()).unwrap();
         let [only] = &tagged.bindings[..] else { panic!("{body}") };
@@ -97,6 +109,19 @@ fn what_names_something_kept_is_found_without_a_tag() {
     let twice = br#"{"previous_response_id":"resp_nemo.a.1","previous_response_id":"resp_2"}"#;
     let tags: Vec<_> = read_request(twice).unwrap().bindings.iter().map(|it| it.tag).collect();
     assert_eq!(tags, [Some("a"), None]);
+}
+
+/// An image that comes with its item is not looked up by its id.
+#[test]
+fn an_image_is_named_or_brought() {
+    let body = br#"{"input":[
+        {"type":"image_generation_call","id":"ig_nemo.a.1"},
+        {"type":"image_generation_call","id":"ig_nemo.b.2","result":"QUI=","status":"completed"},
+        {"type":"image_generation_call","id":"ig_3","result":"QUI="}]}"#;
+    let tagged = read_request(body).unwrap();
+    let found: Vec<_> = tagged.bindings.iter().map(|it| (it.tag, it.bound)).collect();
+    assert_eq!(found, [(Some("a"), Bound::Reference), (Some("b"), Bound::Item)]);
+    assert_eq!(tagged.firm().count(), 1);
 }
 
 fn marker() -> Marker {

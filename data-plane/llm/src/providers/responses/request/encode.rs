@@ -5,7 +5,10 @@ use crate::{
     Dialect,
     codec::{CodecError, Destination, Encoded},
     ir::{Effort, Format, Param, Reasoning, Request},
-    providers::write::{self, Object},
+    providers::{
+        openai::{effort, limits},
+        write::{self, Object},
+    },
 };
 
 /// # Errors
@@ -26,13 +29,13 @@ pub fn encode(request: &Request<'_>, to: &Destination<'_>) -> Result<Encoded, Co
     limit.into_iter().for_each(|limit| object.value("max_output_tokens", limit));
     let family = Family::of(to.model);
     sampling(&mut object, request, family, &mut dropped);
-    reasoning(&mut object, request.reasoning.as_ref(), family, &mut dropped);
+    reasoning(&mut object, request.reasoning.as_ref(), (family, to.model), &mut dropped);
     include(&mut object, request, family);
     tools(&mut object, request, &mut dropped)?;
     text(&mut object, request);
-    rest(&mut object, request, &mut dropped);
+    rest(&mut object, request, to, &mut dropped);
     object.close();
-    Ok(Encoded { body: body.into(), dropped: dropped.0, forced_tool: false })
+    Ok(Encoded::new(body, dropped.0))
 }
 
 /// Parameters that are left out, each once.
@@ -71,7 +74,7 @@ fn refuse(request: &Request<'_>) -> Result<(), CodecError> {
 /// What OpenAI's models understand differs. Others are not guessed at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
-    /// Thinks always, and is not to be cooled or heated.
+    /// Thinks by itself, and is not to be cooled or heated.
     Reasons,
     /// Thinks when it is asked to (gpt-5.1 and later), and only then is not to be cooled or heated.
     CanReason,
@@ -84,11 +87,11 @@ impl Family {
     fn of(model: &str) -> Self {
         let model = model.rsplit('/').next().unwrap_or(model);
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| model.starts_with(prefix));
-        if starts(&["gpt-4", "gpt-3.5", "chatgpt"]) || model.starts_with("gpt-5") && model.contains("-chat") {
+        if starts(&["gpt-4", "gpt-3.5", "chatgpt"]) || model.starts_with("gpt-") && model.contains("-chat") {
             Self::Plain
         } else if starts(&["gpt-5."]) {
             Self::CanReason
-        } else if starts(&["o1", "o3", "o4", "gpt-5", "codex"]) {
+        } else if starts(&["o1", "o3", "o4", "gpt-5", "gpt-6", "codex"]) {
             Self::Reasons
         } else {
             Self::Unknown
@@ -130,20 +133,21 @@ fn effort(reasoning: &Reasoning) -> Option<Effort> {
     reasoning.effort.or_else(|| reasoning.budget.map(Effort::from_budget))
 }
 
-fn reasoning(object: &mut Object<'_>, asked: Option<&Reasoning>, family: Family, dropped: &mut Dropped) {
+fn reasoning(
+    object: &mut Object<'_>,
+    asked: Option<&Reasoning>,
+    (family, model): (Family, &str),
+    dropped: &mut Dropped,
+) {
     let Some(asked) = asked else { return };
     let effort = effort(asked);
     if family == Family::Plain {
         dropped.add_if(effort != Some(Effort::None), Param::Reasoning);
         return;
     }
-    let name = effort.map(|effort| match effort {
-        Effort::None => "none",
-        Effort::Minimal => "minimal",
-        Effort::Low => "low",
-        Effort::Medium => "medium",
-        Effort::High => "high",
-        Effort::Max => "xhigh",
+    let name = effort.map(|effort| match family {
+        Family::Unknown => effort::name(effort),
+        _ => effort::word(effort, model),
     });
     let summary = asked.visible == Some(true) && effort != Some(Effort::None);
     if name.is_some() || summary {
@@ -229,9 +233,11 @@ fn is_verbosity(request: &Request<'_>, name: &str) -> bool {
     request.dialect == Dialect::Chat && name == "verbosity"
 }
 
-fn rest(object: &mut Object<'_>, request: &Request<'_>, dropped: &mut Dropped) {
-    if let Some(user) = &request.user {
-        object.text("user", user);
+fn rest(object: &mut Object<'_>, request: &Request<'_>, to: &Destination<'_>, dropped: &mut Dropped) {
+    match &request.user {
+        Some(user) if limits::takes_user(to.provider, user) => object.text("user", user),
+        Some(_) => dropped.add(Param::User),
+        None => {}
     }
     if let Some(key) = &request.cache_key {
         object.text("prompt_cache_key", key);

@@ -311,7 +311,7 @@ fn what_a_model_refuses_is_left_out_and_told() {
     };
     for (model, effort, kept, dropped) in [
         ("gpt-5", json!("low"), json!("low"), vec![Param::Temperature]),
-        ("o3-mini", json!("max"), json!("xhigh"), vec![Param::Temperature]),
+        ("o3-mini", json!("max"), json!("high"), vec![Param::Temperature]),
         ("gpt-5.2", json!("none"), json!("none"), vec![]),
         ("gpt-5.2", json!("high"), json!("high"), vec![Param::Temperature]),
         ("openai/gpt-4o", json!("high"), Value::Null, vec![Param::Reasoning]),
@@ -359,4 +359,35 @@ fn a_call_and_its_output_keep_one_id_however_long() {
     assert!(call_id.len() <= 64);
     assert_eq!(body["input"][1]["call_id"], call_id);
     assert_eq!(body["input"][1]["type"], "custom_tool_call_output");
+}
+
+/// Each generation of OpenAI's models knows other words; of models of others nothing is known.
+#[test]
+fn effort_is_asked_for_in_a_word_that_the_model_knows() {
+    for (model, asked, said) in [
+        ("gpt-5", "none", "minimal"),
+        ("gpt-5", "xhigh", "high"),
+        ("gpt-5.1", "minimal", "low"),
+        ("gpt-5.2", "xhigh", "xhigh"),
+        ("o3-mini", "none", "low"),
+        ("gpt-6-luna", "minimal", "low"),
+        ("target-model", "xhigh", "xhigh"),
+        ("target-model", "minimal", "minimal"),
+    ] {
+        let body = json!({
+            "model": "m", "messages": [{"role": "user", "content": "Hi"}], "reasoning_effort": asked
+        });
+        let (sent, _) = encode(Dialect::Chat, &body, model).unwrap();
+        assert_eq!(sent["reasoning"]["effort"], said, "{model} {asked}");
+    }
+}
+
+#[test]
+fn a_user_whose_name_is_too_long_for_openai_is_not_named() {
+    for (length, named) in [(64, true), (65, false)] {
+        let user = "u".repeat(length);
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "user": user});
+        let (sent, dropped) = encode(Dialect::Chat, &body, "gpt-5").unwrap();
+        assert_eq!((sent.get("user").is_some(), dropped.contains(&Param::User)), (named, !named), "{length}");
+    }
 }
