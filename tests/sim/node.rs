@@ -11,7 +11,7 @@ use nemo_data_plane::{
     },
 };
 use nemo_proto::usage::{CostSource, Outcome};
-use nemo_snapshot::Budget;
+use nemo_snapshot::{Budget, OverBudget};
 use nemo_types::Nanos;
 use uuid::Uuid;
 
@@ -62,6 +62,16 @@ pub struct Request {
     pub actual: i64,
     pub extensions: u32,
     started: u64,
+}
+
+/// What a request would like to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    pub bound: i64,
+    /// It can be cut down to so much where its budgets allow that.
+    pub least: i64,
+    /// It has waited: now it takes less.
+    pub waited: bool,
 }
 
 pub enum Begun {
@@ -124,12 +134,13 @@ impl Node {
 }
 
 impl Process {
-    /// Reserve, write down, send.
-    pub fn begin(&mut self, id: u128, budgets: &[Arc<Budget>], bound: i64, actual: i64, now: u64) -> Begun {
-        let mut hold = match self.table.reserve(budgets, Nanos(bound)) {
+    /// Reserve, write down, send. `share` of what is held, in thousandths, is what it will have cost.
+    pub fn begin(&mut self, id: u128, budgets: &[Arc<Budget>], need: Need, share: i64, now: u64) -> Begun {
+        let mut hold = match self.hold(budgets, need) {
             Ok(hold) => hold,
             Err(denied) => return Begun::Denied(denied),
         };
+        let actual = i64::try_from(i128::from(hold.reserved().0) * i128::from(share) / 1000).unwrap();
         let charges = hold.charges();
         let event = event(id, (Outcome::Lost, hold.reserved().0), &charges, now);
         let request_id = *Uuid::from_u128(id).as_bytes();
@@ -139,6 +150,22 @@ impl Process {
         hold.sent();
         self.requests.insert(id, Request { hold, ticket, actual, extensions: 0, started: now });
         Begun::Dispatched
+    }
+
+    fn hold(&self, budgets: &[Arc<Budget>], need: Need) -> Result<Hold, Denied> {
+        let least = Nanos(need.least);
+        let denied = match self.table.reserve_or_less(budgets, Nanos(need.bound), || least) {
+            Ok(hold) => return Ok(hold),
+            Err(denied) => denied,
+        };
+        let over = need.waited || matches!(denied, Denied::Exhausted { .. });
+        if !over || denied.budget().over_budget == OverBudget::Reject {
+            return Err(denied);
+        }
+        match self.table.affordable(budgets) {
+            part if part >= least => self.table.reserve_or_less(budgets, part, || least),
+            _ => Err(denied),
+        }
     }
 
     /// True when the stream may go on.

@@ -16,7 +16,7 @@ use nemo_types::BudgetId;
 
 use crate::{
     model::Disk,
-    node::{Begun, Node, Process},
+    node::{Begun, Need, Node, Process},
     oracle::{Expected, Oracle, Promise, left},
     plane::{Plane, node_epoch, settings, terms},
     sabotage::Sabotage,
@@ -30,7 +30,7 @@ const LARGEST: i64 = 32_000_000;
 #[derive(Debug)]
 enum What {
     Arrive {
-        retry: Option<(usize, Vec<usize>, i64)>,
+        retry: Option<(usize, Vec<usize>, Need)>,
     },
     Extend {
         node: usize,
@@ -279,7 +279,7 @@ impl World {
                 name: "b".into(),
                 scope: Scope::Organization,
                 kind: BudgetKind::Limit,
-                over_budget: OverBudget::Reject,
+                over_budget: if self.rng.bool() { OverBudget::Cap } else { OverBudget::Reject },
                 no_lease,
                 bound: ReservationBound::Strict,
             });
@@ -399,7 +399,8 @@ impl World {
         self.plane.set_now(self.now);
     }
 
-    /// Liveness: what is left of a budget can be had, by any node, down to the last nano-dollar.
+    /// Liveness: what is left of a budget can be had, by any node, down to the last nano-dollar; where requests can be cut
+    /// down, also by one that would need more.
     fn usable(&mut self) {
         for at in 0..self.budgets.len() {
             let (budget, terms) = (self.budgets[at].0.clone(), self.budgets[at].1.clone());
@@ -419,14 +420,17 @@ impl World {
 
     fn have_all(&mut self, node: usize, budget: &Arc<Budget>, left: i64) {
         let end = self.now + 120 * SECOND;
+        let more = if budget.over_budget == OverBudget::Cap { self.rng.i64(0..LARGEST) } else { 0 };
+        let need = Need { bound: left.saturating_add(more), least: left, waited: true };
         loop {
             let (id, now) = (self.next_request, self.now);
             self.next_request += 1;
             let process = self.nodes[node].at(now).expect("nobody is dead any more");
-            let begun = process.begin(id, std::slice::from_ref(budget), left, left / 100, now);
+            let begun = process.begin(id, std::slice::from_ref(budget), need, 10, now);
             if matches!(begun, Begun::Dispatched) {
-                process.end(id, left / 100);
-                self.oracle.expected.insert(id, Expected::Exact(left / 100));
+                let actual = process.requests[&id].actual;
+                process.end(id, actual);
+                self.oracle.expected.insert(id, Expected::Exact(actual));
                 return;
             }
             self.urge(node);

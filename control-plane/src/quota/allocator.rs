@@ -23,8 +23,8 @@ pub struct Ask {
     pub wants: i64,
     /// The largest request that waits; 0: none does.
     pub needs: i64,
-    /// Less than that is of use too: its answer can be cut short.
-    pub partial: bool,
+    /// The smallest grant that is of use to a request that waits: another one is smaller, or the answer can be cut short.
+    pub least: i64,
     /// Per second, lately.
     pub spend_rate: i64,
     /// What it has not spent, as far as is known.
@@ -49,25 +49,27 @@ pub fn slice(window: &WindowRow, ask: Ask, settings: &Settings) -> Slice {
     let left = window.headroom();
     let users = i64::from(window.users.max(1));
     let (wants, needs) = (ask.wants.max(0), ask.needs.max(0));
-    if left == 0 || (wants == 0 && needs == 0) || (needs > left && !ask.partial) {
+    let least = ask.least.clamp(needs.min(1), needs);
+    if left == 0 || (wants == 0 && needs == 0) || least > left {
         return Slice::Nothing;
     }
     // Small budgets have small slices.
     let min_slice = settings.min_slice.0.min(window.limit / (SLICES * users)).max(1);
     let share = left / (2 * users);
     if share < min_slice {
-        // Near the end. Who has no request waiting can do without, and so can who has one that can't be paid for.
-        if needs == 0 || needs > left {
+        // Near the end. Who has no request waiting can do without. The last of it is for who can use a part: it stays
+        // with nobody otherwise, and may be worth many short answers.
+        if needs == 0 {
             return Slice::Nothing;
         }
-        let nanos = needs.max(wants.min(share));
+        let nanos = needs.max(wants.min(share)).min(left);
         return Slice::Grant { nanos, ttl_ms: ENDGAME_TTL_MS.min(settings.ttl_ms()), endgame: true };
     }
     let outage = ask.spend_rate.max(0).saturating_mul(i64::from(settings.outage_minutes) * 60);
     let target = wants.max(outage.saturating_sub(ask.held.max(0))).max(min_slice);
-    // A single request may need more than a share. One that needs more than there is may be cut down to a part of it
-    // (`over_budget: cap`): without, a request that allows a long answer could use nothing of a small budget.
-    let whole = if needs > left { 0 } else { needs };
+    // A single request may need more than a share. Where there is less than the largest needs, the part is for others, or
+    // for an answer that is cut short (`over_budget: cap`).
+    let whole = if needs > left { least } else { needs };
     let nanos = target.min(settings.max_slice.0).min(share).max(whole);
     Slice::Grant { nanos, ttl_ms: settings.ttl_ms(), endgame: false }
 }

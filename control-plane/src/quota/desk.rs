@@ -115,7 +115,8 @@ pub struct Item {
     pub spent: i64,
     pub spend_rate: i64,
     pub done: bool,
-    pub partial: bool,
+    /// Of use to a request that waits; at most `needs`.
+    pub least: i64,
 }
 
 impl Item {
@@ -125,7 +126,7 @@ impl Item {
 
     /// For a report that is too old to ask.
     pub fn ask_nothing(&mut self) {
-        (self.wants, self.needs) = (0, 0);
+        (self.wants, self.needs, self.least) = (0, 0, 0);
     }
 }
 
@@ -137,17 +138,26 @@ pub fn items(report: &LeaseReport) -> Vec<Item> {
             lease: LeaseId::from_bytes(&it.lease_id),
             wants: it.wants.max(0),
             needs: it.needs.max(0),
+            least: least(it),
             reserved: it.reserved.max(0),
             returned: it.returned_total,
             spent: it.spent_total.max(0),
             spend_rate: it.spend_rate.max(0),
-            partial: it.partial,
             done: it.done,
         })
     };
     let mut items: Vec<Item> = report.budgets.iter().filter_map(item).collect();
     items.sort_by_key(|item| (item.budget, item.lease));
     items
+}
+
+/// Of nodes that don't tell it: all, or any part.
+fn least(it: &BudgetReport) -> i64 {
+    match it.least {
+        1.. => it.least.min(it.needs.max(0)),
+        _ if it.partial => it.needs.clamp(0, 1),
+        _ => it.needs.max(0),
+    }
 }
 
 /// What happened, for metrics.
@@ -269,7 +279,7 @@ impl Visit<'_> {
         let ask = Ask {
             wants: (item.wants - known).max(0),
             needs: if known >= item.needs { 0 } else { item.needs },
-            partial: item.partial,
+            least: (item.least - known).max(1),
             spend_rate: item.spend_rate,
             held,
         };

@@ -21,6 +21,8 @@ use super::{
 
 /// How long a refused request's need is told: its client comes back, or does not.
 const DEMAND_LASTS: u64 = 10_000_000_000;
+/// By the least of the needs goes what is of use here, and what is handed back: soon forgotten.
+const LEAST_LASTS: u64 = 2_000_000_000;
 /// How long a note stands that no request asks after: until the next report, which would ask again.
 const NOTE_LASTS: u64 = 2_000_000_000;
 /// Leases that are over are remembered for so long, so that a grant that was under way for long is not taken for a new
@@ -96,8 +98,11 @@ pub struct Books {
 pub struct Demand {
     pub sum: i64,
     pub largest: i64,
-    /// Requests can be cut down to less, as the budget has it.
-    pub partial: bool,
+    /// When so much was needed last, and so little.
+    pub largest_at: Moment,
+    pub least_at: Moment,
+    /// The least that was of use to one of them: it was the smallest, or could be cut short.
+    pub least: i64,
     /// Something was granted since, which may have been a part.
     pub answered: bool,
     pub asked_at: Moment,
@@ -109,6 +114,8 @@ pub struct Demand {
 pub struct Note {
     pub limit: i64,
     pub settled: i64,
+    /// Held by leases.
+    pub outstanding: i64,
     /// `None`: the window never ends.
     pub resets_at: Option<Moment>,
     /// Worth asking again then; `None`: only a new window or a higher limit helps.
@@ -119,6 +126,12 @@ pub struct Note {
 }
 
 impl Note {
+    /// Whether it is an answer to who lacks so much: it may be about a larger request, of which a smaller one is no part.
+    pub fn denies(&self, missing: i64) -> bool {
+        let taken = i128::from(self.settled) + i128::from(self.outstanding);
+        i128::from(missing) > i128::from(self.limit) - taken
+    }
+
     pub fn holds(&self, now: Moment) -> bool {
         [self.resets_at, self.retry_at, self.eases_at].into_iter().flatten().all(|at| now < at)
     }
@@ -144,14 +157,30 @@ impl Books {
         self.note.filter(|note| note.holds(now) && heard(note))
     }
 
-    /// True when it is more than what was known, so that the control plane should hear of it now.
-    pub fn ask(&mut self, bound: i64, now: Moment) -> bool {
+    /// The same, if it is about the smallest of the requests that wait, of which `free` is there already. Otherwise it was
+    /// said of a larger one, and what the smaller ones wait for is under way.
+    pub fn word_for_all(&self, free: i64, now: Moment) -> Option<Note> {
+        let missing = self.demand.least.saturating_sub(free);
+        self.word(now).filter(|note| self.demand.sum == 0 || note.denies(missing))
+    }
+
+    /// A request would have needed `bound`, or could have done with `least`. True when the control plane does not know of
+    /// such a need, and should hear of it now.
+    pub fn ask(&mut self, bound: i64, least: i64, now: Moment) -> bool {
         if self.demand.until <= now {
             self.demand = Demand::default();
         }
         let answered = std::mem::take(&mut self.demand.answered);
-        let more = answered || bound > self.demand.largest || self.demand.sum == 0;
-        self.demand.largest = self.demand.largest.max(bound);
+        let demand = &mut self.demand;
+        let first = demand.sum == 0;
+        let more = answered || first || bound > demand.largest || least < demand.least;
+        // One extreme request must not be told of for as long as any others come.
+        if first || bound >= demand.largest || now.saturating_sub(demand.largest_at) >= DEMAND_LASTS {
+            (demand.largest, demand.largest_at) = (bound, now);
+        }
+        if first || least <= demand.least || now.saturating_sub(demand.least_at) >= LEAST_LASTS {
+            (demand.least, demand.least_at) = (least, now);
+        }
         // Requests that are refused come again: not without end.
         self.demand.sum =
             self.demand.sum.saturating_add(bound.max(1)).min(self.demand.largest.saturating_mul(64).max(1));
@@ -201,6 +230,17 @@ impl Account {
         let leases = self.leases.load();
         let open = leases.iter().filter(|lease| lease.is_open(now, renewed_at) && !lease.is_retired());
         open.map(|lease| lease.available().max(0)).max()
+    }
+
+    /// Hands back what is of no use to the requests that wait here, the least of which needs `least`: together with what
+    /// other nodes have left over it may be. Returns how much.
+    pub(super) fn scraps(&self, least: i64, now: Moment) -> i64 {
+        let leases = self.leases.load();
+        let free = || leases.iter().filter(|lease| lease.is_current(now) && !lease.is_retired());
+        if free().any(|lease| lease.free() >= least) {
+            return 0;
+        }
+        free().map(|lease| lease.hand_back(0)).fold(0, i64::saturating_add)
     }
 
     /// What this node has spent of what it holds of the present window: the window's spend is at least that.

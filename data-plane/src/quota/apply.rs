@@ -103,7 +103,7 @@ impl QuotaTable {
             books.news = books.news.max(answers);
             books.touched_at = now;
             // It may be only a part of what was asked for: who still has too little asks anew, and at once.
-            books.demand.answered = books.demand.partial;
+            books.demand.answered = books.demand.least < books.demand.largest;
             if grant.valid_after_ms == 0 {
                 books.note = None;
             }
@@ -127,11 +127,12 @@ impl QuotaTable {
         let Some((account, lease)) = found else { return };
         let mut books = account.books();
         books.touched_at = now;
-        // Others starve: for a while no more is asked for than what requests need. What those that wait here need stays,
-        // or a grant that comes with a recall would be gone before they wake up.
+        // Others starve: for a while no more is asked for than what requests need. What those that wait here need stays, if
+        // it is of use to any, or a grant that comes with a recall would be gone before they wake up.
         books.modest_until = now.saturating_add(MODEST);
         let asks = books.demand.sum > 0 && now.saturating_sub(books.demand.asked_at) < STILL_ASKS;
-        let needed = if asks { books.demand.sum } else { 0 };
+        let useful = asks && lease.free() >= books.demand.least;
+        let needed = if useful { books.demand.sum } else { 0 };
         let back = lease.hand_back(recall.keep.max(needed));
         drop((books, lease));
         self.inner.metrics.returned.inc_by(back.unsigned_abs());
@@ -153,6 +154,7 @@ impl QuotaTable {
         books.note = Some(Note {
             limit: exhausted.limit,
             settled: exhausted.settled,
+            outstanding: exhausted.outstanding,
             resets_at: after(exhausted.resets_in_ms),
             retry_at: after(exhausted.retry_after_ms.into()),
             eases_at: after(exhausted.eases_in_ms),
@@ -164,8 +166,20 @@ impl QuotaTable {
             self.inner.retry_at.fetch_min(retry_at, Relaxed);
             self.touch(&account.core);
         }
+        let free = account.available(now, self.renewed_at()).unwrap_or(0);
+        let for_all = books.word_for_all(free, now).is_some();
+        // Where nobody asks any more nothing is of use.
+        let useful = if asks { books.demand.least } else { i64::MAX };
+        let scraps = if books.demand.sum > 0 { account.scraps(useful, now) } else { 0 };
         drop(books);
-        account.core.ring();
+        if scraps > 0 {
+            self.inner.metrics.returned.inc_by(scraps.unsigned_abs());
+            self.touch(&account.core);
+            self.inner.urgent.notify_one();
+        }
+        if for_all {
+            account.core.ring();
+        }
     }
 
     fn assign(&self, rate: &RateAssignment, now: Moment) {

@@ -127,7 +127,22 @@ impl QuotaTable {
     /// # Errors
     /// [`Denied`] by the first that has not as much. What is needed is told to the control plane.
     pub fn reserve(&self, budgets: &[Arc<Budget>], bound: Nanos) -> Result<Hold, Denied> {
+        self.reserve_or_less(budgets, bound, || bound)
+    }
+
+    /// The same for a request that can be cut down, to `least` at the least where its budgets' policy is that: so much is
+    /// worth granting. Nothing is held that is less than `bound`.
+    ///
+    /// # Errors
+    /// As [`Self::reserve`].
+    pub fn reserve_or_less(
+        &self,
+        budgets: &[Arc<Budget>],
+        bound: Nanos,
+        least: impl Fn() -> Nanos,
+    ) -> Result<Hold, Denied> {
         let bound = bound.0.max(0);
+        let least = || least().0;
         let mut hold = Hold::new(self.clone(), bound);
         if budgets.is_empty() {
             return Ok(hold);
@@ -135,13 +150,13 @@ impl QuotaTable {
         let now = self.now();
         if budgets.is_sorted_by_key(|budget| budget.id) {
             for budget in budgets {
-                hold.push(self.take(budget, bound, now)?);
+                hold.push(self.take(budget, bound, least, now)?);
             }
         } else {
             let mut sorted: SmallVec<[&Arc<Budget>; 8]> = budgets.iter().collect();
             sorted.sort_unstable_by_key(|budget| budget.id);
             for budget in sorted {
-                hold.push(self.take(budget, bound, now)?);
+                hold.push(self.take(budget, bound, least, now)?);
             }
         }
         Ok(hold)
@@ -179,8 +194,9 @@ impl QuotaTable {
             came.as_mut().enable();
             // Between the refusal and now it may have come already.
             let now = table.now();
-            let noted = account.books().word(now).is_some() && had != Some(i64::MAX);
-            if noted || account.available(now, table.renewed_at()) > had {
+            let has = account.available(now, table.renewed_at());
+            let word = account.books().word_for_all(has.unwrap_or(0), now);
+            if (word.is_some() && had != Some(i64::MAX)) || has > had {
                 return;
             }
             came.await;

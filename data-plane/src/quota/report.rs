@@ -142,40 +142,40 @@ impl QuotaTable {
             self.tidy(lease, making);
         }
         rate(&mut books, account, &leases, making.now);
-        let (wants, needs) = if making.draining { (0, 0) } else { self.wish(&mut books, &leases, making) };
+        let wish = if making.draining { Wish::default() } else { self.wish(&mut books, &leases, making) };
         let current = leases.iter().rev().find(|lease| making.is_usable(lease)).map(|lease| lease.id);
-        let mut again = wants > 0 && books.demand.until > making.now;
+        let mut again = wish.wants > 0 && books.demand.until > making.now;
         for lease in leases.iter() {
-            let (wants, needs) = if current == Some(lease.id) { (wants, needs) } else { (0, 0) };
+            let wish = if current == Some(lease.id) { wish } else { Wish::default() };
             let now = Totals::of(lease);
             let changed = now.differ(&lease.told);
             let unheard = lease.told.seq.load(Relaxed) > making.answered;
             again |= changed || unheard || now.done;
-            if making.full || changed || unheard || wants > 0 {
+            if making.full || changed || unheard || wish.wants > 0 {
                 now.tell(&lease.told, making.seq);
                 out.push(BudgetReport {
                     budget_id: id(account),
                     lease_id: Bytes::copy_from_slice(lease.id.as_bytes()),
-                    wants,
-                    needs,
+                    wants: wish.wants,
+                    needs: wish.needs,
+                    least: wish.least,
+                    partial: wish.least < wish.needs,
                     reserved: now.reserved,
                     returned_total: now.returned,
                     spent_total: now.spent,
                     spend_rate: books.spend_rate,
-                    partial: needs > 0 && books.demand.partial,
                     done: now.done,
                 });
             }
         }
-        if current.is_none() && wants > 0 {
-            let (spend_rate, budget_id) = (books.spend_rate, id(account));
-            let partial = needs > 0 && books.demand.partial;
+        if current.is_none() && wish.wants > 0 {
             out.push(BudgetReport {
-                budget_id,
-                wants,
-                needs,
-                partial,
-                spend_rate,
+                budget_id: id(account),
+                wants: wish.wants,
+                needs: wish.needs,
+                least: wish.least,
+                partial: wish.least < wish.needs,
+                spend_rate: books.spend_rate,
                 ..BudgetReport::default()
             });
         }
@@ -206,8 +206,7 @@ impl QuotaTable {
         self.inner.metrics.returned.inc_by(back.unsigned_abs());
     }
 
-    /// What it would like to be able to reserve beyond what it has, and what the largest request needs of that.
-    fn wish(&self, books: &mut Books, leases: &[Arc<Lease>], making: &Making) -> (i64, i64) {
+    fn wish(&self, books: &mut Books, leases: &[Arc<Lease>], making: &Making) -> Wish {
         let usable = || leases.iter().filter(|lease| making.is_usable(lease));
         let free = usable().map(|lease| lease.free()).max().unwrap_or(0);
         let granted = usable().map(|lease| lease.granted() - lease.returned()).max().unwrap_or(0);
@@ -223,10 +222,11 @@ impl QuotaTable {
         let low = if ran_low { granted.saturating_mul(2) } else { 0 };
         let aim = ahead.max(low).max(books.demand.sum);
         if books.demand.sum == 0 && low == 0 && free >= aim / 2 {
-            return (0, 0);
+            return Wish::default();
         }
-        let needs = if books.demand.sum == 0 { 0 } else { books.demand.largest.saturating_sub(free).max(1) };
-        (aim.saturating_sub(free).max(needs).max(0), needs)
+        let beyond = |need: i64| if books.demand.sum == 0 { 0 } else { need.saturating_sub(free).max(1) };
+        let (needs, least) = (beyond(books.demand.largest), beyond(books.demand.least));
+        Wish { wants: aim.saturating_sub(free).max(needs).max(0), needs, least }
     }
 
     /// Drops what is known of budgets and limits that nobody has used for long.
@@ -259,6 +259,16 @@ impl Making {
 
 fn id(account: &Account) -> Bytes {
     Bytes::copy_from_slice(account.core.budget.as_bytes())
+}
+
+/// What a node would like to be able to reserve of a budget, beyond what it has.
+#[derive(Clone, Copy, Default)]
+struct Wish {
+    wants: i64,
+    /// Of that: by the largest request that waits.
+    needs: i64,
+    /// The smallest part that is of use to one of them.
+    least: i64,
 }
 
 /// What a report says of a lease.

@@ -118,7 +118,7 @@ impl Hold {
             let taken = same.and_then(|same| self.table.take_again(same, more, now));
             added.parts.push(match taken {
                 Some(part) => part,
-                None => self.table.take(&part.budget, more, now)?,
+                None => self.table.take(&part.budget, more, || more, now)?,
             });
         }
         for part in std::mem::take(&mut added.parts) {
@@ -219,8 +219,14 @@ impl QuotaTable {
     /// From the first open lease that has it.
     ///
     /// # Errors
-    /// [`Denied`]: none has. The need is noted.
-    pub(super) fn take(&self, budget: &Arc<Budget>, amount: i64, now: u64) -> Result<Part, Denied> {
+    /// [`Denied`]: none has. The need is noted, and the least that would do.
+    pub(super) fn take(
+        &self,
+        budget: &Arc<Budget>,
+        amount: i64,
+        least: impl FnOnce() -> i64,
+        now: u64,
+    ) -> Result<Part, Denied> {
         let renewed_at = self.renewed_at();
         let taken = self.inner.accounts.with(&budget.id, |account| {
             account.leases.load().iter().find_map(|lease| {
@@ -240,7 +246,7 @@ impl QuotaTable {
                 }
                 Ok(Part { budget: budget.clone(), source: Source::Lease(lease), reserved: amount })
             }
-            None => self.refuse(budget, amount, now),
+            None => self.refuse(budget, amount, least().clamp(0, amount), now),
         }
     }
 
@@ -257,18 +263,20 @@ impl QuotaTable {
     }
 
     #[cold]
-    fn refuse(&self, budget: &Arc<Budget>, amount: i64, now: u64) -> Result<Part, Denied> {
+    fn refuse(&self, budget: &Arc<Budget>, amount: i64, least: i64, now: u64) -> Result<Part, Denied> {
         let Some(account) = self.account(budget.id, now) else {
             self.inner.metrics.denied_no_lease.inc();
             return Err(Denied::NoLease { budget: budget.clone() });
         };
+        let least = if budget.over_budget == OverBudget::Cap { least } else { amount };
+        let available = account.available(now, self.renewed_at());
+        let missing = least.saturating_sub(available.unwrap_or(0));
         let mut books = account.books();
         books.touched_at = now;
-        let note = books.word(now);
+        let note = books.word(now).filter(|note| note.denies(missing));
         // Once: the requests that follow go by the answer.
         let doubted = note.is_none() && books.note.take().is_some_and(|note| note.holds(now));
-        let more = books.ask(amount, now);
-        books.demand.partial = budget.over_budget == OverBudget::Cap;
+        let more = books.ask(amount, least, now) || doubted;
         drop(books);
         self.touch(&account.core);
         if let Some(note) = note {
@@ -294,7 +302,7 @@ impl QuotaTable {
             let source = Source::Unleased(account.core.clone(), account.window(now).unwrap_or(0));
             return Ok(Part { budget: budget.clone(), source, reserved: amount });
         }
-        Err(match account.available(now, self.renewed_at()) {
+        Err(match available {
             None => {
                 self.inner.metrics.denied_no_lease.inc();
                 Denied::NoLease { budget: budget.clone() }

@@ -3,28 +3,29 @@
 use super::*;
 
 impl World {
-    pub(super) fn arrive(&mut self, retry: Option<(usize, Vec<usize>, i64)>) {
+    pub(super) fn arrive(&mut self, retry: Option<(usize, Vec<usize>, Need)>) {
         if retry.is_none() && !self.still {
             let next = self.rng.u64(MS..2 * SECOND);
             self.after(next, What::Arrive { retry: None });
         }
         let again = retry.is_some();
-        let (node, scopes, bound) = retry.unwrap_or_else(|| {
+        let (node, scopes, need) = retry.unwrap_or_else(|| {
             let count = self.rng.usize(1..=3.min(self.budgets.len()));
             let mut scopes: Vec<usize> = (0..self.budgets.len()).collect();
             self.rng.shuffle(&mut scopes);
             scopes.truncate(count);
             let bound =
                 if self.rng.u8(0..10) == 0 { self.rng.i64(0..30_000_000) } else { self.rng.i64(1..600_000) };
-            (self.rng.usize(..self.nodes.len()), scopes, bound)
+            let need = Need { bound, least: self.rng.i64(0..=bound), waited: false };
+            (self.rng.usize(..self.nodes.len()), scopes, need)
         });
         let budgets: Vec<_> = scopes.iter().map(|at| self.budgets[*at].0.clone()).collect();
-        let actual = self.rng.i64(0..=bound);
+        let share = self.rng.i64(0..=1000);
         let (id, now) = (self.next_request, self.now);
         self.next_request += 1;
         let Some(process) = self.nodes[node].at(now) else { return };
         let inc = process.inc;
-        match process.begin(id, &budgets, bound, actual, now) {
+        match process.begin(id, &budgets, need, share, now) {
             Begun::Dispatched => {
                 self.stats.dispatched += 1;
                 let reserved = self.reserved(node, id);
@@ -43,7 +44,8 @@ impl World {
             Begun::Denied(denied) => {
                 self.stats.denied += 1;
                 if !again && !matches!(denied, Denied::Exhausted { .. }) {
-                    self.after(100 * MS, What::Arrive { retry: Some((node, scopes, bound)) });
+                    let need = Need { waited: true, ..need };
+                    self.after(100 * MS, What::Arrive { retry: Some((node, scopes, need)) });
                 }
             }
             Begun::JournalFull => self.stats.journal_full += 1,

@@ -154,6 +154,7 @@ pub(crate) async fn run(world: &dyn World) {
     a_former_epoch_is_fenced(world).await;
     a_leftover_of_a_former_stream_neither_renews_nor_asks(world).await;
     starving_calls_idle_slices_back(world).await;
+    the_last_of_a_budget_goes_to_who_can_use_a_part(world).await;
     a_lowered_limit_stops_grants_and_calls_back(world).await;
     new_and_active_budgets_are_given_unasked(world).await;
     charges_without_a_lease_are_settled(world).await;
@@ -334,6 +335,26 @@ async fn starving_calls_idle_slices_back(world: &dyn World) {
     let fresh = granted(&directive, budget).unwrap();
     assert!(fresh.granted_total >= 1000);
     assert!(!called(&directive.recalls, fresh), "or it would be asked for again, and called back again");
+}
+
+async fn the_last_of_a_budget_goes_to_who_can_use_a_part(world: &dyn World) {
+    let budget = world.budget("total", None, USD, LostLease::Charge).await;
+    world.lease(&node("most", 1), budget, USD - 1000).await;
+    let large = node("part", 1);
+    let ask = |least, partial| BudgetReport { least, partial, ..wants(budget, 5000, 5000) };
+    let directive = world.report(&large, report(vec![ask(1001, true)])).await;
+    assert!(granted(&directive, budget).is_none(), "of no use");
+    let said = &directive.exhausted[0];
+    assert_eq!(said.limit - said.settled - said.outstanding, 1000, "a smaller request sees that it can ask");
+    let directive = world.report(&large, report(vec![ask(1000, true)])).await;
+    let grant = granted(&directive, budget).unwrap().clone();
+    assert_eq!((grant.granted_total, directive.exhausted.len()), (1000, 0));
+    // Nodes that don't tell how much is of use.
+    let back = BudgetReport { lease_id: grant.lease_id, returned_total: 1000, ..wants(budget, 0, 0) };
+    world.report(&large, report(vec![back])).await;
+    assert!(granted(&world.report(&node("old", 1), report(vec![ask(0, false)])).await, budget).is_none());
+    let directive = world.report(&node("older", 1), report(vec![ask(0, true)])).await;
+    assert_eq!(granted(&directive, budget).unwrap().granted_total, 1000);
 }
 
 async fn a_lowered_limit_stops_grants_and_calls_back(world: &dyn World) {

@@ -230,18 +230,22 @@ impl Spending {
             self.opened(bound);
             return Ok(());
         }
-        let denied = match self.quota.reserve(&self.budgets, bound) {
-            Ok(hold) => {
-                self.hold = Some(hold);
-                self.opened(bound);
-                return Ok(());
-            }
+        let denied = match self.reserve(bound) {
+            Ok(()) => return Ok(()),
             Err(denied) => denied,
         };
         if !last && may_come(&denied) {
             return Err(Refused::Wait(denied));
         }
         self.hold_less(denied, bound)
+    }
+
+    fn reserve(&mut self, bound: Nanos) -> Result<(), Denied> {
+        let least = || if self.can_be_capped { self.least() } else { bound };
+        let hold = self.quota.reserve_or_less(&self.budgets, bound, least)?;
+        self.hold = Some(hold);
+        self.opened(bound);
+        Ok(())
     }
 
     fn opened(&mut self, bound: Nanos) {
@@ -253,19 +257,19 @@ impl Spending {
     fn hold_less(&mut self, mut denied: Denied, bound: Nanos) -> Result<(), Refused> {
         // Others take from the same: what was there a moment ago may be gone.
         const TRIES: usize = 4;
+        let mut doubted = false;
         for _ in 0..TRIES {
             let caps = budget_of(&denied).over_budget == OverBudget::Cap
                 && !matches!(denied, Denied::NoLease { .. });
-            if !caps || !self.cap_to(self.quota.affordable(&self.budgets)) {
+            let capped = caps && self.cap_to(self.quota.affordable(&self.budgets));
+            // And that nothing comes back may have been true before another request took it.
+            let doubt = caps && !may_come(&denied) && !std::mem::replace(&mut doubted, true);
+            if !capped && !doubt {
                 break;
             }
             let bound = self.most_of(|terms| self.opening(terms).0);
-            match self.quota.reserve(&self.budgets, bound) {
-                Ok(hold) => {
-                    self.hold = Some(hold);
-                    self.opened(bound);
-                    return Ok(());
-                }
+            match self.reserve(bound) {
+                Ok(()) => return Ok(()),
                 Err(again) => denied = again,
             }
         }

@@ -75,3 +75,96 @@ fn a_rolling_window_is_exhausted_until_the_next_hour_leaves_it() {
     node.clock.advance(Duration::from_secs(5));
     assert!(matches!(node.reserve(&budget, 10), Err(Denied::NoLease { .. })), "asked at once");
 }
+
+fn answer(budget: &Budget, left: i64) -> LeaseDirective {
+    let mut directive = nothing_left(budget);
+    (directive.exhausted[0].settled, directive.exhausted[0].retry_after_ms) = (1000 - left, 5000);
+    directive
+}
+
+/// That a large request can't be paid for is no reason to refuse a small one.
+#[test]
+fn c1_what_was_said_of_a_large_request_is_not_said_of_a_small_one() {
+    let (node, budget) = (Node::new(), deny());
+    node.grant(vec![grant(&budget, LeaseId::generate(), 50)]);
+    let large = node.reserve(&budget, 2000).unwrap_err();
+    let mut waits = Box::pin(node.table.wanted(&large));
+    assert!(waits.as_mut().now_or_never().is_none());
+    assert_eq!(node.renew().budgets[0].least, 1950);
+    node.exchange(false, answer(&budget, 600));
+    assert!(waits.as_mut().now_or_never().is_some());
+    assert!(matches!(node.reserve(&budget, 2000), Err(Denied::Exhausted { .. })));
+    while node.table.urgent().now_or_never().is_some() {}
+    let denied = node.reserve(&budget, 600).unwrap_err();
+    assert!(matches!(denied, Denied::NoLease { .. } | Denied::Short { .. }), "there are 600: {denied:?}");
+    assert!(node.table.urgent().now_or_never().is_some(), "asked at once");
+    let report = node.renew();
+    assert!(report.budgets.iter().any(|it| (it.needs, it.least) == (2000, 600)), "{report:?}");
+    let mut waits = Box::pin(node.table.wanted(&denied));
+    node.exchange(false, answer(&budget, 600));
+    assert!(waits.as_mut().now_or_never().is_none(), "the answer to the large one came late");
+    node.exchange(false, answer(&budget, 599));
+    assert!(waits.now_or_never().is_some());
+    assert!(matches!(node.reserve(&budget, 600), Err(Denied::Exhausted { .. })));
+}
+
+/// What is too little for anybody on one node may be enough together with what others have left over.
+#[test]
+fn what_is_of_no_use_here_goes_back_when_there_is_no_more() {
+    let cap = Arc::new(Budget { over_budget: OverBudget::Cap, ..Budget::clone(&deny()) });
+    let told = |least: i64| {
+        let (node, lease) = (Node::new(), LeaseId::generate());
+        node.grant(vec![grant(&cap, lease, 50)]);
+        node.table.reserve_or_less(std::slice::from_ref(&cap), Nanos(400), || Nanos(least)).unwrap_err();
+        let report = node.renew();
+        let line = of(&report, lease).unwrap();
+        assert_eq!((line.needs, line.least, line.partial), (350, (least - 50).max(1), true));
+        node.exchange(false, answer(&cap, 0));
+        of(&node.renew(), lease).unwrap().returned_total
+    };
+    assert_eq!((told(51), told(50)), (50, 0));
+}
+
+/// Only of budgets that allow answers to be cut short.
+#[test]
+fn where_answers_are_not_cut_short_nothing_less_is_asked_for() {
+    let (node, budget) = (Node::new(), deny());
+    node.table.reserve_or_less(std::slice::from_ref(&budget), Nanos(400), || Nanos(10)).unwrap_err();
+    let report = node.renew();
+    assert_eq!(
+        (report.budgets[0].needs, report.budgets[0].least, report.budgets[0].partial),
+        (400, 400, false)
+    );
+}
+
+/// While others ask on.
+#[test]
+fn the_need_of_one_request_is_forgotten_when_it_does_not_come_again() {
+    let (node, budget) = (Node::new(), deny());
+    let told = |report: LeaseReport| (report.budgets[0].needs, report.budgets[0].least);
+    for nanos in [5, 700, 30] {
+        node.reserve(&budget, nanos).unwrap_err();
+    }
+    assert_eq!(told(node.renew()), (700, 5));
+    for (seconds, expected) in [(1, (700, 5)), (1, (700, 30)), (7, (700, 30)), (1, (30, 30))] {
+        node.clock.advance(Duration::from_secs(seconds));
+        node.reserve(&budget, 30).unwrap_err();
+        assert_eq!(told(node.renew()), expected);
+    }
+}
+
+/// Others may need it, and are not heard here.
+#[test]
+fn what_nobody_asks_for_any_more_goes_back_when_there_is_no_more() {
+    let cap = Arc::new(Budget { over_budget: OverBudget::Cap, ..Budget::clone(&deny()) });
+    let (node, lease) = (Node::new(), LeaseId::generate());
+    node.grant(vec![grant(&cap, lease, 50)]);
+    node.table.reserve_or_less(std::slice::from_ref(&cap), Nanos(400), || Nanos(10)).unwrap_err();
+    let returned = || {
+        node.exchange(false, answer(&cap, 0));
+        of(&node.renew(), lease).unwrap().returned_total
+    };
+    assert_eq!(returned(), 0, "of use to whoever asked a moment ago");
+    node.clock.advance(Duration::from_secs(3));
+    assert_eq!(returned(), 50);
+}

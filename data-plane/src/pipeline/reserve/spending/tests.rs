@@ -51,6 +51,7 @@ fn exhausted(table: &QuotaTable, budget: &Budget) {
         budget_id: budget.id.as_bytes().to_vec().into(),
         limit: 1000,
         settled: 900,
+        outstanding: 100,
         ..Exhausted::default()
     };
     answer(table, LeaseDirective { exhausted: vec![note], ..LeaseDirective::default() });
