@@ -86,6 +86,25 @@ async fn b11_an_exhausted_budget_is_a_402_that_says_what_and_until_when() {
     assert_eq!(fleet.client.post(CHAT, chat(&json!({}))).await.unwrap().status, 200);
 }
 
+/// C1: a request that can't be paid for is no reason to refuse one that can.
+#[tokio::test]
+async fn c1_a_request_that_is_too_large_for_the_rest_stands_in_no_smaller_ones_way() {
+    let fleet = Fleet::start().await.unwrap();
+    budget(&fleet, "0.1", json!({ "over_budget": "reject" })).await;
+    for _ in 0..2 {
+        let large = fleet.client.post(CHAT, chat(&json!({ "max_tokens": 20_000 }))).await.unwrap();
+        assert_eq!(large.status, 402, "{}", large.text());
+        // More than the node has before it asks.
+        let small = eventually("the smaller one is served", async || {
+            let response = fleet.client.post(CHAT, chat(&json!({ "max_tokens": 6000 }))).await?;
+            anyhow::ensure!(response.status != 503, "{}", response.text());
+            Ok(response)
+        });
+        let small = small.await.unwrap();
+        assert_eq!(small.status, 200, "{}", small.text());
+    }
+}
+
 /// C1, I6: what is settled is what the upstream billed, and nothing stays held.
 #[tokio::test]
 async fn i6_every_request_is_settled_once_at_what_it_cost() {

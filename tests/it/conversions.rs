@@ -250,7 +250,8 @@ async fn a_longer_list_than_a_provider_takes_is_sent_in_pieces() {
     serve_titan(&fleet).await;
     let texts: Vec<String> = (0..30).map(|at| format!("text {at:02}")).collect();
     let request = json!({ "model": "at-titan", "input": texts, "dimensions": 8 });
-    let response = fleet.client.post("/v1/embeddings", request.to_string()).await.unwrap();
+    let client = fleet.client.clone().header("idempotency-key", "list-1");
+    let response = client.post("/v1/embeddings", request.to_string()).await.unwrap();
     let answer = response.json().unwrap();
     assert_eq!(response.status, 200, "{answer}");
     let data = answer["data"].as_array().unwrap();
@@ -260,6 +261,9 @@ async fn a_longer_list_than_a_provider_takes_is_sent_in_pieces() {
     let mut asked: Vec<_> = sent.iter().map(|it| it.json().unwrap()["inputText"].clone()).collect();
     asked.sort_by_key(|text| text.as_str().unwrap().to_owned());
     assert_eq!(json!(asked), json!(texts));
+    // Each is another request: under one key, the first one's answer would stand for all.
+    let keyed: Vec<_> = sent.iter().filter(|it| it.header("idempotency-key").is_some()).collect();
+    assert!(keyed.len() == 1 && keyed[0].json().unwrap()["inputText"] == texts[0], "{}", keyed.len());
     let logged = row(&fleet, &response).await;
     assert_eq!(logged["cost_nanos"], 30 * TEXT_TOKENS * 5000, "{logged}");
     assert_eq!(logged["attempts"], 1, "{logged}");

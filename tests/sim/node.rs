@@ -162,7 +162,7 @@ impl Process {
         if !over || denied.budget().over_budget == OverBudget::Reject {
             return Err(denied);
         }
-        match self.table.affordable(budgets) {
+        match self.table.affordable(budgets).min(Nanos(need.bound)) {
             part if part >= least => self.table.reserve_or_less(budgets, part, || least),
             _ => Err(denied),
         }

@@ -295,6 +295,10 @@ impl Visit<'_> {
             self.answer.tally.endgame += u64::from(endgame);
             self.answer.tally.granted_nanos = self.answer.tally.granted_nanos.saturating_add(nanos);
             self.tell(window, lease);
+            // For others than the largest, which is not to wait for more.
+            if ask.needs > nanos {
+                self.say_exhausted(window, lease);
+            }
             return;
         }
         if known > 0 {
@@ -321,6 +325,11 @@ impl Visit<'_> {
         if elsewhere {
             self.answer.starved.push(window.key);
         }
+        self.say_exhausted(window, lease);
+    }
+
+    fn say_exhausted(&mut self, window: &WindowRow, lease: &LeaseRow) {
+        let elsewhere = window.outstanding > lease.outstanding();
         let starving = window.starved_at.map_or(0, |at| self.now - at);
         let patience = match starving {
             ..1000 => 1,

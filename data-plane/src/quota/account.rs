@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::{
     clock::Moment,
     lease::{Lease, Terms},
+    reservation::Need,
 };
 
 /// How long a refused request's need is told: its client comes back, or does not.
@@ -157,16 +158,9 @@ impl Books {
         self.note.filter(|note| note.holds(now) && heard(note))
     }
 
-    /// The same, if it is about the smallest of the requests that wait, of which `free` is there already. Otherwise it was
-    /// said of a larger one, and what the smaller ones wait for is under way.
-    pub fn word_for_all(&self, free: i64, now: Moment) -> Option<Note> {
-        let missing = self.demand.least.saturating_sub(free);
-        self.word(now).filter(|note| self.demand.sum == 0 || note.denies(missing))
-    }
-
-    /// A request would have needed `bound`, or could have done with `least`. True when the control plane does not know of
-    /// such a need, and should hear of it now.
-    pub fn ask(&mut self, bound: i64, least: i64, now: Moment) -> bool {
+    /// True when the control plane does not know of such a need, and should hear of it now.
+    pub fn ask(&mut self, need: Need, now: Moment) -> bool {
+        let Need { bound, least } = need;
         if self.demand.until <= now {
             self.demand = Demand::default();
         }

@@ -166,8 +166,6 @@ impl QuotaTable {
             self.inner.retry_at.fetch_min(retry_at, Relaxed);
             self.touch(&account.core);
         }
-        let free = account.available(now, self.renewed_at()).unwrap_or(0);
-        let for_all = books.word_for_all(free, now).is_some();
         // Where nobody asks any more nothing is of use.
         let useful = if asks { books.demand.least } else { i64::MAX };
         let scraps = if books.demand.sum > 0 { account.scraps(useful, now) } else { 0 };
@@ -177,9 +175,7 @@ impl QuotaTable {
             self.touch(&account.core);
             self.inner.urgent.notify_one();
         }
-        if for_all {
-            account.core.ring();
-        }
+        account.core.ring();
     }
 
     fn assign(&self, rate: &RateAssignment, now: Moment) {

@@ -58,7 +58,7 @@ pub use self::{
     clock::Clock,
     metrics::QuotaMetrics,
     pass::{Limited, Pass, RateView, What},
-    reservation::{Charges, Denied, Hold},
+    reservation::{Charges, Denied, Hold, Need},
     share::BucketView,
 };
 
@@ -176,30 +176,38 @@ impl QuotaTable {
         Nanos(budgets.iter().map(of_one).min().unwrap_or(i64::MAX))
     }
 
-    /// Resolves when something came for what was denied, or an answer that there is nothing. The caller adds a timeout.
+    /// Resolves when enough came for what was denied, or an answer that there is not as much. The caller adds a timeout.
     pub fn wanted(&self, denied: &Denied) -> impl Future<Output = ()> + Send + use<> {
-        let (table, had) = (
-            self.clone(),
-            match denied {
-                Denied::NoLease { .. } => None,
-                Denied::Short { affordable, .. } => Some(affordable.0),
-                Denied::Exhausted { .. } => Some(i64::MAX),
-            },
-        );
+        let table = self.clone();
+        let (had, need) = match denied {
+            Denied::NoLease { need, .. } => (None, Some(*need)),
+            Denied::Short { affordable, need, .. } => (Some(affordable.0), Some(*need)),
+            // Whatever happens next is worth another try.
+            Denied::Exhausted { .. } => (None, None),
+        };
         let account = self.inner.accounts.get(&denied.budget().id);
         async move {
             let Some(account) = account else { return std::future::pending().await };
             let _waits = Waits::new(account.core.clone());
-            let mut came = std::pin::pin!(account.core.came.notified());
-            came.as_mut().enable();
-            // Between the refusal and now it may have come already.
-            let now = table.now();
-            let has = account.available(now, table.renewed_at());
-            let word = account.books().word_for_all(has.unwrap_or(0), now);
-            if (word.is_some() && had != Some(i64::MAX)) || has > had {
-                return;
+            loop {
+                let mut came = std::pin::pin!(account.core.came.notified());
+                came.as_mut().enable();
+                // Between the refusal and now it may have come already. What came may have been for a smaller request, or
+                // been said of a larger one.
+                if let Some(need) = need {
+                    let now = table.now();
+                    let has = account.available(now, table.renewed_at());
+                    let enough = has > had && has >= Some(need.least);
+                    let missing = need.missing(has.unwrap_or(0));
+                    if enough || account.books().word(now).is_some_and(|note| note.denies(missing)) {
+                        return;
+                    }
+                }
+                came.await;
+                if need.is_none() {
+                    return;
+                }
             }
-            came.await;
         }
     }
 

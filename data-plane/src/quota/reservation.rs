@@ -9,13 +9,30 @@ use smallvec::SmallVec;
 
 use super::{QuotaTable, account::Core, charge::Charge, lease::Lease};
 
+/// What a request would hold of a budget. Nano-USD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What it can cost at most.
+    pub bound: i64,
+    /// It can be cut down to so much; as much as `bound`: it can't.
+    pub least: i64,
+}
+
+impl Need {
+    /// What there would have to be beyond `free` for more than what can be done with that.
+    pub(super) fn missing(self, free: i64) -> i64 {
+        let next = if free >= self.least { self.bound } else { self.least };
+        next.saturating_sub(free)
+    }
+}
+
 /// A request can't have what it may cost.
 #[derive(Clone, Debug)]
 pub enum Denied {
     /// The node holds no lease of this budget. It was asked for: see [`QuotaTable::wanted`].
-    NoLease { budget: Arc<Budget> },
+    NoLease { budget: Arc<Budget>, need: Need },
     /// The lease has less; more was asked for: see [`QuotaTable::wanted`]. After the wait, this much can be had.
-    Short { budget: Arc<Budget>, affordable: Nanos },
+    Short { budget: Arc<Budget>, affordable: Nanos, need: Need },
     /// The control plane has said that there is no more; `affordable` of the table tells what this node still has.
     Exhausted {
         budget: Arc<Budget>,
@@ -37,7 +54,9 @@ const HELD_HERE: Duration = Duration::from_millis(100);
 impl Denied {
     pub fn budget(&self) -> &Arc<Budget> {
         match self {
-            Self::NoLease { budget } | Self::Short { budget, .. } | Self::Exhausted { budget, .. } => budget,
+            Self::NoLease { budget, .. } | Self::Short { budget, .. } | Self::Exhausted { budget, .. } => {
+                budget
+            }
         }
     }
 }
@@ -246,7 +265,10 @@ impl QuotaTable {
                 }
                 Ok(Part { budget: budget.clone(), source: Source::Lease(lease), reserved: amount })
             }
-            None => self.refuse(budget, amount, least().clamp(0, amount), now),
+            None => {
+                let least = if budget.over_budget == OverBudget::Cap { least().min(amount) } else { amount };
+                self.refuse(budget, Need { bound: amount, least }, now)
+            }
         }
     }
 
@@ -263,20 +285,19 @@ impl QuotaTable {
     }
 
     #[cold]
-    fn refuse(&self, budget: &Arc<Budget>, amount: i64, least: i64, now: u64) -> Result<Part, Denied> {
+    fn refuse(&self, budget: &Arc<Budget>, need: Need, now: u64) -> Result<Part, Denied> {
         let Some(account) = self.account(budget.id, now) else {
             self.inner.metrics.denied_no_lease.inc();
-            return Err(Denied::NoLease { budget: budget.clone() });
+            return Err(Denied::NoLease { budget: budget.clone(), need });
         };
-        let least = if budget.over_budget == OverBudget::Cap { least } else { amount };
         let available = account.available(now, self.renewed_at());
-        let missing = least.saturating_sub(available.unwrap_or(0));
+        let missing = need.missing(available.unwrap_or(0));
         let mut books = account.books();
         books.touched_at = now;
         let note = books.word(now).filter(|note| note.denies(missing));
         // Once: the requests that follow go by the answer.
         let doubted = note.is_none() && books.note.take().is_some_and(|note| note.holds(now));
-        let more = books.ask(amount, least, now) || doubted;
+        let more = books.ask(need, now) || doubted;
         drop(books);
         self.touch(&account.core);
         if let Some(note) = note {
@@ -300,16 +321,16 @@ impl QuotaTable {
         if budget.no_lease == NoLease::Allow && !doubted {
             self.inner.metrics.unleased.inc();
             let source = Source::Unleased(account.core.clone(), account.window(now).unwrap_or(0));
-            return Ok(Part { budget: budget.clone(), source, reserved: amount });
+            return Ok(Part { budget: budget.clone(), source, reserved: need.bound });
         }
         Err(match available {
             None => {
                 self.inner.metrics.denied_no_lease.inc();
-                Denied::NoLease { budget: budget.clone() }
+                Denied::NoLease { budget: budget.clone(), need }
             }
             Some(affordable) => {
                 self.inner.metrics.denied_short.inc();
-                Denied::Short { budget: budget.clone(), affordable: Nanos(affordable) }
+                Denied::Short { budget: budget.clone(), affordable: Nanos(affordable), need }
             }
         })
     }

@@ -348,7 +348,8 @@ async fn the_last_of_a_budget_goes_to_who_can_use_a_part(world: &dyn World) {
     assert_eq!(said.limit - said.settled - said.outstanding, 1000, "a smaller request sees that it can ask");
     let directive = world.report(&large, report(vec![ask(1000, true)])).await;
     let grant = granted(&directive, budget).unwrap().clone();
-    assert_eq!((grant.granted_total, directive.exhausted.len()), (1000, 0));
+    let said = &directive.exhausted[0];
+    assert_eq!((grant.granted_total, said.outstanding), (1000, USD), "and the largest is told not to wait");
     // Nodes that don't tell how much is of use.
     let back = BudgetReport { lease_id: grant.lease_id, returned_total: 1000, ..wants(budget, 0, 0) };
     world.report(&large, report(vec![back])).await;

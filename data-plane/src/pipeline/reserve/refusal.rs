@@ -29,8 +29,8 @@ pub fn stops_streams(code: &str) -> bool {
 /// Nothing, or not enough, can be reserved. `bound`: what the request would have taken at most.
 pub fn denied(denied: &Denied, bound: Nanos) -> GatewayError {
     match denied {
-        Denied::NoLease { budget } => unavailable(budget),
-        Denied::Short { budget, affordable } => short(budget, *affordable, bound),
+        Denied::NoLease { budget, .. } => unavailable(budget),
+        Denied::Short { budget, affordable, .. } => short(budget, *affordable, bound),
         Denied::Exhausted { budget, limit, settled, resets_in, eases_in, retry_after } => {
             exhausted(budget, (*limit, *settled), bound, (*resets_in, *eases_in), *retry_after)
         }
@@ -219,6 +219,7 @@ mod tests {
     use nemo_types::BudgetId;
 
     use super::*;
+    use crate::quota::Need;
 
     fn budget(kind: BudgetKind) -> Arc<Budget> {
         Arc::new(Budget {
@@ -290,7 +291,10 @@ mod tests {
     /// B11: an infrastructure fault is never the client's.
     #[test]
     fn b11_a_node_without_a_lease_is_unavailable() {
-        let error = denied(&Denied::NoLease { budget: budget(BudgetKind::Limit) }, Nanos::ZERO);
+        let error = denied(
+            &Denied::NoLease { budget: budget(BudgetKind::Limit), need: Need { bound: 1, least: 1 } },
+            Nanos::ZERO,
+        );
         assert_eq!(
             (error.kind.row().status, error.code(), error.retry_after_secs),
             (503, "budget_unavailable", Some(1))

@@ -259,8 +259,8 @@ impl Spending {
         const TRIES: usize = 4;
         let mut doubted = false;
         for _ in 0..TRIES {
-            let caps = budget_of(&denied).over_budget == OverBudget::Cap
-                && !matches!(denied, Denied::NoLease { .. });
+            let caps =
+                denied.budget().over_budget == OverBudget::Cap && !matches!(denied, Denied::NoLease { .. });
             let capped = caps && self.cap_to(self.quota.affordable(&self.budgets));
             // And that nothing comes back may have been true before another request took it.
             let doubt = caps && !may_come(&denied) && !std::mem::replace(&mut doubted, true);
@@ -412,14 +412,6 @@ fn may_come(denied: &Denied) -> bool {
     match denied {
         Denied::NoLease { .. } | Denied::Short { .. } => true,
         Denied::Exhausted { retry_after, .. } => retry_after.is_some(),
-    }
-}
-
-pub fn budget_of(denied: &Denied) -> &Budget {
-    match denied {
-        Denied::NoLease { budget } | Denied::Short { budget, .. } | Denied::Exhausted { budget, .. } => {
-            budget
-        }
     }
 }
 

@@ -168,3 +168,22 @@ fn what_nobody_asks_for_any_more_goes_back_when_there_is_no_more() {
     node.clock.advance(Duration::from_secs(3));
     assert_eq!(returned(), 50);
 }
+
+/// An answer that is cut short to what is there need not wait for what will not come.
+#[test]
+fn what_can_be_done_with_what_is_there_goes_by_the_word_that_there_is_no_more() {
+    let cap = Arc::new(Budget { over_budget: OverBudget::Cap, ..Budget::clone(&deny()) });
+    let (node, lease) = (Node::new(), LeaseId::generate());
+    let denied =
+        || node.table.reserve_or_less(std::slice::from_ref(&cap), Nanos(400), || Nanos(50)).unwrap_err();
+    let waits = Box::pin(node.table.wanted(&denied()));
+    let grants = vec![grant(&cap, lease, 60)];
+    node.exchange(false, LeaseDirective { grants, ..answer(&cap, 0) });
+    assert!(waits.now_or_never().is_some());
+    while node.table.urgent().now_or_never().is_some() {}
+    for _ in 0..3 {
+        assert!(matches!(denied(), Denied::Exhausted { .. }));
+    }
+    assert!(node.table.urgent().now_or_never().is_none(), "nobody is asked");
+    assert_eq!(node.table.affordable(std::slice::from_ref(&cap)), Nanos(60));
+}
