@@ -358,18 +358,17 @@ impl Spending {
         {
             return (Cover::Stop(Box::new(refusal::ceiling_reached(field, most))), false);
         }
-        let denied = match self.cover_to(&terms, next.min(reach)) {
-            Ok(()) => return (Cover::Paid, true),
-            Err(denied) => denied,
-        };
+        if self.cover_to(&terms, next.min(reach)).is_ok() {
+            return (Cover::Paid, true);
+        }
         if needed <= self.covered {
             // It was only to be ahead.
             return (Cover::Paid, false);
         }
         match self.cover_to(&terms, needed) {
             Ok(()) => (Cover::Paid, true),
-            Err(_) if !last && may_come(&denied) => (Cover::Wait(denied), false),
-            Err(_) => {
+            Err(denied) if !last && may_come(&denied) => (Cover::Wait(denied), false),
+            Err(denied) => {
                 let bound = terms.cost(needed);
                 (Cover::Stop(Box::new(refusal::denied(&denied, bound))), false)
             }
