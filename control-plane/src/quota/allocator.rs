@@ -3,7 +3,8 @@
 //! While there is plenty, a slice is what the node wants, bounded so that a few nodes can't take all: half of what is
 //! left, divided by the nodes that use it. It lasts the node through an outage of the control plane, if the budget is
 //! large enough. Near the end, slices shrink to what single requests need, with a short time to live, and idle slices
-//! are called back, so that what is left can be used to the last cent by whoever needs it.
+//! are called back, so that what is left can be used to the last cent by whoever needs it. The rest that is too little for
+//! the largest request goes to who has a smaller one, or one whose answer can be cut short.
 
 use super::{books::WindowRow, settings::Settings};
 
