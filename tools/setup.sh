@@ -126,9 +126,23 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 1' INT TERM
-if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq; then
-    say "apt-get update failed; trying with the package lists that are there"
-fi
+# Waits for another that installs something, and asks a mirror that fails again.
+apt_get() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 "$@"
+}
+# Without the mode, lists that could not be fetched are no failure.
+update() { apt_get -o APT::Update::Error-Mode=any update; }
+PAUSE=15
+tries=3
+until update; do
+    tries=$((tries - 1))
+    if [ "$tries" -eq 0 ]; then
+        say "apt-get update failed; trying with the package lists that are there"
+        break
+    fi
+    say "apt-get update failed, next try in $PAUSE s"
+    sleep "$PAUSE"
+done
 
 case " $missing " in *" postgresql "*)
     candidate=$(apt-cache policy postgresql | sed -n 's/^ *Candidate: *\([0-9][0-9]*\).*/\1/p')
@@ -155,10 +169,16 @@ case " $missing " in *" etcd-server "*)
     ;;
 esac
 
+tries=3
 # shellcheck disable=SC2086 # a list of packages
-if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2; then
-    stop_with_command "apt-get install failed"
-fi
+until apt_get -y --no-install-recommends install $missing >&2; do
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || stop_with_command "apt-get install failed"
+    say "apt-get install failed, next try in $PAUSE s"
+    sleep "$PAUSE"
+    # It may want what the mirror has no more.
+    update || true
+done
 case " $missing " in *" etcd-server "*)
     if have systemctl; then $as_root systemctl disable --quiet etcd.service >/dev/null 2>&1 || true; fi
     ;;

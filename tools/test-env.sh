@@ -4,6 +4,7 @@
 #   packages of the system   tools/setup.sh test: apt, or the command to give to an administrator; etcd among them
 #   rustfmt, clippy          rustup
 #   cargo-nextest            cargo install
+#   crates                   cargo fetch: those of this workspace, and of tests/sdk/clients/rust
 #   .venv                    the OpenAI SDK for Python and pytest, pinned in tests/sdk/python/requirements.txt; Schemathesis,
 #                            pinned in tests/schemathesis/requirements.txt
 #   .venv-clients            clients of several makers for Python, pinned in tests/sdk/clients/python/requirements.txt
@@ -11,8 +12,11 @@
 #   node_modules             the OpenAI SDK for Node, pinned in tests/sdk/node/package-lock.json; an OpenID provider for
 #                            the tests of the admin API, pinned in tests/oidc/package-lock.json
 #
-# Asks no questions. What is there and good enough is left alone, whoever installed it.
+# Asks no questions. What is there and good enough is left alone, whoever installed it. Registries that fail for a
+# moment are asked again.
 set -euo pipefail
+# ^C is no failure of a registry, which would be one more try.
+trap 'exit 130' INT
 cd "$(dirname "$0")/.."
 
 NEXTEST_VERSION=0.9.143
@@ -42,26 +46,51 @@ quietly() {
     fi
 }
 
+# The same for what comes from a registry, with more tries.
+persistently() {
+    local output pause
+    for pause in 15 30 45 ''; do
+        if output=$("$@" 2>&1); then return; fi
+        [ -n "$pause" ] || break
+        say "failed, next try in $pause s: $*"
+        sleep "$pause"
+    done
+    printf '%s\n' "$output" >&2
+    die "failed: $*"
+}
+
 rust_tools() {
     local component
     for component in rustfmt clippy; do
         cargo "${component#rust}" --version >/dev/null 2>&1 && continue
         have rustup || die "$component is missing, and there is no rustup to add it"
         say "adding $component to the Rust toolchain"
-        quietly rustup component add "$component"
+        persistently rustup component add "$component"
     done
     if ! cargo nextest --version >/dev/null 2>&1; then
         say "installing cargo-nextest $NEXTEST_VERSION; compiling it takes some minutes"
         # Without the part that updates itself, which is half of what would be compiled.
-        cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --quiet \
+        persistently cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" --quiet \
             --no-default-features --features default-no-update
         cargo nextest --version >/dev/null 2>&1 || die "cargo-nextest is installed, but cargo does not find it: is" \
             "${CARGO_HOME:-$HOME/.cargo}/bin on the PATH?"
     fi
 }
 
+# Now, and not in the middle of the tests. Asks no registry when nothing is missing.
+crates() {
+    local host manifest
+    host=$(rustc -vV | sed -n 's/^host: *//p')
+    for manifest in Cargo.toml tests/sdk/clients/rust/Cargo.toml; do
+        local fetch=(cargo fetch --quiet --locked --target "$host" --manifest-path "$manifest")
+        "${fetch[@]}" --offline >/dev/null 2>&1 && continue
+        say "fetching the crates of $manifest"
+        persistently "${fetch[@]}"
+    done
+}
+
 pip() {
-    quietly "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@"
+    persistently "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@"
 }
 
 python_sdk() {
@@ -85,7 +114,7 @@ python_clients() {
     fi
     say "installing clients of several makers for Python into .venv-clients"
     quietly python3 -m venv --clear "$clients_venv"
-    quietly "$clients_venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+    persistently "$clients_venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
         --requirement="$clients_requirements"
     printf '%s\n' "$stamp" >"$clients_venv/stamp"
 }
@@ -124,12 +153,13 @@ node_packages() {
     stamp=$(sha256sum "$dir/package.json" "$dir/package-lock.json")
     if [ "$(cat "$dir/node_modules/.stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
     say "installing the packages of $dir"
-    quietly "$@" ci --prefix "$dir" --no-audit --no-fund --ignore-scripts --loglevel=error
+    persistently "$@" ci --prefix "$dir" --no-audit --no-fund --ignore-scripts --loglevel=error
     printf '%s\n' "$stamp" >"$dir/node_modules/.stamp"
 }
 
 tools/setup.sh test
 rust_tools
+crates
 python_sdk
 python_clients
 node_sdk

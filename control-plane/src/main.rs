@@ -252,11 +252,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _hangups = signal::Hangups::install();
     let (signals, stop) = (TaskGroup::new(), CancellationToken::new());
     let (keep, second) = (trigger.clone(), stop.clone());
-    signals.spawn("signals", async move {
-        if let Err(error) = signal::watch(trigger, second).await {
-            tracing::error!(%error, "can't listen for signals; stop this process with SIGKILL");
-        }
-    });
+    signals.spawn("signals", signal::watch(signal::Signals::install()?, trigger, second));
     let serving = async {
         let bound = app::start(config, keyring, drain.clone()).await?;
         drain.signaled().await;

@@ -142,20 +142,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let _hangups = signal::Hangups::install();
     let open_files = nemo_runtime::open_files::raise_limit();
     tracing::debug!(open_files, "the limit of open files");
+    let signals = signal::watch(signal::Signals::install()?, trigger, stop);
     let node = nemo_data_plane::start(settings, endpoint, keyring, watcher.clone()).await?;
-    let signals = signal::watch(trigger, stop.clone());
-    let ended = async {
-        tokio::select! {
-            // The patience of the drain counts from its start.
-            () = async { watcher.signaled().await; node.join().await } => {}
-            () = stop.cancelled() => {}
-        }
-        anyhow::Ok(())
-    };
     tokio::select! {
-        ended = ended => ended,
-        Err(error) = signals => Err(error.into()),
+        // The patience of the drain counts from its start.
+        () = async { watcher.signaled().await; node.join().await } => {}
+        // The second signal.
+        () = signals => {}
     }
+    Ok(())
 }
 
 fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {

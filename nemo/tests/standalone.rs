@@ -5,12 +5,15 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 const NEMO: &str = env!("CARGO_BIN_EXE_nemo");
+/// Nobody waits for it where all is well: machines that run tests stand still now and then.
+const PATIENCE: Duration = Duration::from_secs(30);
 const PORTS: [&str; 5] =
     ["--listen", "--admin-listen", "--grpc-listen", "--ops-listen", "--admin-ops-listen"];
 
@@ -107,13 +110,13 @@ impl Nemo {
     }
 
     /// Waits for the end; returns the exit code and what is on standard error.
-    fn end(mut self, patience: Duration) -> (Option<i32>, String) {
+    fn end(mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(start.elapsed() < patience, "still there after {patience:?}");
+            assert!(start.elapsed() < PATIENCE, "still there after {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(20));
         };
         let mut text = String::new();
@@ -143,16 +146,29 @@ fn processes_on(data: &Path) -> Vec<String> {
     found
 }
 
-fn eventually(what: &str, patience: Duration, condition: impl Fn() -> bool) {
+fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < patience, "{what}: not within {patience:?}");
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// Without those of the database driver about its own timing.
+fn warnings(log: &str) -> Vec<&str> {
+    let timing =
+        |line: &str| [" sqlx::query: slow ", " sqlx::pool::acquire: "].iter().any(|it| line.contains(it));
+    log.lines().filter(|line| line.contains("WARN") && !timing(line)).collect()
+}
+
+/// Another one for another database: its server never writes this file again.
+fn identity(home: &Home) -> (u64, i64, i64) {
+    let file = std::fs::metadata(home.data().join("postgres/PG_VERSION")).unwrap();
+    (file.ino(), file.mtime(), file.mtime_nsec())
 }
 
 #[test]
@@ -164,17 +180,16 @@ fn the_printed_example_works_and_a_later_start_is_quick_and_issues_keys() {
     assert!(answer.contains("\"object\":\"chat.completion\""), "{answer}");
 
     let listed = || text(&home.run(&["requests", "list", "--json"]).stdout);
-    eventually("the request is in the log", Duration::from_secs(10), || {
-        listed().contains("\"outcome\": \"ok\"")
-    });
+    eventually("the request is in the log", || listed().contains("\"outcome\": \"ok\""));
     nemo.signal("-INT");
-    let (code, complaints) = nemo.end(Duration::from_secs(20));
-    assert_eq!((code, complaints.contains("WARN")), (Some(0), false), "{complaints}");
+    let (code, complaints) = nemo.end();
+    assert_eq!((code, warnings(&complaints)), (Some(0), Vec::new()), "{complaints}");
     assert_eq!(processes_on(&home.data()), Vec::<String>::new());
 
-    let begin = Instant::now();
+    let (begin, made) = (Instant::now(), identity(&home));
     let nemo = home.start();
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert_eq!(identity(&home), made, "a later start has made another database");
     assert!(nemo.field("Key").contains("nemo keys create"), "{}", nemo.banner);
     assert!(!nemo.banner.contains("sk-nemo-") && !nemo.banner.contains("adm-nemo-"), "{}", nemo.banner);
 
@@ -189,9 +204,9 @@ fn the_printed_example_works_and_a_later_start_is_quick_and_issues_keys() {
             .output();
         text(&output.unwrap().stdout)
     };
-    eventually("the new key works", Duration::from_secs(5), || status() == "200");
+    eventually("the new key works", || status() == "200");
     assert!(home.run(&["keys", "disable", "ci"]).status.success());
-    eventually("the disabled key does not", Duration::from_secs(5), || status() == "401");
+    eventually("the disabled key does not", || status() == "401");
     assert!(home.run(&["keys", "enable", "ci"]).status.success());
     let rotated = text(&home.run(&["keys", "rotate", "ci"]).stdout);
     assert!(rotated.starts_with("sk-nemo-") && rotated != key);
@@ -200,7 +215,7 @@ fn the_printed_example_works_and_a_later_start_is_quick_and_issues_keys() {
     assert!(!text(&home.run(&["keys", "list"]).stdout).contains("ci "));
     assert!(text(&home.run(&["models", "list"]).stdout).contains("demo-chat"));
     nemo.signal("-TERM");
-    assert_eq!(nemo.end(Duration::from_secs(20)).0, Some(0));
+    assert_eq!(nemo.end().0, Some(0));
 }
 
 #[test]
@@ -211,7 +226,7 @@ fn after_a_kill_no_child_lives_on_and_the_next_start_recovers() {
     assert!(nemo.pasted().contains("chat.completion"));
     nemo.child.kill().unwrap();
     nemo.child.wait().unwrap();
-    eventually("the database is gone", Duration::from_secs(30), || processes_on(&home.data()).is_empty());
+    eventually("the database is gone", || processes_on(&home.data()).is_empty());
 
     let again = home.start();
     let models = format!("{}/models", again.field("Base URL"));
@@ -242,10 +257,10 @@ fn a_second_signal_stops_at_once_with_a_request_in_flight() {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     nemo.signal("-INT");
     let announced = home.data().join("standalone.json");
-    eventually("the drain has begun", Duration::from_secs(5), || !announced.exists());
+    eventually("the drain has begun", || !announced.exists());
     assert!(!processes_on(&home.data()).is_empty());
     nemo.signal("-INT");
-    let (code, complaints) = nemo.end(Duration::from_secs(10));
+    let (code, complaints) = nemo.end();
     assert_eq!(code, Some(1), "{complaints}");
     assert!(complaints.contains("stopped at once"), "{complaints}");
     assert_eq!(processes_on(&home.data()), Vec::<String>::new());
@@ -323,7 +338,7 @@ fn providers_come_from_a_file_and_its_keys_are_shown_once() {
     let answer = text(&output.stdout);
     assert!(answer.contains("\"smart\"") && !answer.contains("demo-chat"), "{answer}");
     nemo.signal("-INT");
-    nemo.end(Duration::from_secs(20));
+    nemo.end();
 
     let nemo = start();
     assert!(!nemo.banner.contains("Key app"), "{}", nemo.banner);

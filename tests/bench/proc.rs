@@ -40,25 +40,30 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<u64> {
 mod tests {
     use std::time::Instant;
 
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
+
+    fn process_clock() -> Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::from_secs(time.tv_sec.cast_unsigned()) + Duration::from_nanos(time.tv_nsec.cast_unsigned())
+    }
 
     #[test]
     fn cpu_time_grows_by_what_all_threads_burn() {
         let pid = std::process::id();
-        let before = cpu_time(pid).unwrap();
+        let (start, clock, before) = (Instant::now(), process_clock(), cpu_time(pid).unwrap());
+        let grown = || cpu_time(pid).unwrap().saturating_sub(before);
         let burn = || {
-            let until = Instant::now() + Duration::from_millis(200);
-            while Instant::now() < until {}
+            while grown() < Duration::from_millis(100) {
+                assert!(start.elapsed() < Duration::from_secs(30), "{:?} of CPU time", grown());
+            }
+            grown()
         };
-        std::thread::scope(|scope| {
-            let other = scope.spawn(|| {
-                burn();
-                cpu_time(pid).unwrap()
-            });
-            let grown = other.join().unwrap() - before;
-            // A busy machine may give less than 200 ms of it, an idle one a little more.
-            assert!(grown > Duration::from_millis(20) && grown < Duration::from_millis(400), "{grown:?}");
-        });
+        let grown = std::thread::scope(|scope| scope.spawn(burn).join().unwrap());
+        let burned = process_clock() - clock;
+        // The tick that ran at the beginning was in the clock already.
+        assert!(grown < burned + Duration::from_millis(50), "{grown:?} of {burned:?}");
         assert!(resident(pid).unwrap() > 500);
     }
 }

@@ -13,23 +13,39 @@ use super::media::{FORM, SPEECH, TRANSCRIBE, WHISPER, field, file, fleet, form, 
 async fn speech_is_passed_on_while_it_comes_and_billed_by_the_character() {
     let fleet = fleet().await;
     let text = "Grüße, Welt";
-    let request = json!({ "model": SPEECH, "voice": "alloy", "input": text });
-    fleet.upstream.push(Script::ok().pause(std::time::Duration::from_millis(150)));
-    let response = fleet.client.post("/v1/audio/speech", request.to_string()).await.unwrap();
+    let request = json!({ "model": SPEECH, "voice": "alloy", "input": text }).to_string();
+    // Not when it is complete, which this one never is.
+    fleet.upstream.push(Script::ok().ending(Ending::Hang(700)));
+    let mut begun = fleet.client.open("POST", "/v1/audio/speech", request.as_bytes()).await.unwrap();
+    let first = begun.read_until(|body| body.len() >= 700).await.unwrap();
+    assert_eq!(first, sound(text)[..700]);
+    assert_eq!(fleet.upstream.last_request().unwrap().ended(), None);
+    drop(begun);
+
+    let response = fleet.client.post("/v1/audio/speech", request).await.unwrap();
     assert_eq!((response.status, response.header("content-type")), (200, Some("audio/mpeg")));
     assert_eq!(response.body, sound(text));
-    // Not when it was complete: the upstream takes more than 300 ms for its three pieces.
-    let first = response.pieces[0].0;
-    assert!(
-        response.total - first > std::time::Duration::from_millis(200),
-        "{first:?} of {:?}",
-        response.total
-    );
     assert_eq!(response.header("x-nemo-cost-usd"), Some("0.000165"), "11 characters at 15 USD per million");
     let logged = row(&fleet, &response).await;
     assert_eq!(quantity(&logged, "characters"), Some(11));
     assert_eq!((&logged["cost_nanos"], &logged["cost_source"]), (&json!(165_000), &json!("priced")));
     assert_eq!((&logged["input_tokens"], &logged["usage_estimated"]), (&Value::Null, &json!(false)));
+}
+
+/// C16: also where no comment can be sent, and long before the wait for the first byte would be over.
+#[tokio::test]
+async fn speech_that_stalls_is_cut_off() {
+    let fleet = fleet().await;
+    let idle = json!({ "value": "500" });
+    fleet.admin.put(&fleet.org("/settings/timeouts.idle_ms?wait=fleet"), idle).await.unwrap();
+    let request = json!({ "model": SPEECH, "voice": "alloy", "input": "a long sentence" });
+    fleet.upstream.push(Script::ok().ending(Ending::Hang(700)));
+    let response = fleet.client.post("/v1/audio/speech", request.to_string()).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert_ne!(response.end, End::Complete);
+    assert_eq!(response.body, sound("a long sentence")[..700]);
+    let logged = row(&fleet, &response).await;
+    assert_eq!((&logged["outcome"], &logged["error_code"]), (&json!("interrupted"), &json!("idle_timeout")));
 }
 
 /// B7.

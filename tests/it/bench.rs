@@ -90,7 +90,8 @@ fn a_gateway_that_refuses_fails_the_run_with_its_answer() {
     let output = Command::new(program)
         .args(["run", "--no-pin", "--upstream-port", &upstream, "--gateway-cmd", &command])
         .args(["--gateway-url", &format!("http://127.0.0.1:{gateway}")])
-        .env("NEMO_TEST_PATIENCE", "1")
+        // So long is the gateway asked; whatever starts has no more time either.
+        .env("NEMO_TEST_PATIENCE", "5")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -113,7 +114,7 @@ fn a_small_scale_run_measures_keys_and_streams() {
         "--pace-ms",
         "50",
         "--seconds",
-        "1",
+        "3",
     ]);
     assert!(ok, "{text}");
     let row = |name: &str| {
@@ -132,6 +133,6 @@ fn a_small_scale_run_measures_keys_and_streams() {
     }
     // So few streams fit into memory that the node has already.
     assert!(row("node, KiB of memory per stream") >= 0.0, "{text}");
-    // 30 streams, 20 chunks a second each.
+    // 30 streams, 20 chunks a second each, on a machine that stands still most of the time.
     assert!(row("chunks") > 200.0, "{text}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nemo_tests::{
     eventually,
+    eventually::yes,
     fleet::{Fleet, MODEL},
     links::Links,
     script::Script,
@@ -70,10 +71,13 @@ async fn every_request_has_its_row_and_every_routed_one_its_decision() {
     let failing = request(&json!({ "nemo_retries": 0 }));
     links.upstreams.iter().for_each(|upstream| upstream.push(Script::status(500)));
     assert_eq!(client("failed").post(PATH, failing).await.unwrap().status, 502);
-    // The client leaves.
-    upstream.push(Script::ok().delay(Duration::from_secs(60)));
-    let (leaver, body) = (client("left"), request(&json!({})));
-    assert!(tokio::time::timeout(Duration::from_millis(500), leaver.post(PATH, body)).await.is_err());
+    // The client leaves while the upstream has its request.
+    upstream.push(Script::ok().delay(Duration::from_secs(600)));
+    let (leaver, body, before) = (client("left"), request(&json!({})), upstream.served());
+    tokio::select! {
+        answer = leaver.post(PATH, body) => panic!("{answer:?}"),
+        asked = eventually("it is under way", async || yes(upstream.served() > before)) => asked.unwrap(),
+    }
 
     for (name, outcome, status, attempts, refusal) in [
         ("whole", "ok", 200, Some(vec![200]), ""),

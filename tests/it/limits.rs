@@ -11,10 +11,18 @@ use super::chat::chat;
 const LIMIT: usize = 256 * 1024;
 
 async fn fleet() -> Fleet {
-    let limit = LIMIT.to_string();
-    Fleet::start_with(&[("NEMO_MAX_BODY_BYTES", &limit), ("NEMO_TIMEOUTS__BODY_IDLE_MS", "500")])
-        .await
-        .unwrap()
+    Fleet::start_with(&[("NEMO_MAX_BODY_BYTES", &LIMIT.to_string())]).await.unwrap()
+}
+
+/// Nothing is under way any more.
+async fn place_is_free(fleet: &Fleet) {
+    eventually("the place is free again", async || {
+        let metrics = fleet.metrics().await?;
+        anyhow::ensure!(metrics.contains("nemo_requests_in_flight 0\n"));
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -64,7 +72,7 @@ async fn bombs_and_bodies_beyond_the_limit_are_refused_and_reach_no_upstream() {
 /// A client that stops in the middle of its body loses its place.
 #[tokio::test]
 async fn a_body_that_stalls_is_a_408() {
-    let fleet = fleet().await;
+    let fleet = Fleet::start_with(&[("NEMO_TIMEOUTS__BODY_IDLE_MS", "500")]).await.unwrap();
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: \
          application/json\r\ncontent-length: 1000\r\n\r\n{{",
@@ -74,8 +82,7 @@ async fn a_body_that_stalls_is_a_408() {
     assert_eq!(response.status, 408, "{}", response.text());
     assert_eq!(response.json().unwrap()["error"]["code"], "request_timeout");
     assert!(response.total < Duration::from_secs(20), "{:?}", response.total);
-    let metrics = fleet.metrics().await.unwrap();
-    assert!(metrics.contains("nemo_requests_in_flight 0"), "the place is free again");
+    place_is_free(&fleet).await;
 }
 
 /// A client that does not read its answer loses its place: it ends as one that left.
@@ -88,13 +95,7 @@ async fn an_answer_that_is_not_read_is_dropped() {
     let body = chat("hi").replacen('{', r#"{"stream":true,"#, 1);
     let stuck = fleet.client.open("POST", "/v1/chat/completions", body.as_bytes()).await.unwrap();
     assert_eq!(stuck.status, 200);
-    eventually("the place is free again", async || {
-        let metrics = fleet.metrics().await?;
-        anyhow::ensure!(metrics.contains("nemo_requests_in_flight 0\n"));
-        Ok(())
-    })
-    .await
-    .unwrap();
+    place_is_free(&fleet).await;
     let row = &fleet.request_log(1).await.unwrap()[0];
     assert_eq!(row["outcome"], "cancelled", "{row}");
     // It has not left: it is still there.

@@ -124,7 +124,7 @@ async fn what_is_no_id_is_refused_and_nothing_is_written_through_it() {
         (refused.status, &refused.json().unwrap()["error"]["code"]),
         (404, &json!("request_not_found"))
     );
-    assert!(refused.first_byte < std::time::Duration::from_secs(2), "{:?}", refused.first_byte);
+    assert!(refused.first_byte < std::time::Duration::from_millis(3500), "{:?}", refused.first_byte);
 }
 
 /// An infrastructure fault is 503 with a hint, never 404: the client would believe that there was no such request.
@@ -222,7 +222,7 @@ async fn the_ledger_adds_up_and_what_does_not_is_named() {
         }
         fleet.client.post("/v1/chat/completions", chat("hi")).await.unwrap();
     }
-    fleet.request_log(11).await.unwrap();
+    fleet.count_requests("ok", 9).await.unwrap();
     let report = fleet.admin.get("/ledger/verification").await.unwrap();
     assert_eq!(report["ok"], true, "{report}");
     assert!(report["charges"].as_u64() >= Some(3 * 9), "{report}");

@@ -10,6 +10,7 @@ use nemo_proto::admin as pb;
 use nemo_tests::{
     admin::{Admin, text},
     control::ControlPlane,
+    eventually,
     oidc::Issuer,
 };
 use prost::Message as _;
@@ -473,6 +474,8 @@ async fn each_cell_of_the_table_holds_for_members() {
         ["--oidc-issuer", issuer.url(), "--oidc-audience", AUDIENCE, "--oidc-roles", "operators=operator"];
     let control = ControlPlane::start(&options).await.unwrap();
     let own = new_organization(&control).await;
+    let operator = control.with_token(&issuer.token("operator", AUDIENCE, "ES256").await.unwrap());
+    eventually("the issuer's keys", async || operator.get("/organizations").await).await.unwrap();
     let (table, methods, mut wrong) = (table(), methods(), Vec::new());
     for role in ROLES.into_iter().chain(["operator"]) {
         if role != "operator" {

@@ -31,14 +31,19 @@ export NEMO_BIN NEMO_TESTENV_BIN
 # There only when the system's Node is too old or missing.
 if [ -x "$venv/bin/node" ]; then node=$venv/bin/node; else node=node; fi
 
+# A hang must not use up the time of all that comes after. In the foreground, so that ^C reaches everybody; what a runner
+# has started ends with it.
+limited() { timeout --verbose --foreground --signal=INT --kill-after=60 1200 "$@"; }
+
+# Nothing stops at a failure in these: what calls them asks how they ended.
 run_python() {
-    cd "$here/python"
-    PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest "$@"
+    cd "$here/python" || return 1
+    PYTHONDONTWRITEBYTECODE=1 limited "$venv/bin/python" -m pytest "$@"
 }
 
 run_node() {
-    cd "$here/node"
-    "$node" --test --test-reporter=spec "$@" openai.test.mjs
+    cd "$here/node" || return 1
+    limited "$node" --test --test-timeout=300000 --test-reporter=spec "$@" openai.test.mjs
 }
 
 # The lines in which a runner sums up.

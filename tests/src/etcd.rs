@@ -10,11 +10,16 @@ use anyhow::Context as _;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::client::Client;
 use crate::eventually::eventually_within;
 use crate::ports::free_port;
 use crate::process::{Process, Spec};
 
 const START: Duration = Duration::from_secs(60);
+/// Memory: etcd waits for the disk at each write, and a test learns nothing from that.
+const MEMORY: &str = "/dev/shm";
+/// What must be free there, in bytes. etcd takes 128 MiB before it holds anything, and several run at once.
+const ROOM: u64 = 1 << 30;
 
 /// A running etcd. Gone with its handle.
 pub struct Etcd {
@@ -53,7 +58,7 @@ impl Etcd {
 
     async fn start_as(tls: Option<Tls>) -> anyhow::Result<Self> {
         let (client, peer, ops) = (free_port()?, free_port()?, free_port()?);
-        let mut it = Self { dir: tempfile::tempdir()?, client, peer, ops, tls, process: None };
+        let mut it = Self { dir: place()?, client, peer, ops, tls, process: None };
         it.restart().await?;
         Ok(it)
     }
@@ -88,15 +93,22 @@ impl Etcd {
             .clear_env()
             .env("ETCD_UNSUPPORTED_ARCH", "arm64")
             .spawn()?;
-        let health = crate::client::Client::new(([127, 0, 0, 1], self.ops).into());
         let serves = eventually_within(START, "etcd serves", async || {
             anyhow::ensure!(process.status().is_none(), "it has ended");
-            let response = health.get("/health").await?;
-            anyhow::ensure!(response.text().contains("true"), "{}", response.text());
-            Ok(())
+            self.serves().await
         });
         serves.await.with_context(|| format!("the log of etcd:\n{}", process.log()))?;
         self.process = Some(process);
+        Ok(())
+    }
+
+    /// Asks for its health.
+    ///
+    /// # Errors
+    /// When it does not say that it is well.
+    pub async fn serves(&self) -> anyhow::Result<()> {
+        let response = Client::new(([127, 0, 0, 1], self.ops).into()).get("/health").await?;
+        anyhow::ensure!(response.text().contains("true"), "{}", response.text());
         Ok(())
     }
 
@@ -125,6 +137,13 @@ impl Etcd {
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("etcd runs")?.signal(Signal::CONT)
     }
+}
+
+fn place() -> std::io::Result<TempDir> {
+    let room = rustix::fs::statvfs(MEMORY).is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) >= ROOM);
+    // With a name that tells whoever finds it what it was: a test that is killed leaves it there.
+    let in_memory = || tempfile::Builder::new().prefix("nemo-etcd-").tempdir_in(MEMORY).ok();
+    room.then(in_memory).flatten().map_or_else(tempfile::tempdir, Ok)
 }
 
 fn binary() -> anyhow::Result<PathBuf> {

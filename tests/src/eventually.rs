@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+/// Nobody waits for it where all is well, so it may be long: machines that run tests stand still now and then.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 

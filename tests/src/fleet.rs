@@ -30,6 +30,8 @@ pub const UPSTREAM_MODEL: &str = "gpt-4o-mini";
 pub const MODEL: &str = "test-model";
 pub const EMBEDDING_MODEL: &str = "test-embedding";
 
+/// For the first part of a budget, which the default (150 ms) would refuse a client where the machine stands still.
+const LEASE_WAIT: (&str, &str) = ("NEMO_TIMEOUTS__LEASE_WAIT_MS", "2000");
 /// Requests that the upstream remembers.
 const RECORDS: usize = 50_000;
 
@@ -129,10 +131,10 @@ impl Fleet {
         let database = server.create_database().await?;
         let mut site = Site::new(database.url())?;
         site.log = log;
-        let owned = |settings: &[(&str, &str)]| {
+        let owned = |settings: &[(&str, &str)]| -> Vec<_> {
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        site.node_settings = owned(settings);
+        site.node_settings = [owned(&[LEASE_WAIT]), owned(settings)].concat();
         site.control_settings = owned(control);
         let admin = Admin::new(site.ports.rest, "");
         let mut fleet = Self {

@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use crate::process::{Process, Spec};
 
 /// What a client proves itself with.
 const SECRET: &str = "a-secret-of-the-oidc-tests";
+/// It makes its keys first, which takes seconds where the machine is busy.
+const START: Duration = Duration::from_secs(60);
 const HINT: &str = "run `make setup-test`, which installs it";
 
 /// One issuer.
@@ -71,7 +74,7 @@ impl Issuer {
         });
         let script = folder.join("provider.mjs");
         let process = Spec::new(node).arg(script).arg(options.to_string()).clear_env().spawn()?;
-        process.wait_line("listening on").await?;
+        process.wait_for("its port", START, |line| line.contains("listening on").then_some(())).await?;
         self.process = Some(process);
         Ok(())
     }

@@ -286,9 +286,13 @@ impl Process {
         self.wait_for(&what, patience(), |line| line.contains(part).then(|| line.to_owned())).await
     }
 
-    /// Waits for the child to end by itself.
+    /// Waits for the child to end by itself, and for all that it wrote to be in the log.
     pub async fn wait_exit(&self) -> anyhow::Result<ExitStatus> {
-        let exit = eventually_within(patience(), "its end", async || self.status().ok_or("still running"));
+        let exit = eventually_within(patience(), "its end", async || {
+            let status = self.status().ok_or("still running")?;
+            // Whoever looks into the log next finds what it wrote last.
+            if lock(&self.log).closed == OUTPUTS { Ok(status) } else { Err("its outputs are still open") }
+        });
         exit.await.with_context(|| format!("{} wrote:\n{}", self.name, self.log()))
     }
 

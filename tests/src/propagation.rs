@@ -28,10 +28,13 @@ impl Pair {
     pub async fn start() -> anyhow::Result<Self> {
         let etcd = Etcd::start().await?;
         let options = vec!["--etcd-endpoints".into(), etcd.endpoint()];
-        let replicas = Replicas::start_as(2, 2, Layout { options, pinned: true }).await?;
+        let layout = Layout { options, pinned: true, ..Layout::default() };
+        let replicas = Replicas::start_as(2, 2, layout).await?;
         let (_, key) = replicas.issue_key(0, json!({})).await?;
         replicas.known_everywhere(&key).await?;
-        Ok(Self { replicas, etcd, key })
+        let it = Self { replicas, etcd, key };
+        connected(&it.replicas, true).await?;
+        Ok(it)
     }
 
     /// Trips so many deployments at the first node, one after the other, and returns their models with the times until
@@ -66,15 +69,52 @@ impl Pair {
         Ok(took)
     }
 
+    /// How long it takes to ask everybody whom a cooldown passes for a word, one after the other: whatever stops one of
+    /// them stops both.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub async fn walk(&self) -> anyhow::Result<Duration> {
+        let (nodes, planes) = (&self.replicas.nodes, &self.replicas.control_planes);
+        let begun = Instant::now();
+        let planes = planes.iter().map(|it| it.site.ports.control_ops);
+        for ops in nodes.iter().map(|it| it.site.ports.ops).chain(planes) {
+            Client::new(ops).get("/metrics").await?;
+        }
+        self.etcd.serves().await?;
+        Ok(begun.elapsed())
+    }
+
     /// Cooldowns that a node has been told of.
     ///
     /// # Errors
     /// When it does not say.
     pub async fn cooldowns(&self, node: usize) -> anyhow::Result<u64> {
-        let text = self.replicas.metrics(node).await?;
-        let value = text.lines().find_map(|line| line.strip_prefix("nemo_cooldowns "));
-        value.context("no nemo_cooldowns")?.parse().context("a number")
+        number(&self.replicas.metrics(node).await?, "nemo_cooldowns")
     }
+}
+
+/// Waits until each control plane follows etcd, or has noticed that it is away.
+///
+/// # Errors
+/// When one does not.
+pub async fn connected(replicas: &Replicas, connected: bool) -> anyhow::Result<()> {
+    for member in &replicas.control_planes {
+        let ops = Client::new(member.site.ports.control_ops);
+        eventually("the control plane notices", async || {
+            let value = number(&ops.get("/metrics").await?.text(), "nemo_coordinator_connected")?;
+            anyhow::ensure!((value == 1) == connected, "connected: {value}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Value of a metric without labels.
+fn number(metrics: &str, name: &str) -> anyhow::Result<u64> {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.with_context(|| format!("no {name}"))?.parse().context("a number")
 }
 
 /// Status of a short request for a model.
@@ -83,10 +123,13 @@ async fn ask(client: &Client, model: &str) -> anyhow::Result<u16> {
     Ok(client.post("/v1/chat/completions", body.to_string()).await?.status)
 }
 
-/// Median and 99th percentile.
+/// Median and 99th percentile: of a hundred, the greatest but one.
 pub fn percentiles(took: &[(String, Duration)]) -> (Duration, Duration) {
     let mut took: Vec<_> = took.iter().map(|(_, took)| *took).collect();
     took.sort_unstable();
-    let at = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or_default();
+    let at = |percent: usize| {
+        let rank = (took.len() * percent).div_ceil(100);
+        took.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    };
     (at(50), at(99))
 }

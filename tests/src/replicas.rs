@@ -37,6 +37,8 @@ pub struct Layout {
     pub options: Vec<String>,
     /// Each node knows one control plane: the first the first, and so on, in turn.
     pub pinned: bool,
+    /// Of every node, as `NEMO_…` variables.
+    pub node_settings: Vec<(String, String)>,
 }
 
 /// A running installation.
@@ -98,7 +100,8 @@ impl Replicas {
 
     /// Starts one more node and waits until it serves.
     pub async fn add_node(&mut self) -> anyhow::Result<()> {
-        let site = Site::new(self.database.url())?;
+        let mut site = Site::new(self.database.url())?;
+        site.node_settings.clone_from(&self.layout.node_settings);
         let process = site.data_plane_of(&self.control_plane_urls(self.nodes.len()))?.spawn()?;
         wait_ready(&process, site.ports.ops).await?;
         self.nodes.push(Member { site, process: Some(process) });

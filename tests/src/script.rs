@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+use tokio::sync::watch;
 
 /// One answer. The default is a correct one.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct Script {
     pub usage: UsageReport,
     /// Before each event of a stream after the first.
     pub pause: Duration,
+    /// Nothing after so many events of a stream until this is true, or nobody is left to say so. Has no text form.
+    pub gate: Option<(usize, watch::Receiver<bool>)>,
     /// Cuts the body into frames of so many bytes, with a pause before each: events then arrive in halves.
     pub drip: Option<(usize, Duration)>,
     /// Breaks the JSON: of the body, or of the third event of a stream.
@@ -107,6 +110,11 @@ impl Script {
     #[must_use]
     pub fn pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
+    }
+
+    #[must_use]
+    pub fn gate(self, after: usize, gate: &watch::Receiver<bool>) -> Self {
+        Self { gate: Some((after, gate.clone())), ..self }
     }
 
     #[must_use]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::{Admin, AdminError, ErrorKind};
-use crate::fleet::{Applied, NotApplied, applied_everywhere};
+use crate::fleet::{Applied, NotApplied, applied_everywhere, renew_own};
 
 /// Request metadata of gRPC, for what `?wait=` is over REST.
 pub const WAIT: &str = "x-nemo-wait";
@@ -35,6 +35,9 @@ impl Admin {
                 format!("written as config version {config_version}, but too many wait for the fleet");
             AdminError::new(ErrorKind::TooManyRequests, message)
         })?;
+        if let Some(nodes) = &self.fleet {
+            renew_own(nodes, &self.store).await?;
+        }
         let waited = applied_everywhere(&self.store, &self.unpublishable, config_version, patience).await;
         waited.map_err(|error| match error {
             NotApplied::Store(error) => error.into(),
@@ -60,8 +63,11 @@ pub fn asked(wait: Option<&[u8]>) -> Result<bool, AdminError> {
 
 #[cfg(test)]
 mod tests {
+    use nemo_proto::common::NodeInfo;
+    use tokio::sync::watch;
+
     use super::*;
-    use crate::{admin::tests::world, store::fleet_nodes};
+    use crate::{admin::tests::world, fleet::Registry, store::fleet_nodes};
 
     /// Before anything is written: a wait that is not understood must not leave a write behind.
     #[test]
@@ -80,5 +86,19 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
         assert!(error.message.contains("config version 7") && error.message.contains("node slow"), "{error}");
         assert_eq!(world.admin.wait_for_fleet(1, Duration::ZERO).await.unwrap().nodes, 1);
+    }
+
+    /// Its lease is written by somebody else, sooner or later.
+    #[tokio::test]
+    async fn a_node_that_has_just_subscribed_is_waited_for() {
+        let world = world().await;
+        let registry = Registry::new(watch::channel(Default::default()).1);
+        let node = NodeInfo { node_id: "new".into(), epoch: 1, ..NodeInfo::default() };
+        let _connection = registry.connect(&node, 3).unwrap();
+        let admin = Admin::new(world.store.store.clone(), world.keyring.clone());
+        let admin = admin.with_fleet(registry, watch::channel(None).1);
+        let error = admin.wait_for_fleet(4, Duration::ZERO).await.unwrap_err();
+        assert!(error.message.contains("node new"), "{error}");
+        assert_eq!(admin.wait_for_fleet(3, Duration::ZERO).await.unwrap().nodes, 1);
     }
 }

@@ -33,6 +33,7 @@ pub enum Seeded {
 pub async fn seed(store: &Store, catalog: &Catalog, now: OffsetDateTime) -> Result<Seeded, StoreError> {
     let mut tx = store.owner(None).await?;
     // Two replicas that start together: the second waits here and then finds the edition.
+    tx.wait_long().await?;
     tx.serialize_config().await?;
     if let Some(edition) = edition(&settings::list(&mut tx).await?)
         && edition >= catalog.generated

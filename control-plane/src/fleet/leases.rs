@@ -60,6 +60,15 @@ async fn write(registry: &Registry, store: &Store) -> Result<(), StoreError> {
     for (node_id, epoch, session) in registry.take_left() {
         fleet_nodes::leave(store, &node_id, epoch, session).await?;
     }
+    renew_own(registry, store).await
+}
+
+/// Writes the leases of the nodes that are connected to this replica. [`run`] does so all the time; whoever waits for the
+/// fleet does so first, or a node that has just subscribed and serves already would not be waited for.
+///
+/// # Errors
+/// When the database can't be reached.
+pub async fn renew_own(registry: &Registry, store: &Store) -> Result<(), StoreError> {
     let leases = registry.leases(LEASE, Instant::now());
     if leases.is_empty() { Ok(()) } else { fleet_nodes::renew(store, &leases).await }
 }

@@ -11,5 +11,5 @@ pub mod metrics;
 pub mod registry;
 
 pub use auth::{NodeAuth, NodeToken};
-pub use leases::{Applied, NotApplied, applied_everywhere};
+pub use leases::{Applied, NotApplied, applied_everywhere, renew_own};
 pub use registry::{Connection, Registry};

@@ -97,6 +97,16 @@ impl OwnerTx {
         }
     }
 
+    /// From here on locks are waited for as long as a statement may take: for work at start, which nobody sits and waits
+    /// for, and of which a replica that starts beside this one does all or nothing.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn wait_long(&mut self) -> Result<(), StoreError> {
+        sqlx::query("SELECT set_config('lock_timeout', '0', true)").execute(self.conn()).await?;
+        Ok(())
+    }
+
     /// Waits until no other transaction writes configuration: what is read from here on stays true until commit.
     ///
     /// # Errors

@@ -110,8 +110,10 @@ pub struct Feed {
     upstream: UpstreamBody,
     observer: Observer,
     pub deadline: Deadline,
-    /// One timer for all waits; looked at only when it fires, moved only then.
+    /// One timer for all waits; looked at only when it fires, and moved only then and by [`Feed::poll_timer`].
     pub timer: Pin<Box<Sleep>>,
+    /// It is not later than the wait for the second frame.
+    hastened: bool,
     /// When it began, until the first frame.
     pub last_frame: Instant,
     /// Whether a frame has come.
@@ -138,6 +140,7 @@ impl Feed {
             observer,
             deadline,
             timer,
+            hastened: false,
             last_frame: now,
             begun: false,
             queue: VecDeque::new(),
@@ -197,13 +200,26 @@ impl Feed {
     /// The timer also fires for comments, of which none are sent yet: those before the head are `early`'s.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(self.poll_timer(cx));
             let (due, waited) = self.due();
             if due <= Instant::now() {
                 return Poll::Ready(Err(Fault::Stalled(waited)));
             }
             self.timer.as_mut().reset(due);
         }
+    }
+
+    /// Until it is time to look at the waits. It was set for the first frame: the one after it may be waited for less
+    /// long, which matters only where there is something to wait for. All later ones are due later.
+    pub fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.begun && !self.hastened {
+            self.hastened = true;
+            let (due, _) = self.due();
+            if due < self.timer.deadline() {
+                self.timer.as_mut().reset(due);
+            }
+        }
+        self.timer.as_mut().poll(cx)
     }
 
     /// Until when the next frame must come.

@@ -129,7 +129,7 @@ impl MeteredBody {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            ready!(self.feed.timer.as_mut().poll(cx));
+            ready!(self.feed.poll_timer(cx));
             let now = Instant::now();
             let (due, waited) = self.feed.due();
             if due <= now {

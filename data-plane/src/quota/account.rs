@@ -26,6 +26,8 @@ const DEMAND_LASTS: u64 = 10_000_000_000;
 const LEAST_LASTS: u64 = 2_000_000_000;
 /// How long a note stands that no request asks after: until the next report, which would ask again.
 const NOTE_LASTS: u64 = 2_000_000_000;
+/// How often what was said to be worth another question is asked while there is no answer.
+const ASK_AGAIN: u64 = 100_000_000;
 /// Leases that are over are remembered for so long, so that a grant that was under way for long is not taken for a new
 /// one; and so many at most.
 const GONE_LASTS: u64 = 3_600_000_000_000;
@@ -156,6 +158,19 @@ impl Books {
     pub fn word(&self, now: Moment) -> Option<Note> {
         let heard = |note: &Note| self.demand.until > now || now.saturating_sub(note.noted_at) < NOTE_LASTS;
         self.note.filter(|note| note.holds(now) && heard(note))
+    }
+
+    /// The note when it is worth another question, and until that is answered the last word all the same: a client that
+    /// can't wait for the answer is told what is known, not that nobody knows.
+    pub fn ask_again(&mut self, missing: i64, now: Moment) -> Option<Note> {
+        let note = self.note.as_mut().filter(|note| note.denies(missing))?;
+        let lasts = [note.resets_at, note.eases_at].into_iter().flatten().all(|at| now < at);
+        let over = note.retry_at.is_some_and(|at| at <= now);
+        if !(lasts && over) || now.saturating_sub(note.noted_at) >= NOTE_LASTS {
+            return None;
+        }
+        note.retry_at = Some(now.saturating_add(ASK_AGAIN));
+        Some(*note)
     }
 
     /// True when the control plane does not know of such a need, and should hear of it now.

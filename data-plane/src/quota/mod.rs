@@ -179,11 +179,11 @@ impl QuotaTable {
     /// Resolves when enough came for what was denied, or an answer that there is not as much. The caller adds a timeout.
     pub fn wanted(&self, denied: &Denied) -> impl Future<Output = ()> + Send + use<> {
         let table = self.clone();
-        let (had, need) = match denied {
-            Denied::NoLease { need, .. } => (None, Some(*need)),
-            Denied::Short { affordable, need, .. } => (Some(affordable.0), Some(*need)),
+        let (had, need, heard) = match denied {
+            Denied::NoLease { need, .. } => (None, Some(*need), None),
+            Denied::Short { affordable, need, .. } => (Some(affordable.0), Some(*need), None),
             // Whatever happens next is worth another try.
-            Denied::Exhausted { .. } => (None, None),
+            Denied::Exhausted { noted_at, .. } => (None, None, Some(*noted_at)),
         };
         let account = self.inner.accounts.get(&denied.budget().id);
         async move {
@@ -194,6 +194,9 @@ impl QuotaTable {
                 came.as_mut().enable();
                 // Between the refusal and now it may have come already. What came may have been for a smaller request, or
                 // been said of a larger one.
+                if heard.is_some() && heard != account.books().note.map(|note| note.noted_at) {
+                    return;
+                }
                 if let Some(need) = need {
                     let now = table.now();
                     let has = account.available(now, table.renewed_at());

@@ -7,7 +7,7 @@ use nemo_snapshot::{Budget, NoLease, OverBudget};
 use nemo_types::Nanos;
 use smallvec::SmallVec;
 
-use super::{QuotaTable, account::Core, charge::Charge, lease::Lease};
+use super::{QuotaTable, account::Core, charge::Charge, clock::Moment, lease::Lease};
 
 /// What a request would hold of a budget. Nano-USD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Denied {
         eases_in: Option<Duration>,
         /// What others hold may come back: worth another try then.
         retry_after: Option<Duration>,
+        /// When it said so.
+        noted_at: Moment,
     },
 }
 
@@ -295,13 +297,20 @@ impl QuotaTable {
         let mut books = account.books();
         books.touched_at = now;
         let note = books.word(now).filter(|note| note.denies(missing));
+        let asks_again = note.is_none() && budget.no_lease == NoLease::Deny;
+        let again = if asks_again { books.ask_again(missing, now) } else { None };
+        let urgent = again.is_some();
+        let note = note.or(again);
         // Once: the requests that follow go by the answer.
         let doubted = note.is_none() && books.note.take().is_some_and(|note| note.holds(now));
         let more = books.ask(need, now) || doubted;
         drop(books);
         self.touch(&account.core);
+        if urgent {
+            self.inner.urgent.notify_one();
+        }
         if let Some(note) = note {
-            // Not urgent: the next report tells the need all the same, so that money that came back is found.
+            // Else not urgent: the next report tells the need all the same, so that money that came back is found.
             self.inner.metrics.denied_exhausted.inc();
             return Err(Denied::Exhausted {
                 budget: budget.clone(),
@@ -312,6 +321,7 @@ impl QuotaTable {
                 eases_in: note.eases_in(now),
                 // What other requests of this node hold may come back as well, whatever was said of the other nodes.
                 retry_after: note.retry_after(now).or_else(|| account.holds_any().then_some(HELD_HERE)),
+                noted_at: note.noted_at,
             });
         }
         if more {

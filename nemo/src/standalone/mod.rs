@@ -89,11 +89,7 @@ async fn until_stopped(options: &cli::Standalone, data: Handle) -> anyhow::Resul
     let (trigger, drain) = drain::channel();
     let (tasks, stop) = (TaskGroup::new(), CancellationToken::new());
     let (on_signal, second) = (trigger.clone(), stop.clone());
-    tasks.spawn("signals", async move {
-        if let Err(error) = signal::watch(on_signal, second).await {
-            tracing::error!(%error, "cannot listen for signals; stop this process with SIGKILL");
-        }
-    });
+    tasks.spawn("signals", signal::watch(signal::Signals::install()?, on_signal, second));
     let mut postgres = None;
     let ended = tokio::select! {
         ended = Box::pin(serve(options, inputs, &data, &drain, &mut postgres)) => ended,

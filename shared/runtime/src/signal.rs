@@ -6,19 +6,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::DrainTrigger;
 
-/// Starts `drain` on the first signal and cancels `stop` on the second, then ends.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub async fn watch(drain: DrainTrigger, stop: CancellationToken) -> std::io::Result<()> {
-    let mut signals = Signals::install()?;
+/// Starts `drain` on the first signal and cancels `stop` on the second, then ends. The handlers are the caller's to
+/// install, before anybody can think that the process is up.
+pub async fn watch(mut signals: Signals, drain: DrainTrigger, stop: CancellationToken) {
     signals.next().await;
     tracing::info!("draining; send the signal again to stop at once");
     drain.start();
     signals.next().await;
     tracing::warn!("stopping at once");
     stop.cancel();
-    Ok(())
 }
 
 /// Handlers stay installed once made: a signal between two calls of [`Signals::next`] is not lost.
@@ -85,15 +81,14 @@ mod tests {
         let (trigger, watcher) = crate::drain::channel();
         let stop = CancellationToken::new();
         let task = crate::TaskGroup::new();
-        // Installed before the first signal is raised, or it would end the test process.
-        let _installed = Signals::install().unwrap();
+        // Before the first signal is raised, or it would end the test process.
+        let signals = Signals::install().unwrap();
         let (flag, done) = (stop.clone(), tokio::sync::oneshot::channel::<()>());
+        raise("-TERM");
         task.spawn("signals", async move {
-            watch(trigger, flag).await.unwrap();
+            watch(signals, trigger, flag).await;
             drop(done.0);
         });
-        tokio::task::yield_now().await;
-        raise("-TERM");
         watcher.signaled().await;
         assert!(!stop.is_cancelled());
         raise("-INT");

@@ -32,22 +32,27 @@ export NEMO_BIN NEMO_TESTENV_BIN
 # There only when the system's Node is too old or missing.
 if [ -x "$root/.venv/bin/node" ]; then node=$root/.venv/bin/node; else node=node; fi
 
+# A hang must not use up the time of all that comes after. In the foreground, so that ^C reaches everybody; what a runner
+# has started ends with it.
+limited() { timeout --verbose --foreground --signal=INT --kill-after=60 1200 "$@"; }
+
+# Nothing stops at a failure in these: what calls them asks how they ended.
 run_python() {
-    cd "$here/python"
-    PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest "$@"
+    cd "$here/python" || return 1
+    PYTHONDONTWRITEBYTECODE=1 limited "$venv/bin/python" -m pytest "$@"
 }
 
 run_node() {
-    cd "$here/node"
-    "$node" --test --test-reporter=dot "$@" clients.test.mjs
+    cd "$here/node" || return 1
+    limited "$node" --test --test-timeout=300000 --test-reporter=dot "$@" clients.test.mjs
 }
 
 # A program, which the Python side starts a gateway for.
 run_rust() {
-    cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml" --target-dir "$root/target/clients"
-    cd "$here/python"
+    cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml" --target-dir "$root/target/clients" || return 1
+    cd "$here/python" || return 1
     NEMO_RUST_CLIENT=$root/target/clients/debug/nemo-client-tests PYTHONDONTWRITEBYTECODE=1 \
-        "$venv/bin/python" -m pytest --quiet rust_client.py "$@"
+        limited "$venv/bin/python" -m pytest --quiet rust_client.py "$@"
 }
 
 failed=()

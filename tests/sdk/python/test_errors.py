@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import openai
@@ -108,13 +109,17 @@ def test_a_rate_limit_of_the_upstream_is_waited_for_as_it_says(client: OpenAI, u
     """B2, R004-16: the hint travels, and the SDK acts on it."""
     with pytest.raises(openai.RateLimitError) as failed:
         ask(client.with_options(max_retries=0), "limited")
-    assert failed.value.response.headers["retry-after"] == "1"
+    # The hint, or the cooldown that it has made: up to a fifth longer.
+    assert failed.value.response.headers["retry-after"] in ("3", "4")
     assert failed.value.type == "rate_limit_error"
-    before = upstream.calls()
-    with pytest.raises(openai.RateLimitError) as failed:
+    started = time.monotonic()
+    # Limited, or cooling down because it was.
+    with pytest.raises((openai.RateLimitError, openai.InternalServerError)) as repeated:
         ask(client.with_options(max_retries=1), "limited")
-    assert upstream.calls() - before == 3
-    assert failed.value.response.request.headers["x-stainless-retry-count"] == "1"
+    assert repeated.value.status_code in (429, 503)
+    assert repeated.value.response.request.headers["x-stainless-retry-count"] == "1"
+    # No hint is less than a second. Without one the SDK would wait for half of that, and the gateway does not.
+    assert time.monotonic() - started >= 1
 
 
 def test_a_refusal_of_the_upstream_passes_through(client: OpenAI, upstream: Upstream) -> None:
@@ -167,13 +172,17 @@ def test_a_deadline_of_the_request_is_kept(client: OpenAI, upstream: Upstream) -
 
 
 def refused_with(client: OpenAI, status: int) -> openai.APIStatusError:
-    """What the SDK raises once nodes know what there is to spend: until then they can't tell (503)."""
+    """What the SDK raises once nodes know what there is to spend: until then they can't tell (503).
+
+    Only to a first request: after a 503, which the SDK repeats, nobody could tell whether it repeats this status too.
+    """
 
     def refused() -> openai.APIStatusError | None:
         try:
             ask(client, PRICED)
         except openai.APIStatusError as error:
-            return error if error.status_code == status else None
+            first = error.response.request.headers["x-stainless-retry-count"] == "0"
+            return error if error.status_code == status and first else None
         return None
 
     return eventually(f"a status {status}", refused)
@@ -192,7 +201,6 @@ def test_no_credit_is_an_api_status_error_of_402_that_the_sdk_does_not_retry(
         assert type(error) is openai.APIStatusError, "the SDK has no type of its own for 402"
         assert (error.code, error.type) == ("insufficient_credits", "insufficient_quota")
         assert error.response.headers["x-should-retry"] == "false"
-        assert error.response.request.headers["x-stainless-retry-count"] == "0"
         gateway.admin("POST", f"{org}/credits/movements", {"kind": "grant", "amount_usd": "1"})
 
         def served() -> Any:

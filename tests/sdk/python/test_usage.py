@@ -95,7 +95,8 @@ def test_a_client_that_stops_waiting_is_accounted_for(gateway: Gateway, upstream
     key_id, secret = gateway.issue_key(name="impatient")
     with OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0) as client:
         eventually_accepted(client)
-        hurried = client.with_options(timeout=openai.Timeout(60, read=0.5))
+        # Longer than a machine stands still, so that the gateway has read the request.
+        hurried = client.with_options(timeout=openai.Timeout(60, read=2))
         with pytest.raises(openai.APITimeoutError):
             hurried.chat.completions.create(model="sluggish", messages=says("hi"))
     (row,) = gateway.rows_with(key_id, 1)

@@ -21,7 +21,8 @@ API_KEY = "sk-upstream-canary-81b0c2"
 MODELS = {
     "steady": "mock",
     "broken": "mock!status=500",
-    "limited": "mock!status=429,header=retry-after:1",
+    # For longer than the gateway waits itself.
+    "limited": "mock!status=429,header=retry-after:3",
     "refusing": "mock!status=400",
     "distrustful": "mock!status=401",
     "cut-off": "mock!pieces=20,cut=900",

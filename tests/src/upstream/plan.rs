@@ -9,8 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio::time::Sleep;
+use tokio::sync::{mpsc, watch};
 
 use super::record::{Ended, Recorded};
 use super::reply::{self, Answer};
@@ -24,6 +23,8 @@ pub(super) enum Step {
     /// Let everything so far go out before the next data, as frames of their own.
     Flush,
     Pause(Duration),
+    /// Until the script's gate is open.
+    Gate,
     /// Close the connection here, by RST if `reset`.
     Close {
         reset: bool,
@@ -63,6 +64,9 @@ pub(super) fn steps(answer: Answer, script: &Script) -> (VecDeque<Step>, Option<
         }
         if index > 0 {
             steps.push_back(Step::Flush);
+            if script.gate.as_ref().is_some_and(|(after, _)| *after == index) {
+                steps.push_back(Step::Gate);
+            }
             if pause > Duration::ZERO {
                 steps.push_back(Step::Pause(pause));
             }
@@ -116,7 +120,9 @@ fn redivide(pieces: &[Bytes], size: usize) -> Vec<Bytes> {
 /// A response body that plays its steps. Being dropped before the last means that the client has left.
 pub(super) struct Playing {
     steps: VecDeque<Step>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    gate: Option<watch::Receiver<bool>>,
+    /// The pause, or the gate, that is waited for.
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     flushed: bool,
     record: Arc<Recorded>,
     takeover: mpsc::Sender<Takeover>,
@@ -125,13 +131,14 @@ pub(super) struct Playing {
 impl Playing {
     pub(super) fn new(
         steps: VecDeque<Step>,
+        gate: Option<watch::Receiver<bool>>,
         record: Arc<Recorded>,
         takeover: mpsc::Sender<Takeover>,
     ) -> Self {
         if steps.is_empty() {
             record.end(Ended::Played);
         }
-        Self { steps, sleep: None, flushed: false, record, takeover }
+        Self { steps, gate, waiting: None, flushed: false, record, takeover }
     }
 
     /// Performs the first step. Ready when it is over and may be removed.
@@ -147,11 +154,10 @@ impl Playing {
                 Poll::Pending
             }
             Some(Step::Pause(pause)) => {
-                let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(*pause)));
-                ready!(sleep.as_mut().poll(cx));
-                self.sleep = None;
-                Poll::Ready(())
+                let pause = *pause;
+                self.wait(cx, |_| Box::pin(tokio::time::sleep(pause)))
             }
+            Some(Step::Gate) => self.wait(cx, |gate| Box::pin(opened(gate))),
             Some(Step::Close { reset }) => {
                 self.record.end(Ended::Played);
                 // Room for one, and sent again on a second poll: then it is full, which is as good.
@@ -161,6 +167,23 @@ impl Playing {
             Some(Step::Hang) => Poll::Pending,
             Some(Step::Data(_)) | None => Poll::Ready(()),
         }
+    }
+
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        begin: impl FnOnce(Option<watch::Receiver<bool>>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> Poll<()> {
+        let waiting = self.waiting.get_or_insert_with(|| begin(self.gate.clone()));
+        ready!(waiting.as_mut().poll(cx));
+        self.waiting = None;
+        Poll::Ready(())
+    }
+}
+
+async fn opened(gate: Option<watch::Receiver<bool>>) {
+    if let Some(mut gate) = gate {
+        let _or_nobody_is_left = gate.wait_for(|open| *open).await;
     }
 }
 
@@ -242,6 +265,17 @@ mod tests {
         let answer = Answer::Unary(Bytes::from_static(b"0123456789"));
         let (steps, length) = steps(answer, &Script::ok().ending(Ending::Cut(4)));
         assert_eq!((steps.front(), length), (Some(&Step::Data(Bytes::from_static(b"0123"))), Some(10)));
+    }
+
+    #[test]
+    fn a_gate_holds_back_what_comes_after_so_many_events() {
+        let (_shut, gate) = watch::channel(false);
+        let script = Script::ok().gate(2, &gate).pause(Duration::from_millis(1));
+        let (gated, _) = steps(events(), &script);
+        let before = gated.iter().take_while(|step| **step != Step::Gate);
+        assert_eq!(before.filter(|step| matches!(step, Step::Data(_))).count(), 2);
+        assert_eq!(gated.iter().filter(|step| **step == Step::Gate).count(), 1);
+        assert_eq!(play(events(), &script).0, play(events(), &Script::ok()).0);
     }
 
     #[test]

@@ -289,7 +289,12 @@ fn respond(
     // A replayed stream has no declared length either.
     let declared = !replayed || content_type == "application/json";
     let (steps, length) = plan::steps(answer, script);
-    let mut response = Response::new(Playing::new(steps, record.clone(), takeover));
+    let mut response = Response::new(Playing::new(
+        steps,
+        script.gate.clone().map(|(_, gate)| gate),
+        record.clone(),
+        takeover,
+    ));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

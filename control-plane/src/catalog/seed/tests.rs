@@ -78,3 +78,17 @@ async fn replicas_that_start_together_seed_once() {
     let written = [one, two].iter().filter(|seeded| matches!(seeded, Seeded::Written(_))).count();
     assert_eq!(written, 1);
 }
+
+/// The other one may take long on a slow machine: longer than a request would wait for a lock.
+#[tokio::test]
+async fn a_replica_waits_for_the_one_that_seeds() {
+    let (store, catalog) = (testing::store().await, bundled().unwrap());
+    let mut other = store.owner(None).await.unwrap();
+    other.serialize_config().await.unwrap();
+    let slow = async {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        other.commit().await.unwrap();
+    };
+    let (seeded, ()) = tokio::join!(seed_it(&store, &catalog), slow);
+    assert!(matches!(seeded, Seeded::Written(_)));
+}

@@ -33,11 +33,10 @@ async fn the_fleet_has_applied_a_version_when_every_live_node_has() {
 async fn a_dead_node_is_fenced_when_its_lease_runs_out() {
     let store = testing::store().await;
     let store = &store.store;
-    fleet_nodes::renew(store, &[NodeLease { remaining_ms: 100, ..lease("dead", 1) }, lease("a", 9)])
-        .await
-        .unwrap();
+    fleet_nodes::renew(store, &[lease("dead", 1), lease("a", 9)]).await.unwrap();
     let error = applied(store, 9, Duration::ZERO).await.unwrap_err();
     assert!(error.to_string().contains("node dead"), "{error}");
+    fleet_nodes::renew(store, &[NodeLease { remaining_ms: 100, ..lease("dead", 1) }]).await.unwrap();
     let reached = applied(store, 9, Duration::from_secs(30)).await.unwrap();
     assert_eq!(reached.nodes, 1);
 }

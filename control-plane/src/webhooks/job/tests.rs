@@ -6,6 +6,7 @@ use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCod
 use nemo_types::{Keyring, OrgId};
 use ring::hmac;
 use serde_json::json;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::*;
@@ -93,6 +94,10 @@ impl World {
         sqlx::query(sql).execute(&mut self.store.superuser().await).await.unwrap();
     }
 
+    async fn value(&self, sql: &'static str) -> OffsetDateTime {
+        sqlx::query_scalar(sql).fetch_one(&mut self.store.superuser().await).await.unwrap()
+    }
+
     fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
         use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
         let text = |name: &str| headers[name].to_str().unwrap().to_owned();
@@ -135,8 +140,15 @@ async fn a_delivery_is_signed_and_repeated_until_it_is_taken() {
         ("pending", 2, 302, "answered 302; redirects are not followed"),
         ("delivered", 3, 200, ""),
     ] {
+        let begun: OffsetDateTime = world.value("SELECT clock_timestamp()").await;
         assert!(world.courier.once().await.unwrap());
         assert_eq!(world.deliveries().await, [(state.to_owned(), attempts, Some(status), error.to_owned())]);
+        let next: OffsetDateTime = world.value("SELECT next_attempt_at FROM webhook_deliveries").await;
+        assert!(state != "pending" || next - begun >= time::Duration::SECOND, "{next} after {begun}");
+        // However long all this took.
+        world
+            .run_sql("UPDATE webhook_deliveries SET next_attempt_at = now() + interval '1 h' WHERE state = 'pending'")
+            .await;
         assert!(!world.courier.once().await.unwrap(), "not before its time");
         world.run_sql("UPDATE webhook_deliveries SET next_attempt_at = now() WHERE state = 'pending'").await;
     }

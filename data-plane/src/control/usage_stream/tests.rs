@@ -12,6 +12,7 @@ use nemo_runtime::{
     grpc::{self, NodeToken},
     inproc,
 };
+use nemo_tests::eventually::{eventually, patience, yes};
 use tokio::sync::Mutex;
 use tonic::{Response, service::interceptor::InterceptedService};
 
@@ -121,7 +122,12 @@ impl World {
 
     async fn batch(&self) -> (u64, usize) {
         let mut batches = self.batches.lock().await;
-        tokio::time::timeout(nemo_tests::eventually::patience(), batches.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(patience(), batches.recv()).await.unwrap().unwrap()
+    }
+
+    async fn acknowledged(&self) {
+        let all = async || yes(self.journal.stats().waiting == 0);
+        eventually("all is acknowledged", all).await.unwrap();
     }
 
     async fn none(&self) {
@@ -191,8 +197,8 @@ fn a_batch_that_is_being_read_when_a_session_ends_goes_out_in_the_next() {
         world.shipper.spawn(async move { sessions.run().await });
         assert_eq!(world.batch().await, (1, WAKE_AT));
         assert_eq!(world.batch().await, (1 + WAKE_AT as u64, WAKE_AT));
+        world.acknowledged().await;
         world.none().await;
-        assert_eq!(world.journal.stats().waiting, 0);
         world.drain.start();
         world.end().await;
     });

@@ -31,7 +31,7 @@ pub fn denied(denied: &Denied, bound: Nanos) -> GatewayError {
     match denied {
         Denied::NoLease { budget, .. } => unavailable(budget),
         Denied::Short { budget, affordable, .. } => short(budget, *affordable, bound),
-        Denied::Exhausted { budget, limit, settled, resets_in, eases_in, retry_after } => {
+        Denied::Exhausted { budget, limit, settled, resets_in, eases_in, retry_after, .. } => {
             exhausted(budget, (*limit, *settled), bound, (*resets_in, *eases_in), *retry_after)
         }
     }
@@ -250,6 +250,7 @@ mod tests {
             resets_in: resets_in.map(Duration::from_secs),
             eases_in: eases_in.map(Duration::from_secs),
             retry_after: retry_after.map(Duration::from_secs),
+            noted_at: 0,
         };
         denied(&it, Nanos(250_000_000))
     }

@@ -108,6 +108,36 @@ fn c1_what_was_said_of_a_large_request_is_not_said_of_a_small_one() {
     assert!(matches!(node.reserve(&budget, 600), Err(Denied::Exhausted { .. })));
 }
 
+/// Who can't wait for the next answer is told the last one, which is that it is exhausted, and not that nobody knows.
+#[test]
+fn what_may_come_back_is_asked_after_and_exhausted_until_somebody_says_otherwise() {
+    let (node, budget) = (Node::new(), deny());
+    let retry = |node: &Node| match node.reserve(&budget, 10) {
+        Err(Denied::Exhausted { retry_after, .. }) => retry_after.map(|after| after.as_millis()),
+        other => panic!("{other:?}"),
+    };
+    let asked = |node: &Node| node.table.urgent().now_or_never().is_some();
+    node.reserve(&budget, 10).unwrap_err();
+    let mut said = nothing_left(&budget);
+    said.exhausted[0].retry_after_ms = 50;
+    node.exchange(false, said.clone());
+    while asked(&node) {}
+    assert_eq!((retry(&node), asked(&node)), (Some(50), false));
+    node.clock.advance(Duration::from_millis(60));
+    assert_eq!((retry(&node), asked(&node)), (Some(100), true), "and asked");
+    assert_eq!((retry(&node), asked(&node)), (Some(100), false), "once");
+    let denied = node.reserve(&budget, 10).unwrap_err();
+    assert!(node.table.wanted(&denied).now_or_never().is_none());
+    node.exchange(false, said);
+    assert!(node.table.wanted(&denied).now_or_never().is_some(), "answered before it was waited for");
+    for _ in 0..19 {
+        node.clock.advance(Duration::from_millis(100));
+        retry(&node);
+    }
+    node.clock.advance(Duration::from_millis(200));
+    assert!(matches!(node.reserve(&budget, 10), Err(Denied::NoLease { .. })), "silence for two seconds");
+}
+
 /// What is too little for anybody on one node may be enough together with what others have left over.
 #[test]
 fn what_is_of_no_use_here_goes_back_when_there_is_no_more() {

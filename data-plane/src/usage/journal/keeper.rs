@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, MutexGuard, PoisonError, Weak, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -28,6 +28,7 @@ impl Journal {
         shared.dirty.store(false, Ordering::Release);
         let unsynced = shared.log().take_unsynced();
         shared.sync(&unsynced);
+        let _in_order = shared.in_order();
         let (buried, moved, wants_spare) = {
             let mut log = shared.log();
             log.release();
@@ -48,6 +49,7 @@ impl Journal {
     /// on the disk. Requests that still end are written nevertheless.
     pub fn finish(&self) {
         self.tend();
+        let _in_order = self.shared.in_order();
         let mut log = self.shared.log();
         log.release_all();
         log.drop_spare();
@@ -69,20 +71,19 @@ impl Journal {
         self.shared.log().over.clone()
     }
 
-    /// The control plane has closed this epoch: it need not be told again, not by a later process either.
+    /// The control plane has closed this epoch: it need not be told again, nor by a later process, unless this one dies
+    /// before its next round.
     pub fn forget_epoch(&self, epoch: u64) {
-        let buried = {
-            let mut log = self.shared.log();
-            let before = log.over.len();
-            log.over.retain(|(over, _)| *over != epoch);
-            if log.over.len() == before {
-                return;
-            }
-            std::mem::take(&mut log.graveyard)
-        };
-        // Its segments before its marker: without one, what is left is taken for damaged.
-        self.shared.remove(&buried);
-        self.shared.remove(&[marker::name(epoch)]);
+        let mut log = self.shared.log();
+        let before = log.over.len();
+        log.over.retain(|(over, _)| *over != epoch);
+        if log.over.len() == before {
+            return;
+        }
+        // Its segments went there before its marker: without one, what is left is taken for damaged.
+        log.graveyard.push(marker::name(epoch));
+        drop(log);
+        self.shared.wake_keeper();
     }
 }
 
@@ -91,6 +92,11 @@ impl Shared {
         if !are_synced(files) {
             self.log().spoil_live();
         }
+    }
+
+    /// Held by whoever takes the graveyard until all that was in it is gone: what is removed first is buried first.
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn remove(&self, names: &[String]) {

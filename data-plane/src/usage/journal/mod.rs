@@ -100,6 +100,8 @@ pub struct Journal {
 
 struct Shared {
     log: Mutex<Log>,
+    /// Never taken by a request.
+    removing: Mutex<()>,
     storage: Arc<dyn Storage>,
     limits: Limits,
     /// A batch has filled up.
@@ -147,6 +149,7 @@ impl Journal {
         log.end_former();
         let shared = Shared {
             log: Mutex::new(log),
+            removing: Mutex::new(()),
             storage,
             limits,
             full_batch: Notify::new(),

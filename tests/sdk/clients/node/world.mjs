@@ -1,10 +1,9 @@
 // A gateway, an upstream that speaks every dialect, and a model behind each of them. Used by clients.test.mjs.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 
-import { Gateway, eventually } from '../../node/gateway.mjs';
+import { Gateway, eventually, start } from '../../node/gateway.mjs';
 
 export const SENTENCE = 'Hello from the mock upstream, where all is well today.';
 /** One red pixel. */
@@ -31,15 +30,25 @@ export const EMBEDDING_MODELS = Object.keys(EMBEDDINGS);
 export class World {
   static async start() {
     const world = new World();
-    world.gateway = await Gateway.start();
+    try {
+      await world.#start();
+    } catch (error) {
+      // What still ran would keep the runner from ending.
+      world.kill();
+      throw error;
+    }
+    return world;
+  }
+
+  async #start() {
+    this.gateway = await Gateway.start();
     const nemo = process.env.NEMO_BIN || resolve(import.meta.dirname, '../../../../target/debug/nemo');
     const testenv = process.env.NEMO_TESTENV_BIN || resolve(nemo, '../nemo-testenv');
-    world.upstream = spawn(testenv, ['upstream', '--api-key', API_KEY], { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.upstream = start(testenv, ['upstream', '--api-key', API_KEY], { stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
-    world.upstream.stdout.on('data', (data) => (said += data));
+    this.upstream.stdout.on('data', (data) => (said += data));
     const url = await eventually('the upstream', () => said.match(/listening on (\S+)\/v1/)?.[1]);
-    await world.#provision(url);
-    return world;
+    await this.#provision(url);
   }
 
   get baseURL() {

@@ -255,6 +255,7 @@ impl World {
             assert!(!(exact && self.unsure.contains(&epoch) && !self.reports[&epoch].exact));
             journal.forget_epoch(epoch);
         }
+        journal.tend();
         assert_eq!(self.disk.names(), [format!("{}.epoch", self.epoch)]);
     }
 }

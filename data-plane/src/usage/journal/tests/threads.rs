@@ -1,8 +1,85 @@
 //! Many threads and a real directory.
 
-use std::{collections::BTreeSet, sync::atomic::AtomicBool, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Barrier, Mutex, atomic::AtomicBool},
+    time::Duration,
+};
 
-use super::*;
+use super::{storage::SegmentFile, *};
+
+/// A disk on which the first segment to be removed is in no hurry.
+struct Slow {
+    disk: Disk,
+    removed: Mutex<Vec<String>>,
+    first: AtomicBool,
+    begun: Barrier,
+}
+
+impl Storage for Slow {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.disk.list()
+    }
+    fn create(&self, name: &str, len: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        self.disk.create(name, len)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        self.disk.open(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        self.disk.truncate(name, len)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if self.first.swap(false, std::sync::atomic::Ordering::AcqRel) {
+            self.begun.wait();
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.removed.lock().unwrap().push(name.to_owned());
+        self.disk.remove(name)
+    }
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.put(name, content)
+    }
+}
+
+/// A process that dies in between must not leave segments without what says that they are whole.
+#[test]
+fn a_marker_is_removed_after_its_segments_whoever_removes_them() {
+    let limits = Limits { segment: 4096, max: 1 << 20, memory: 1 << 12 };
+    let disk = Disk::new();
+    let (journal, _) = start(&disk, 1, limits, BOOT);
+    for request in 0..50 {
+        let ticket = open(&journal, request, 5).unwrap();
+        close(&journal, Some(ticket), request);
+    }
+    drop(journal);
+    let slow = Arc::new(Slow {
+        disk: disk.after_kill(),
+        removed: Mutex::default(),
+        first: true.into(),
+        begun: Barrier::new(2),
+    });
+    let writer = Writer { epoch: 2, boot_id: BOOT.into() };
+    let journal = Journal::open(slow.clone(), limits, writer).unwrap().0;
+    while let Some(batch) = journal.take(7) {
+        journal.acknowledged(batch.events.len());
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| journal.tend());
+        slow.begun.wait();
+        journal.forget_epoch(1);
+        journal.finish();
+    });
+    let removed = slow.removed.lock().unwrap();
+    let marker = removed.iter().position(|name| name == "1.epoch").unwrap();
+    let segments: Vec<_> = removed.iter().filter(|name| name.starts_with("1-")).collect();
+    assert!(!segments.is_empty());
+    assert!(removed[marker..].iter().all(|name| !name.starts_with("1-")), "{removed:?}");
+}
 
 #[test]
 fn threads_share_a_journal_on_a_real_disk() {
