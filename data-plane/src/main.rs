@@ -143,14 +143,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let open_files = nemo_runtime::open_files::raise_limit();
     tracing::debug!(open_files, "the limit of open files");
     let signals = signal::watch(signal::Signals::install()?, trigger, stop);
-    let node = nemo_data_plane::start(settings, endpoint, keyring, watcher.clone()).await?;
-    tokio::select! {
+    let serving = async {
+        let node = nemo_data_plane::start(settings, endpoint, keyring, watcher.clone()).await?;
         // The patience of the drain counts from its start.
-        () = async { watcher.signaled().await; node.join().await } => {}
-        // The second signal.
-        () = signals => {}
+        watcher.signaled().await;
+        node.join().await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = serving => ended,
+        // The second one.
+        () = signals => Ok(()),
     }
-    Ok(())
 }
 
 fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
